@@ -1,0 +1,361 @@
+//! All the resources of one machine, as the exact bytes that are stored, hashed and sent.
+//!
+//! An assignment is a header line and one JSON line for each entry, sorted by address. A delta carries
+//! whole lines, so both ends hash the very same bytes and nothing is ever hashed after re-encoding.
+//!
+//! Invariant: lines are unique by address and sorted, so equal content means equal bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Generation;
+use crate::address::Address;
+use crate::hash::Hash;
+use crate::name::{Lineage, MachineName, WorkspaceName};
+use crate::resource::Resource;
+
+/// The newest assignment format that this version reads and the one it writes.
+pub const FORMAT: u32 = 1;
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whose history this belongs to.
+    pub lineage: Lineage,
+    /// The workspace.
+    pub workspace: WorkspaceName,
+    /// The machine; every address in the assignment is on it.
+    pub machine: MachineName,
+}
+
+/// The order to remove a resource, kept until the agent has proven that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tombstone {
+    /// What is to be removed.
+    pub address: Address,
+    /// The generation that ordered it; absence proven at this one or later settles it.
+    pub since: Generation,
+}
+
+/// One line: a resource or a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// Something that should be.
+    Resource(Resource),
+    /// Something that should be no more.
+    Tombstone(Tombstone),
+}
+
+impl Entry {
+    /// The address that the entry is about.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        match self {
+            Self::Resource(resource) => &resource.address,
+            Self::Tombstone(tombstone) => &tombstone.address,
+        }
+    }
+}
+
+/// Why bytes are not an assignment, or a delta does not fit one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AssignmentError {
+    /// A line is not what it should be; counted from 1.
+    #[error("line {0} of the assignment cannot be read: {1}")]
+    Line(usize, String),
+    /// Written by a newer Plumb.
+    #[error(
+        "the assignment has format {0}, newer than the {FORMAT} that this version reads; upgrade plumb on this machine"
+    )]
+    NewerFormat(u32),
+    /// Lines out of order, twice the same address, or an address on another machine.
+    #[error("line {0} of the assignment is out of order or belongs to another machine")]
+    Order(usize),
+    /// The delta starts from other content.
+    #[error("the delta applies to {expected:?}, but {found:?} is held")]
+    Base {
+        /// What the delta starts from.
+        expected: Hash,
+        /// What is held.
+        found: Hash,
+    },
+    /// The delta does not lead to the content that it promised.
+    #[error("the delta was to result in {expected:?}, but results in {found:?}")]
+    Result {
+        /// What was promised.
+        expected: Hash,
+        /// What came out.
+        found: Hash,
+    },
+}
+
+/// An assignment: its bytes, their hash, and what they say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    header: Header,
+    header_line: Vec<u8>,
+    /// Address → exact line (with its line feed) and what it says.
+    lines: BTreeMap<Address, (Vec<u8>, Entry)>,
+    hash: Hash,
+}
+
+fn line_of(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("model values are always JSON");
+    line.push(b'\n');
+    line
+}
+
+impl Assignment {
+    /// Builds an assignment; of two entries for one address the later wins.
+    #[must_use]
+    pub fn build(header: Header, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let lines: BTreeMap<_, _> = entries
+            .into_iter()
+            .map(|entry| (entry.address().clone(), (line_of(&entry), entry)))
+            .collect();
+        Self::from_lines(header.clone(), line_of(&header), lines)
+    }
+
+    fn from_lines(
+        header: Header,
+        header_line: Vec<u8>,
+        lines: BTreeMap<Address, (Vec<u8>, Entry)>,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header_line);
+        for (line, _) in lines.values() {
+            hasher.update(line);
+        }
+        Self {
+            header,
+            header_line,
+            lines,
+            hash: Hash(*hasher.finalize().as_bytes()),
+        }
+    }
+
+    /// Reads the bytes of [`Assignment::bytes`]; the hash is over these very bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, AssignmentError> {
+        let mut split = bytes.split_inclusive(|b| *b == b'\n');
+        let first = split.next().unwrap_or_default();
+        let bad = |at: usize, e: serde_json::Error| AssignmentError::Line(at, e.to_string());
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let format: Format = serde_json::from_slice(first).map_err(|e| bad(1, e))?;
+        if format.format > FORMAT {
+            return Err(AssignmentError::NewerFormat(format.format));
+        }
+        let header: Header = serde_json::from_slice(first).map_err(|e| bad(1, e))?;
+        let mut lines = BTreeMap::new();
+        for (index, line) in split.enumerate() {
+            let at = index + 2;
+            let entry: Entry = serde_json::from_slice(line).map_err(|e| bad(at, e))?;
+            let address = entry.address().clone();
+            let in_order = lines
+                .last_key_value()
+                .is_none_or(|(last, _)| *last < address);
+            if !in_order || address.machine != header.machine {
+                return Err(AssignmentError::Order(at));
+            }
+            lines.insert(address, (line.to_vec(), entry));
+        }
+        Ok(Self::from_lines(header, first.to_vec(), lines))
+    }
+
+    /// The exact bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.header_line.clone();
+        for (line, _) in self.lines.values() {
+            bytes.extend_from_slice(line);
+        }
+        bytes
+    }
+
+    /// BLAKE3 of [`Assignment::bytes`].
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The first line.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What is to be at an address, if anything is said of it.
+    #[must_use]
+    pub fn get(&self, address: &Address) -> Option<&Entry> {
+        self.lines.get(address).map(|(_, entry)| entry)
+    }
+
+    /// All entries, sorted by address.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.lines.values().map(|(_, entry)| entry)
+    }
+
+    /// All resources, sorted by address.
+    pub fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.entries().filter_map(|entry| match entry {
+            Entry::Resource(resource) => Some(resource),
+            Entry::Tombstone(_) => None,
+        })
+    }
+
+    /// Whether it says nothing at all. An empty one needs confirmation before an agent takes it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The lines that lead from `self` to `to`. An address that `to` no longer speaks of is listed in `removes`:
+    /// its tombstone has been settled.
+    #[must_use]
+    pub fn delta_to(&self, to: &Self) -> Delta {
+        let upserts = to
+            .lines
+            .iter()
+            .filter(|(address, (line, _))| {
+                self.lines.get(*address).is_none_or(|(old, _)| old != line)
+            })
+            .map(|(_, (line, _))| line.clone())
+            .collect();
+        let removes = self
+            .lines
+            .keys()
+            .filter(|address| !to.lines.contains_key(*address))
+            .cloned()
+            .collect();
+        Delta {
+            applies_to: self.hash,
+            results_in: to.hash,
+            upserts,
+            removes,
+        }
+    }
+
+    /// Applies a delta, and checks that the result is what it promises.
+    pub fn apply(&self, delta: &Delta) -> Result<Self, AssignmentError> {
+        if delta.applies_to != self.hash {
+            return Err(AssignmentError::Base {
+                expected: delta.applies_to,
+                found: self.hash,
+            });
+        }
+        let mut lines = self.lines.clone();
+        for address in &delta.removes {
+            lines.remove(address);
+        }
+        for (index, line) in delta.upserts.iter().enumerate() {
+            let entry: Entry = serde_json::from_slice(line)
+                .map_err(|e| AssignmentError::Line(index + 1, e.to_string()))?;
+            if entry.address().machine != self.header.machine {
+                return Err(AssignmentError::Order(index + 1));
+            }
+            lines.insert(entry.address().clone(), (line.clone(), entry));
+        }
+        let result = Self::from_lines(self.header.clone(), self.header_line.clone(), lines);
+        if result.hash != delta.results_in {
+            return Err(AssignmentError::Result {
+                expected: delta.results_in,
+                found: result.hash,
+            });
+        }
+        Ok(result)
+    }
+}
+
+/// The difference between two assignments of one machine, as whole lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The hash of the content that it starts from.
+    pub applies_to: Hash,
+    /// The hash of the content that it leads to.
+    pub results_in: Hash,
+    /// New and changed lines.
+    pub upserts: Vec<Vec<u8>>,
+    /// Addresses that are spoken of no more: their tombstones have been settled.
+    pub removes: Vec<Address>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{DirectorySpec, Mode, ResourceSpec};
+    use crate::{DriftPolicy, OwnerName, ResourceKind};
+
+    fn header() -> Header {
+        Header {
+            format: FORMAT,
+            lineage: Lineage::from_random([1; 16]),
+            workspace: WorkspaceName::new("w").unwrap(),
+            machine: MachineName::new("m").unwrap(),
+        }
+    }
+
+    fn entry(name: &str, mode: u32) -> Entry {
+        let owner = OwnerName::new("o").unwrap();
+        Entry::Resource(Resource {
+            address: Address::new(&header().machine, &owner, ResourceKind::Directory, name),
+            after: Default::default(),
+            drift: DriftPolicy::Enforce,
+            spec: ResourceSpec::Directory(DirectorySpec {
+                path: name.into(),
+                mode: Mode(mode),
+                owner: None,
+                group: None,
+            }),
+        })
+    }
+
+    #[test]
+    fn bytes_read_back_and_do_not_depend_on_the_order_of_entries() {
+        let a = Assignment::build(header(), [entry("/a", 0o755), entry("/b", 0o700)]);
+        let b = Assignment::build(header(), [entry("/b", 0o700), entry("/a", 0o755)]);
+        assert_eq!(a.bytes(), b.bytes());
+        assert_eq!(a.hash(), Hash::of(&a.bytes()));
+        assert_eq!(Assignment::parse(&a.bytes()).unwrap(), a);
+    }
+
+    #[test]
+    fn a_delta_leads_where_it_says_and_fits_nothing_else() {
+        let a = Assignment::build(header(), [entry("/a", 0o755), entry("/b", 0o700)]);
+        let b = Assignment::build(header(), [entry("/a", 0o700), entry("/c", 0o700)]);
+        let delta = a.delta_to(&b);
+        assert_eq!((delta.upserts.len(), delta.removes.len()), (2, 1));
+        assert_eq!(a.apply(&delta).unwrap(), b);
+        assert!(matches!(b.apply(&delta), Err(AssignmentError::Base { .. })));
+        let mut torn = delta;
+        torn.upserts.pop();
+        assert!(matches!(
+            a.apply(&torn),
+            Err(AssignmentError::Result { .. })
+        ));
+    }
+
+    #[test]
+    fn a_newer_format_and_disorder_are_refused() {
+        let newer = br#"{"format":2,"new":true}"#;
+        assert_eq!(
+            Assignment::parse(newer),
+            Err(AssignmentError::NewerFormat(2))
+        );
+        let a = Assignment::build(header(), [entry("/a", 0o755), entry("/b", 0o700)]);
+        let bytes = a.bytes();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let swapped = format!("{}\n{}\n{}\n", lines[0], lines[2], lines[1]);
+        assert_eq!(
+            Assignment::parse(swapped.as_bytes()),
+            Err(AssignmentError::Order(3))
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What a machine can do, as its agent found out at start and says in its hello.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One ability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Managing files and directories without following links (openat2, Linux 5.6).
+    Files,
+    /// Running native processes under a shim (pidfd, Linux 5.3).
+    Processes,
+    /// Giving files to other users and groups.
+    Chown,
+    /// Running processes as users other than the agent's own, and making such users.
+    Users,
+}
+
+impl Capability {
+    /// The word for people and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Processes => "processes",
+            Self::Chown => "chown",
+            Self::Users => "users",
+        }
+    }
+}
+
+/// Whether a machine has an ability.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// It has.
+    Has {
+        /// The version or means, for people.
+        detail: String,
+    },
+    /// It has not.
+    Lacks {
+        /// Why.
+        why: String,
+        /// What to do or run on the machine to get it.
+        remedy: String,
+    },
+}
+
+/// All that is known of a machine's abilities. One that is not listed is unknown to that agent's version.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capabilities(pub BTreeMap<Capability, Availability>);
+
+impl Capabilities {
+    /// Why an ability is lacking and what to do about it, or `None` if the machine has it.
+    #[must_use]
+    pub fn lack(&self, capability: Capability) -> Option<(String, String)> {
+        match self.0.get(&capability) {
+            Some(Availability::Has { .. }) => None,
+            Some(Availability::Lacks { why, remedy }) => Some((why.clone(), remedy.clone())),
+            None => Some((
+                "its agent does not know of it".to_owned(),
+                "upgrade plumb on that machine".to_owned(),
+            )),
+        }
+    }
+}
+
+/// What an agent says of its machine when it connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineFacts {
+    /// The agent's version.
+    pub version: String,
+    /// `x86_64` or `aarch64`.
+    pub arch: String,
+    /// The host's name.
+    pub hostname: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}

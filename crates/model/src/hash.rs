@@ -1,0 +1,78 @@
+//! BLAKE3 over exact bytes: what is hashed is what is stored and sent.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A BLAKE3 digest. Text form: 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hash(pub [u8; 32]);
+
+/// A text that is not 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a BLAKE3 digest: expected 64 hex digits")]
+pub struct HashError;
+
+impl Hash {
+    /// Hashes these very bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Hashes a value's canonical JSON: struct fields in declaration order, maps sorted by key.
+    /// Only for values whose maps are all `BTreeMap`s.
+    ///
+    /// # Panics
+    /// If the value cannot be JSON, which no type of this crate allows.
+    pub fn of_json(value: &impl Serialize) -> Self {
+        Self::of(&serde_json::to_vec(value).expect("model values are always JSON"))
+    }
+
+    /// The first 12 hex digits, for people.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+
+    /// Takes 32 bytes as they come off a wire.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, HashError> {
+        bytes.try_into().map(Self).map_err(|_| HashError)
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl FromStr for Hash {
+    type Err = HashError;
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        blake3::Hash::from_hex(text)
+            .map(|h| Self(*h.as_bytes()))
+            .map_err(|_| HashError)
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = HashError;
+    fn try_from(text: String) -> Result<Self, HashError> {
+        text.parse()
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> String {
+        hash.to_string()
+    }
+}

@@ -1,0 +1,75 @@
+//! The plain values that every part of Plumb shares: typed names and addresses, resource specs,
+//! canonical hashes, plans, assignments, observations and conditions.
+//!
+//! Nothing here performs I/O, knows a wire format or reads a clock. Every other crate calls it.
+
+pub mod address;
+pub mod assignment;
+pub mod capability;
+pub mod condition;
+pub mod coverage;
+pub mod escape;
+pub mod hash;
+pub mod name;
+pub mod observation;
+pub mod plan;
+pub mod resource;
+pub mod secret;
+pub mod spec;
+pub mod state;
+
+pub use address::{Address, ResourceKind};
+pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
+pub use capability::{Capabilities, Capability};
+pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};
+pub use hash::Hash;
+pub use name::{Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, WorkspaceName};
+pub use observation::{Action, Fault, Observation, ProbeOutcome, ProbeResult};
+pub use resource::{DriftPolicy, Resource};
+pub use secret::Secret;
+pub use spec::{
+    ArtifactSpec, DirectorySpec, FileContent, FileSpec, HealthProbe, HealthSpec, LogSpec, Mode,
+    ProcessSpec, ResourceSpec, RestartPolicy, RestartSpec, RunState, StopSpec,
+};
+
+/// An instant in UTC. Shown and serialised as RFC 3339.
+pub type Timestamp = jiff::Timestamp;
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+            serde::Serialize, serde::Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counter! {
+    /// The number of a workspace's recorded state; each apply makes the next one. 0 is "nothing applied".
+    Revision
+}
+counter! {
+    /// Orders the contents of one machine's assignment. Moves only when that content moves; 0 is "none".
+    Generation
+}
+counter! {
+    /// One app (or Setup) as it was applied. Counts from 1 for each owner.
+    ReleaseNumber
+}

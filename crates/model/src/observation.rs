@@ -1,0 +1,143 @@
+//! What an agent sees of one resource, what it can do about it, and how that can fail.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::condition::Reason;
+use crate::hash::Hash;
+
+/// A field that is not as the spec says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The field of the spec (`content`, `mode`, …), or `type` where something else stands there.
+    pub field: String,
+    /// What was found, for people.
+    pub found: String,
+}
+
+/// What was seen at an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observation {
+    /// Nothing is there.
+    Absent,
+    /// It is there and Plumb's own; these owned fields differ from the spec.
+    Present {
+        /// Empty: as it should be.
+        differs: Vec<Difference>,
+    },
+    /// Something is there that Plumb did not make, and it differs from the spec.
+    Foreign {
+        /// What it is, for people.
+        what: String,
+    },
+    /// An incarnation of the process is alive under its shim.
+    Running(Incarnation),
+    /// The newest incarnation has ended.
+    Exited(Incarnation, Exit),
+}
+
+/// One run of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Its id: unique on the machine, and in the environment of everything it starts.
+    pub id: String,
+    /// The [`incarnation_hash`](crate::ProcessSpec::incarnation_hash) of the spec that it was started with.
+    pub spec: Hash,
+    /// The process id of the command.
+    pub pid: u32,
+    /// When it was started.
+    pub started: Timestamp,
+    /// A stop has been asked for already.
+    pub stopping: bool,
+}
+
+/// How an incarnation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// How.
+    pub status: ExitStatus,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It returned this.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It ended with its shim or with the machine, and nobody saw how.
+    Unknown,
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with status {code}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Self::Unknown => f.write_str("ended unseen"),
+        }
+    }
+}
+
+/// What a driver is told to do. It never chooses among these itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Artifact, directory, file: make it as the spec says.
+    Write,
+    /// Process: start a new incarnation. Only when none is alive.
+    Start,
+    /// Process: ask the living incarnation to end; returns at once, and the shim sends KILL after the grace.
+    Stop,
+    /// Remove every trace that is Plumb's. Only when no incarnation is alive.
+    Remove,
+}
+
+/// Why a driver could not observe or act: a closed reason and a sentence with the path or port in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// The closed reason.
+    pub reason: Reason,
+    /// What happened, where, and what to do; a fragment, without the address.
+    pub message: String,
+}
+
+impl Fault {
+    /// Puts a fault together.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// How one health check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeOutcome {
+    /// As it should.
+    Passed,
+    /// Not.
+    Failed,
+}
+
+/// One result of a health check, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// When it began.
+    pub at: Timestamp,
+    /// How it went.
+    pub outcome: ProbeOutcome,
+    /// The HTTP status code, if there was one.
+    pub code: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub millis: u32,
+    /// What went wrong.
+    pub error: Option<String>,
+}

@@ -1,0 +1,290 @@
+//! The plan: the reviewed difference between recorded state and blueprints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::address::Address;
+use crate::coverage::Cost;
+use crate::hash::Hash;
+use crate::name::{MachineName, OwnerName, WorkspaceName};
+use crate::state::{Commit, RevisionKind};
+use crate::{ReleaseNumber, Revision};
+
+/// The version of the plan's JSON.
+pub const FORMAT: u32 = 1;
+
+/// A place in a blueprint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The file, relative to the repository's root.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The column in characters, counted from 1.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}:{}:{}",
+            crate::escape::line(&self.file),
+            self.line,
+            self.column
+        )
+    }
+}
+
+/// What happens to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeAction {
+    /// It is made.
+    Create,
+    /// It is changed where it is.
+    Update,
+    /// The new one is made, then the old one removed.
+    ReplaceCreateFirst,
+    /// The old one is removed, then the new one made.
+    ReplaceDeleteFirst,
+    /// It is removed.
+    Delete,
+    /// It is left as it is, and Plumb no longer looks after it.
+    Forget,
+    /// Something that is already there becomes Plumb's.
+    Adopt,
+    /// Nothing happens.
+    NoOp,
+}
+
+/// One differing attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributeChange {
+    /// The field, then keys, joined by dots.
+    pub path: String,
+    /// What is recorded.
+    pub before: Option<Value>,
+    /// What is to be.
+    pub after: Option<Value>,
+    /// The values are hidden.
+    pub sensitive: bool,
+    /// The value is known only once it has been applied.
+    pub unknown: bool,
+    /// What the change costs.
+    pub cost: Cost,
+}
+
+/// What happens to one resource, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Which resource.
+    pub address: Address,
+    /// What happens.
+    pub action: ChangeAction,
+    /// Why, each a sentence fragment.
+    pub reasons: Vec<String>,
+    /// What differs.
+    pub attributes: Vec<AttributeChange>,
+    /// What must happen first or is in the way, each a sentence fragment.
+    pub blocked_by: Vec<String>,
+    /// The dearest cost among the attributes; none where nothing runs yet or any more.
+    pub cost: Option<Cost>,
+    /// What users of the app will notice, if anything: the reason for the downtime.
+    pub downtime: Option<String>,
+    /// Where in the blueprints it comes from. Outside the approval hash.
+    pub origin: Option<Origin>,
+}
+
+/// What happens to a machine's own record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineChange {
+    /// Which machine.
+    pub machine: MachineName,
+    /// Create, Update or Delete.
+    pub action: ChangeAction,
+    /// What differs.
+    pub attributes: Vec<AttributeChange>,
+}
+
+/// An app or Setup as the plan touches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerChange {
+    /// Which.
+    pub owner: OwnerName,
+    /// Create, Update or Delete.
+    pub action: ChangeAction,
+    /// The release that it is at.
+    pub from: Option<ReleaseNumber>,
+    /// The release that this makes.
+    pub to: ReleaseNumber,
+    /// What its users will notice.
+    pub felt: Felt,
+}
+
+/// What will be felt of a change, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Felt {
+    /// Nothing that runs is touched.
+    Nothing,
+    /// Changed in place.
+    InPlace,
+    /// Processes start that did not run before.
+    Start,
+    /// Processes are stopped and started.
+    Restart,
+    /// Processes are stopped.
+    Stop,
+}
+
+/// How much a plan touches.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlastRadius {
+    /// Machines whose assignment moves.
+    pub machines: BTreeSet<MachineName>,
+    /// Processes that are restarted.
+    pub restarts: u32,
+    /// Resources that are replaced.
+    pub replacements: u32,
+    /// Resources that are deleted.
+    pub deletes: u32,
+    /// Deleted resources that hold data.
+    pub data_deletes: u32,
+    /// For each app, how many of its processes are unavailable at once at the worst moment.
+    pub peak_unavailable: BTreeMap<OwnerName, u32>,
+}
+
+/// The monthly cost of the machines, per currency, in hundredths.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MonthlyCost {
+    /// Before.
+    pub before_cents: BTreeMap<String, u64>,
+    /// After.
+    pub after_cents: BTreeMap<String, u64>,
+}
+
+/// Something that is recorded and differs on the VM, without anybody having asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftNote {
+    /// Where.
+    pub address: Address,
+    /// What was seen.
+    pub message: String,
+}
+
+/// Why something is not done now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NotDone {
+    /// What it is about: a machine, an owner or an address.
+    pub subject: String,
+    /// Why, and what will get it done.
+    pub reason: String,
+}
+
+/// Something that an apply must be told to go ahead with, by `--allow NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NeedsConsent {
+    /// The name that `--allow` takes.
+    pub allow: String,
+    /// Why it is asked for.
+    pub reason: String,
+}
+
+/// A plan. Immutable and complete: whoever executes it has no choice left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The manifest's name, or that of the recorded one.
+    pub workspace: Option<WorkspaceName>,
+    /// What is being planned.
+    pub kind: RevisionKind,
+    /// The revision that it was planned against. Outside the approval hash.
+    pub base: Revision,
+    /// The commit that the blueprints come from. Outside the approval hash.
+    pub commit: Option<Commit>,
+    /// Machines that come, change or go.
+    pub machines: Vec<MachineChange>,
+    /// Apps and Setups that come, change or go.
+    pub owners: Vec<OwnerChange>,
+    /// Every resource that changes, sorted by address.
+    pub changes: Vec<Change>,
+    /// Required order among the changed resources: the first before the second. Acyclic; reversed for deletes.
+    pub order: Vec<(Address, Address)>,
+    /// What moving names stood for: repository path → digest of what it holds.
+    pub resolutions: BTreeMap<String, Hash>,
+    /// How much is touched.
+    pub blast_radius: BlastRadius,
+    /// What it costs.
+    pub monthly_cost: MonthlyCost,
+    /// Drift seen when it was planned. Outside the approval hash.
+    pub drift: Vec<DriftNote>,
+    /// What is not done now, and why.
+    pub not_done: Vec<NotDone>,
+    /// What it must be allowed to do.
+    pub consents: Vec<NeedsConsent>,
+    /// The number of resources that stay as they are.
+    pub unchanged: u64,
+    /// What approves exactly this: a hash over changes, order, resolutions, blast radius and consents.
+    pub approval: Hash,
+}
+
+#[derive(Serialize)]
+struct Approved<'a> {
+    format: u32,
+    workspace: &'a Option<WorkspaceName>,
+    kind: &'a RevisionKind,
+    machines: &'a [MachineChange],
+    owners: &'a [OwnerChange],
+    changes: Vec<ApprovedChange<'a>>,
+    order: &'a [(Address, Address)],
+    resolutions: &'a BTreeMap<String, Hash>,
+    blast_radius: &'a BlastRadius,
+    consents: &'a [NeedsConsent],
+}
+
+#[derive(Serialize)]
+struct ApprovedChange<'a> {
+    address: &'a Address,
+    action: ChangeAction,
+    attributes: &'a [AttributeChange],
+    downtime: &'a Option<String>,
+}
+
+impl Plan {
+    /// Whether applying it would change nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.machines.is_empty() && self.owners.is_empty()
+    }
+
+    /// The approval hash of its content as it stands.
+    #[must_use]
+    pub fn approval_hash(&self) -> Hash {
+        let changes = self
+            .changes
+            .iter()
+            .map(|c| ApprovedChange {
+                address: &c.address,
+                action: c.action,
+                attributes: &c.attributes,
+                downtime: &c.downtime,
+            })
+            .collect();
+        Hash::of_json(&Approved {
+            format: self.format,
+            workspace: &self.workspace,
+            kind: &self.kind,
+            machines: &self.machines,
+            owners: &self.owners,
+            changes,
+            order: &self.order,
+            resolutions: &self.resolutions,
+            blast_radius: &self.blast_radius,
+            consents: &self.consents,
+        })
+    }
+}

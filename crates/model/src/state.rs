@@ -1,0 +1,237 @@
+//! What is recorded of a workspace: which release each owner is at, and what each machine was assigned.
+//!
+//! The planner reads a [`Recorded`] and produces a [`Next`]; the ledger stores one and loads the other,
+//! and decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::hash::Hash;
+use crate::name::{MachineName, OwnerName, WorkspaceName};
+use crate::resource::Resource;
+use crate::{Generation, ReleaseNumber, Revision};
+
+/// The newest format of [`StateBody`] and [`ReleaseBody`] that this version reads and the one it writes.
+pub const FORMAT: u32 = 1;
+
+/// What a blueprint says of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MachineInfo {
+    /// Free-form labels, which selectors match.
+    pub labels: BTreeMap<String, String>,
+    /// Addresses by network (`public`, `private`).
+    pub address: BTreeMap<String, String>,
+    /// What it costs.
+    pub price: Option<Price>,
+}
+
+/// A monthly price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Hundredths of the currency's unit each month.
+    pub monthly_cents: u64,
+    /// The currency's ISO 4217 code.
+    pub currency: String,
+}
+
+/// What kind of blueprint owns resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OwnerKind {
+    /// An app.
+    App,
+    /// A machine's own set-up.
+    Setup,
+}
+
+impl OwnerKind {
+    /// The word of the blueprint language.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "App",
+            Self::Setup => "Setup",
+        }
+    }
+}
+
+/// The content of one release: every rendered resource of one owner on all machines. Stored whole, so that
+/// rolling back needs nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseBody {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whose it is.
+    pub owner: OwnerName,
+    /// App or Setup.
+    pub kind: OwnerKind,
+    /// All resources, sorted by address.
+    pub resources: Vec<Resource>,
+}
+
+impl ReleaseBody {
+    /// The exact bytes that are stored and hashed.
+    ///
+    /// # Panics
+    /// Never: the value is always JSON.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("model values are always JSON")
+    }
+}
+
+/// An owner in the recorded state, by reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerState {
+    /// Its current release.
+    pub release: ReleaseNumber,
+    /// The hash of that release's [`ReleaseBody`].
+    pub body: Hash,
+}
+
+/// A machine in the recorded state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineState {
+    /// What the blueprint says of it.
+    pub info: MachineInfo,
+    /// The generation of its assignment.
+    pub generation: Generation,
+    /// The hash of its assignment's bytes.
+    pub assignment: Hash,
+    /// What has been ordered removed and not yet been proven gone.
+    pub tombstones: BTreeMap<Address, Generation>,
+    /// It is in no blueprint any more, and kept only until its tombstones are settled.
+    pub leaving: bool,
+}
+
+/// The whole recorded state of a workspace at one revision, with bodies by hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateBody {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The revision that this is.
+    pub revision: Revision,
+    /// The name in the manifest that was applied.
+    pub manifest: Option<WorkspaceName>,
+    /// Every owner.
+    pub owners: BTreeMap<OwnerName, OwnerState>,
+    /// Every machine.
+    pub machines: BTreeMap<MachineName, MachineState>,
+    /// The highest release number ever given to each owner, deleted ones included, so that none is used twice.
+    pub last_release: BTreeMap<OwnerName, ReleaseNumber>,
+}
+
+impl Default for StateBody {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            revision: Revision(0),
+            manifest: None,
+            owners: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            last_release: BTreeMap::new(),
+        }
+    }
+}
+
+impl StateBody {
+    /// The exact bytes that are stored and hashed.
+    ///
+    /// # Panics
+    /// Never: the value is always JSON.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("model values are always JSON")
+    }
+}
+
+/// The recorded state with the current releases' bodies at hand: what the planner plans against.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// The state.
+    pub state: StateBody,
+    /// The body of every owner's current release.
+    pub releases: BTreeMap<OwnerName, Arc<ReleaseBody>>,
+}
+
+/// What an apply records: the next state and every immutable body that it refers to and that may be new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The state, complete with its revision, generations and release numbers.
+    pub state: StateBody,
+    /// Bodies by the hash of their exact bytes: releases and assignments.
+    pub bodies: BTreeMap<Hash, Vec<u8>>,
+    /// The owners whose release number moved, with the new number.
+    pub released: BTreeMap<OwnerName, ReleaseNumber>,
+    /// The machines whose generation moved, with the new one.
+    pub moved: BTreeMap<MachineName, Generation>,
+}
+
+/// A git commit, as far as it is told about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The full object id.
+    pub id: String,
+    /// `Name <mail>` of its author.
+    pub author: String,
+    /// Its first line.
+    pub subject: String,
+    /// Whether the working tree differed from it.
+    pub dirty: bool,
+}
+
+/// Why a revision was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevisionKind {
+    /// Blueprints were applied.
+    Apply,
+    /// An owner went back to an earlier release's content.
+    Rollback {
+        /// The owner.
+        owner: OwnerName,
+        /// The release whose content it took.
+        to: ReleaseNumber,
+    },
+    /// Everything was removed.
+    Destroy,
+}
+
+/// The record of one revision, in the append-only log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionRecord {
+    /// Its number.
+    pub revision: Revision,
+    /// When it was recorded.
+    pub at: crate::Timestamp,
+    /// Who applied it: the name of the token that was used.
+    pub by: String,
+    /// The commit that the blueprints came from.
+    pub commit: Option<Commit>,
+    /// Why.
+    pub kind: RevisionKind,
+    /// The approval hash of the plan that was applied.
+    pub approval: Hash,
+    /// The hash of the [`StateBody`] that it led to.
+    pub state: Hash,
+    /// The releases that it made, with the hash of each body; none for an owner that it removed.
+    pub released: BTreeMap<OwnerName, (ReleaseNumber, Option<Hash>)>,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Not everything has reported yet.
+    Converging,
+    /// Every machine reported it converged, and healthy where there is a check.
+    Converged,
+    /// A machine reported a failure and it has not converged since.
+    Failed,
+    /// The next release came before it converged.
+    Superseded,
+    /// It removed the owner, and all was proven gone.
+    Removed,
+}
