@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plumb_model::capability::MachineFacts;
+use plumb_model::condition::MachineEvent;
 use plumb_model::{
-    Delta, Generation, Hash, Lineage, MachineEvent, OwnerName, ProcessName, ReleaseNumber,
-    ResourceStatus, Timestamp,
+    Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus,
+    Timestamp,
 };
 
 /// The current time as both state machines are handed it. Two clocks, so that setting the VM's clock by an hour
