@@ -13,16 +13,8 @@ pub mod logs;
 pub mod process;
 pub mod shim;
 
+pub use plumb_model::Depth;
 use plumb_model::{Action, Address, Fault, Observation, ReleaseNumber, ResourceSpec};
-
-/// How closely to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// Content is read only where size, mtime, ctime or inode moved since it was last found right.
-    Quick,
-    /// Everything is read.
-    Full,
-}
 
 /// What a driver is asked about.
 #[derive(Debug, Clone, Copy)]

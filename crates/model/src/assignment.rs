@@ -44,6 +44,10 @@ pub struct Tombstone {
 /// One line: a resource or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is a resource, so a box would only add an allocation"
+)]
 pub enum Entry {
     /// Something that should be.
     Resource(Resource),

@@ -24,7 +24,7 @@ pub use capability::{Capabilities, Capability};
 pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};
 pub use hash::Hash;
 pub use name::{Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, WorkspaceName};
-pub use observation::{Action, Fault, Observation, ProbeOutcome, ProbeResult};
+pub use observation::{Action, Depth, Fault, Observation, ProbeOutcome, ProbeResult};
 pub use resource::{DriftPolicy, Resource};
 pub use secret::Secret;
 pub use spec::{

@@ -6,6 +6,15 @@ use crate::Timestamp;
 use crate::condition::Reason;
 use crate::hash::Hash;
 
+/// How closely a driver looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Content is read only where size, mtime, ctime or inode moved since it was last found right.
+    Quick,
+    /// Everything is read.
+    Full,
+}
+
 /// A field that is not as the spec says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {

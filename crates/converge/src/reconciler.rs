@@ -1,0 +1,810 @@
+//! The reconciler: keeps a slot for each resource and moves them all forward after each event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plumb_model::condition::{EventKind, MachineEvent};
+use plumb_model::observation::Incarnation;
+use plumb_model::{
+    Action, Address, Assignment, Depth, Entry, Fault, Generation, Hash, Observation, ProbeResult,
+    Resource, ResourceKind, ResourceSpec, ResourceStatus,
+};
+
+use crate::backoff::{Chance, delay_ms};
+use crate::decide::{Decision, Why};
+use crate::health::Turn;
+use crate::order::{self, Removals};
+use crate::slot::{Busy, Desired, Slot};
+use crate::status;
+use crate::{Effect, Event, Now, Work};
+
+/// A run of at least this long counts as a healthy spell: the next restart is immediate again.
+const HEALTHY_SPELL_MS: u64 = 10_000;
+/// A process without a health check counts as converged once it has lived this long, so that a program that
+/// exits at once is never taken for a running one.
+const STEADY_MS: u64 = 1_000;
+/// The first retry after a failed action; doubled each time up to [`RETRY_MAX_MS`].
+const RETRY_INITIAL_MS: u64 = 500;
+/// The longest pause between two tries. One minute, so that a mended cause is noticed within it.
+const RETRY_MAX_MS: u64 = 60_000;
+/// So many corrections within [`FLAPPING_WINDOW_MS`] mean that somebody fights with us over the resource.
+const FLAPPING_CORRECTIONS: usize = 8;
+const FLAPPING_WINDOW_MS: u64 = 60_000;
+/// A stop that has not ended the process this long after its grace is asked for again, and the driver escalates.
+const STOP_OVERDUE_MS: u64 = 3_000;
+
+/// What the shell chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Milliseconds between two looks at everything; each is jittered by a fifth.
+    pub resync_ms: u64,
+    /// Every so many resyncs, content is read in full.
+    pub full_every: u32,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+/// Keeps one machine true to its assignment.
+#[derive(Debug, Clone)]
+pub struct Reconciler {
+    settings: Settings,
+    chance: Chance,
+    slots: BTreeMap<Address, Slot>,
+    missing: BTreeSet<Hash>,
+    /// Address → hash of the resource that has converged there, also before this agent started.
+    applied: BTreeMap<Address, Hash>,
+    applied_moved: bool,
+    next_resync_ms: Option<u64>,
+    resyncs: u32,
+    next_wake_ms: Option<u64>,
+}
+
+impl Reconciler {
+    /// Starts with nothing assigned. `applied` is what [`Reconciler::applied`] said before the agent was restarted.
+    #[must_use]
+    pub fn new(settings: Settings, applied: BTreeMap<Address, Hash>) -> Self {
+        let chance = Chance(settings.seed);
+        Self {
+            settings,
+            chance,
+            slots: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            applied,
+            applied_moved: false,
+            next_resync_ms: None,
+            resyncs: 0,
+            next_wake_ms: None,
+        }
+    }
+
+    /// When [`Event::Tick`] is wanted, on the monotonic clock, if nothing else happens before.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        self.next_wake_ms
+    }
+
+    /// What has converged, for the shell to keep across restarts: it tells drift from a change that is still to be made.
+    #[must_use]
+    pub fn applied(&self) -> &BTreeMap<Address, Hash> {
+        &self.applied
+    }
+
+    /// Whether [`Reconciler::applied`] moved since this was last asked.
+    pub fn take_applied_moved(&mut self) -> bool {
+        std::mem::take(&mut self.applied_moved)
+    }
+
+    /// The newest status of everything that is known.
+    pub fn statuses(&self) -> impl Iterator<Item = &ResourceStatus> {
+        self.slots
+            .values()
+            .filter_map(|slot| slot.reported.as_ref())
+    }
+
+    /// The desired resources, for the shell to know what to watch.
+    pub fn desired(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.slots.values().filter_map(Slot::resource)
+    }
+
+    /// Takes an event in and moves everything forward.
+    ///
+    /// Guarantees: at most one observation or action is under way for each address; each effect that asks for an
+    /// answer is asked once. Assumes that the shell answers every `Observe` and `Act`, also when it failed.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Assigned {
+                generation,
+                assignment,
+                missing,
+            } => self.assign(generation, &assignment, missing, now),
+            Event::Arrived(hash) => self.arrived(hash),
+            Event::Woken(addresses) => self.woken(&addresses, now),
+            Event::Observed(results) => {
+                for (address, result) in results {
+                    self.observed(&address, result, now, &mut effects);
+                }
+            }
+            Event::Acted(results) => {
+                for (address, action, result) in results {
+                    self.acted(&address, &action, result, now, &mut effects);
+                }
+            }
+            Event::Probed {
+                address,
+                incarnation,
+                result,
+            } => {
+                self.probed(&address, &incarnation, result, now, &mut effects);
+            }
+            Event::Tick => {}
+        }
+        self.resync(now);
+        self.advance(now, &mut effects);
+        self.report(now, &mut effects);
+        effects
+    }
+
+    fn assign(
+        &mut self,
+        generation: Generation,
+        assignment: &Assignment,
+        missing: Vec<Hash>,
+        now: Now,
+    ) {
+        self.missing = missing.into_iter().collect();
+        let mut before = std::mem::take(&mut self.slots);
+        for entry in assignment.entries() {
+            let address = entry.address().clone();
+            let old = before.remove(&address);
+            let slot = match entry {
+                Entry::Resource(resource) => self.slot_for_resource(resource, generation, old),
+                Entry::Tombstone(_) => slot_for_removal(generation, old),
+            };
+            self.slots.insert(address, slot);
+        }
+        for (address, old) in before {
+            // A settled tombstone is spoken of no more. Anything else that a complete assignment leaves out is to go.
+            if !(old.is_removal() && old.gone) {
+                self.slots
+                    .insert(address, slot_for_removal(generation, Some(old)));
+            }
+        }
+        let slots = &self.slots;
+        let kept = self.applied.len();
+        self.applied
+            .retain(|address, _| slots.get(address).is_some_and(|slot| !slot.is_removal()));
+        self.applied_moved |= kept != self.applied.len();
+        self.next_resync_ms
+            .get_or_insert(now.mono_ms + self.settings.resync_ms);
+    }
+
+    fn slot_for_resource(
+        &self,
+        resource: &Resource,
+        generation: Generation,
+        old: Option<Slot>,
+    ) -> Slot {
+        let hash = Slot::hash_of(&resource.address, resource);
+        let missing = resource
+            .spec
+            .blobs()
+            .any(|(digest, _)| self.missing.contains(&digest));
+        let mut slot = match old {
+            Some(mut old) if !old.is_removal() && old.spec_hash == Some(hash) => {
+                old.generation = generation;
+                old.missing = missing;
+                old.look(Depth::Quick);
+                return old;
+            }
+            Some(old) => {
+                let mut slot = Slot::new(Desired::Resource(Arc::new(resource.clone())), generation);
+                slot.busy = old.busy;
+                slot.seen = old.seen;
+                slot.reported = old.reported;
+                slot.life = old.life;
+                slot.life.ends_in_row = 0;
+                slot.life.health.next_ms = slot.life.health.next_ms.map(|_| 0);
+                slot.first_look = false;
+                slot
+            }
+            None => Slot::new(Desired::Resource(Arc::new(resource.clone())), generation),
+        };
+        slot.spec_hash = Some(hash);
+        slot.missing = missing;
+        slot.applied = self.applied.get(&resource.address) == Some(&hash);
+        slot
+    }
+
+    fn arrived(&mut self, hash: Hash) {
+        self.missing.remove(&hash);
+        for slot in self.slots.values_mut().filter(|slot| slot.missing) {
+            let still = slot.resource().is_some_and(|r| {
+                r.spec
+                    .blobs()
+                    .any(|(digest, _)| self.missing.contains(&digest))
+            });
+            if !still {
+                slot.missing = false;
+                slot.look(Depth::Quick);
+            }
+        }
+    }
+
+    fn woken(&mut self, addresses: &[Address], now: Now) {
+        for address in addresses {
+            if let Some(slot) = self.slots.get_mut(address) {
+                slot.look(Depth::Quick);
+                if slot.failed.is_some() || matches!(slot.seen, Some(Err(_))) {
+                    slot.not_before_ms = slot.not_before_ms.min(now.mono_ms);
+                }
+            }
+        }
+    }
+
+    fn resync(&mut self, now: Now) {
+        let Some(due) = self.next_resync_ms else {
+            return;
+        };
+        if now.mono_ms < due {
+            return;
+        }
+        self.resyncs = self.resyncs.wrapping_add(1);
+        let full =
+            self.settings.full_every > 0 && self.resyncs.is_multiple_of(self.settings.full_every);
+        let depth = if full { Depth::Full } else { Depth::Quick };
+        for slot in self.slots.values_mut() {
+            if !(slot.is_removal() && slot.gone) {
+                slot.look(depth);
+            }
+        }
+        self.next_resync_ms = Some(now.mono_ms + self.chance.jitter(self.settings.resync_ms));
+    }
+
+    fn observed(
+        &mut self,
+        address: &Address,
+        result: Result<Observation, Fault>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.slots.get_mut(address) else {
+            return;
+        };
+        slot.busy = Busy::No;
+        self.take_in(address, result, now, effects);
+    }
+
+    fn acted(
+        &mut self,
+        address: &Address,
+        action: &Action,
+        result: Result<Observation, Fault>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.slots.get_mut(address) else {
+            return;
+        };
+        slot.busy = Busy::No;
+        let (why, began_ms) = slot
+            .acting_for
+            .take()
+            .unwrap_or((Why::Desired, now.mono_ms));
+        match result {
+            Ok(observation) => {
+                slot.failed = None;
+                slot.failures = 0;
+                told_of_success(
+                    address,
+                    slot,
+                    action,
+                    &why,
+                    &observation,
+                    now,
+                    began_ms,
+                    effects,
+                );
+                self.take_in(address, Ok(observation), now, effects);
+            }
+            Err(fault) => {
+                slot.failures = slot.failures.saturating_add(1);
+                let wait = delay_ms(slot.failures, RETRY_INITIAL_MS, RETRY_MAX_MS);
+                slot.not_before_ms = now.mono_ms + self.chance.jitter(wait);
+                if slot.failed.as_ref().map(|f| f.reason) != Some(fault.reason) {
+                    emit(
+                        effects,
+                        now,
+                        address,
+                        EventKind::Failed,
+                        fault.message.clone(),
+                    );
+                }
+                slot.failed = Some(fault);
+            }
+        }
+    }
+
+    /// Takes an observation in, wherever it comes from.
+    fn take_in(
+        &mut self,
+        address: &Address,
+        result: Result<Observation, Fault>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.slots.get_mut(address) else {
+            return;
+        };
+        slot.seen_under = slot.generation;
+        match &result {
+            Err(fault) => {
+                slot.failures = slot.failures.saturating_add(1);
+                let wait = delay_ms(slot.failures, RETRY_INITIAL_MS, RETRY_MAX_MS);
+                slot.not_before_ms = now.mono_ms + self.chance.jitter(wait);
+                let same = matches!(&slot.seen, Some(Err(before)) if before.reason == fault.reason);
+                if !same {
+                    emit(
+                        effects,
+                        now,
+                        address,
+                        EventKind::Failed,
+                        fault.message.clone(),
+                    );
+                }
+            }
+            Ok(observation) => {
+                if matches!(slot.seen, Some(Err(_))) {
+                    slot.failures = 0;
+                    slot.not_before_ms = 0;
+                }
+                note_process(address, slot, observation, now, &mut self.chance, effects);
+            }
+        }
+        slot.seen = Some(result);
+        slot.first_look = false;
+        match slot.decision() {
+            Some(Decision::Settled | Decision::Gone | Decision::Ended(_)) => {
+                slot.failed = None;
+                slot.told = false;
+            }
+            Some(Decision::Leave(differs)) if !slot.told => {
+                slot.told = true;
+                emit(
+                    effects,
+                    now,
+                    address,
+                    EventKind::DriftSeen,
+                    status::describe(&differs),
+                );
+            }
+            _ => {}
+        }
+        if matches!(slot.decision(), Some(Decision::Gone)) {
+            slot.gone = true;
+        } else if slot.is_removal() {
+            slot.gone = false;
+        }
+    }
+
+    fn probed(
+        &mut self,
+        address: &Address,
+        incarnation: &str,
+        result: ProbeResult,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.slots.get_mut(address) else {
+            return;
+        };
+        let Some(spec) = slot.last_process().and_then(|p| p.health.clone()) else {
+            slot.life.health.probing = false;
+            return;
+        };
+        if slot.life.health.incarnation.as_deref() != Some(incarnation) {
+            return;
+        }
+        let error = result.error.clone();
+        let first = slot.life.health.healthy.is_none();
+        match slot.life.health.record(result, &spec, now.mono_ms) {
+            Turn::None => {}
+            Turn::Healthy => {
+                let message = if first { "healthy" } else { "healthy again" };
+                emit(
+                    effects,
+                    now,
+                    address,
+                    EventKind::HealthChanged,
+                    message.to_owned(),
+                );
+            }
+            Turn::Unhealthy => {
+                let why = error.unwrap_or_default();
+                let message = format!(
+                    "unhealthy after {} failed checks: {why}",
+                    spec.unhealthy_threshold
+                );
+                emit(effects, now, address, EventKind::HealthChanged, message);
+            }
+        }
+    }
+
+    /// Emits every observation, action and probe that is due, and works out when to be woken next.
+    fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let at = now.mono_ms;
+        let mut wake: Option<u64> = self.next_resync_ms;
+        let mut wake_at = |ms: u64| wake = Some(wake.map_or(ms, |w| w.min(ms)));
+        let mut looks: BTreeMap<(ResourceKind, Depth), Vec<Work>> = BTreeMap::new();
+        let mut acts: BTreeMap<ResourceKind, Vec<(Work, Action)>> = BTreeMap::new();
+        let removals = Removals::pending(&self.slots);
+        let blocked: BTreeSet<Address> = self
+            .slots
+            .keys()
+            .filter(|address| order::waits_for(address, &self.slots, &removals).is_some())
+            .cloned()
+            .collect();
+        drop(removals);
+        for (address, slot) in &mut self.slots {
+            while slot
+                .corrections
+                .front()
+                .is_some_and(|c| c + FLAPPING_WINDOW_MS <= at)
+            {
+                slot.corrections.pop_front();
+            }
+            slot.flapping &= slot.corrections.len() >= FLAPPING_CORRECTIONS;
+            if slot.flapping
+                && let Some(oldest) = slot.corrections.front()
+            {
+                wake_at(oldest + FLAPPING_WINDOW_MS);
+            }
+            if slot.busy != Busy::No {
+                continue;
+            }
+            let fault_wait = matches!(slot.seen, Some(Err(_))) && at < slot.not_before_ms;
+            if fault_wait {
+                wake_at(slot.not_before_ms);
+                continue;
+            }
+            if slot.look.is_none() && matches!(slot.seen, Some(Err(_))) {
+                slot.look = Some(Depth::Quick);
+            }
+            if let Some(depth) = slot.look {
+                looks
+                    .entry((address.kind, depth))
+                    .or_default()
+                    .push(work_for(address, slot));
+                slot.look = None;
+                slot.busy = Busy::Observing;
+                continue;
+            }
+            match slot.decision() {
+                Some(Decision::Act(action, why)) => {
+                    if slot.missing || blocked.contains(address) {
+                        continue;
+                    }
+                    if at < slot.not_before_ms {
+                        wake_at(slot.not_before_ms);
+                        continue;
+                    }
+                    acts.entry(address.kind)
+                        .or_default()
+                        .push((work_for(address, slot), action.clone()));
+                    slot.not_before_ms = 0;
+                    slot.busy = Busy::Acting;
+                    if action == Action::Stop
+                        && let Some(Ok(Observation::Running(run))) = &slot.seen
+                    {
+                        slot.life.asked = Some((run.id.clone(), at, why.clone()));
+                    }
+                    slot.acting_for = Some((why, at));
+                    continue;
+                }
+                Some(Decision::Stopping) => {
+                    let grace = slot.last_process().map_or(10_000, |p| p.stop.grace_ms);
+                    let Some(Ok(Observation::Running(run))) = &slot.seen else {
+                        continue;
+                    };
+                    let asked_at = match &slot.life.asked {
+                        Some((id, asked_at, _)) if *id == run.id => *asked_at,
+                        _ => {
+                            slot.life.asked = Some((run.id.clone(), at, Why::Desired));
+                            at
+                        }
+                    };
+                    let overdue = asked_at + grace + STOP_OVERDUE_MS;
+                    if at < overdue {
+                        wake_at(overdue);
+                    } else {
+                        acts.entry(address.kind)
+                            .or_default()
+                            .push((work_for(address, slot), Action::Stop));
+                        slot.life.asked = Some((run.id.clone(), at, Why::Desired));
+                        slot.busy = Busy::Acting;
+                        slot.acting_for = Some((Why::Desired, at));
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some(due) = probe_or_steady(address, slot, at, effects) {
+                wake_at(due);
+            }
+            if slot.converged() && !slot.is_removal() && !slot.applied {
+                slot.applied = true;
+                if let Some(hash) = slot.spec_hash {
+                    self.applied.insert(address.clone(), hash);
+                    self.applied_moved = true;
+                }
+            }
+        }
+        effects.extend(
+            looks
+                .into_iter()
+                .map(|((kind, depth), work)| Effect::Observe { kind, depth, work }),
+        );
+        effects.extend(
+            acts.into_iter()
+                .map(|(kind, work)| Effect::Act { kind, work }),
+        );
+        self.next_wake_ms = wake;
+    }
+
+    fn report(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let removals = Removals::pending(&self.slots);
+        let moved: Vec<(Address, ResourceStatus)> = self
+            .slots
+            .iter()
+            .filter_map(|(address, slot)| {
+                let waits_for = order::waits_for(address, &self.slots, &removals);
+                let status = status::status(address, slot, waits_for, now)?;
+                (slot.reported.as_ref() != Some(&status)).then(|| (address.clone(), status))
+            })
+            .collect();
+        drop(removals);
+        if moved.is_empty() {
+            return;
+        }
+        for (address, status) in &moved {
+            if let Some(slot) = self.slots.get_mut(address) {
+                slot.reported = Some(status.clone());
+            }
+        }
+        effects.push(Effect::Report(
+            moved.into_iter().map(|(_, status)| status).collect(),
+        ));
+    }
+}
+
+fn work_for(address: &Address, slot: &Slot) -> Work {
+    Work {
+        address: address.clone(),
+        resource: slot.resource().cloned(),
+    }
+}
+
+fn slot_for_removal(generation: Generation, old: Option<Slot>) -> Slot {
+    match old {
+        Some(mut old) if old.is_removal() => {
+            old.generation = generation;
+            if !old.gone {
+                old.look(Depth::Quick);
+            } else {
+                old.seen_under = generation;
+            }
+            old
+        }
+        Some(old) => {
+            let was = old.resource().cloned();
+            let mut slot = Slot::new(Desired::Removed { was }, generation);
+            slot.busy = old.busy;
+            slot.seen = old.seen;
+            slot.life = old.life;
+            slot.reported = old.reported;
+            slot.first_look = false;
+            slot
+        }
+        None => Slot::new(Desired::Removed { was: None }, generation),
+    }
+}
+
+fn emit(effects: &mut Vec<Effect>, now: Now, address: &Address, kind: EventKind, message: String) {
+    effects.push(Effect::Emit(MachineEvent {
+        at: now.wall,
+        address: address.clone(),
+        kind,
+        message,
+    }));
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all of it is what one sentence for people is made of"
+)]
+fn told_of_success(
+    address: &Address,
+    slot: &mut Slot,
+    action: &Action,
+    why: &Why,
+    observation: &Observation,
+    now: Now,
+    began_ms: u64,
+    effects: &mut Vec<Effect>,
+) {
+    let pid = match observation {
+        Observation::Running(Incarnation { pid, .. }) => *pid,
+        _ => 0,
+    };
+    let took = now.mono_ms.saturating_sub(began_ms);
+    match (action, why) {
+        (Action::Write | Action::Start, Why::Drift(differs)) => {
+            slot.corrections.push_back(now.mono_ms);
+            if slot.corrections.len() >= FLAPPING_CORRECTIONS {
+                slot.flapping = true;
+                let over = u32::try_from(slot.corrections.len() + 1 - FLAPPING_CORRECTIONS)
+                    .unwrap_or(u32::MAX);
+                slot.not_before_ms = now.mono_ms + delay_ms(over, 1_000, RETRY_MAX_MS);
+            }
+            let message = format!("{}; put right in {took} ms", status::describe(differs));
+            emit(effects, now, address, EventKind::DriftCorrected, message);
+        }
+        (Action::Start, Why::Died(status)) => {
+            slot.life.restarts += 1;
+            emit(
+                effects,
+                now,
+                address,
+                EventKind::DriftCorrected,
+                format!("{status}; started again as pid {pid}"),
+            );
+        }
+        (Action::Start, _) => {
+            emit(
+                effects,
+                now,
+                address,
+                EventKind::Applied,
+                format!("started as pid {pid}"),
+            );
+        }
+        (Action::Remove, _) => emit(
+            effects,
+            now,
+            address,
+            EventKind::Removed,
+            "removed".to_owned(),
+        ),
+        (Action::Write | Action::Stop, _) => {}
+    }
+}
+
+/// Follows a process through its incarnations.
+fn note_process(
+    address: &Address,
+    slot: &mut Slot,
+    observation: &Observation,
+    now: Now,
+    chance: &mut Chance,
+    effects: &mut Vec<Effect>,
+) {
+    let Some(spec) = slot.last_process().cloned() else {
+        return;
+    };
+    match observation {
+        Observation::Running(run) => {
+            if slot.life.health.incarnation.as_deref() != Some(&run.id) {
+                slot.life.health.begin(&run.id, now.mono_ms);
+                let lived = now
+                    .wall
+                    .as_millisecond()
+                    .saturating_sub(run.started.as_millisecond());
+                let lived = u64::try_from(lived).unwrap_or(0).min(now.mono_ms);
+                slot.life.alive_since_ms = Some(now.mono_ms - lived);
+                if slot.first_look && !slot.is_removal() && run.spec == spec.incarnation_hash() {
+                    emit(
+                        effects,
+                        now,
+                        address,
+                        EventKind::Reattached,
+                        format!("already running as pid {}", run.pid),
+                    );
+                }
+            }
+        }
+        Observation::Exited(run, exit) => {
+            slot.life.health.end();
+            slot.life.last_exit = Some(exit.clone());
+            let alive_since = slot.life.alive_since_ms.take();
+            let counted = slot.life.counted.as_deref() == Some(&run.id);
+            let asked = slot
+                .life
+                .asked
+                .as_ref()
+                .filter(|(id, ..)| *id == run.id)
+                .map(|(_, _, why)| why.clone());
+            let superseded = run.spec != spec.incarnation_hash();
+            let unasked = asked.is_none() && !run.stopping;
+            if counted || superseded || !(unasked || asked == Some(Why::Unhealthy)) {
+                return;
+            }
+            slot.life.counted = Some(run.id.clone());
+            let lived = exit
+                .at
+                .as_millisecond()
+                .saturating_sub(run.started.as_millisecond());
+            let lived = alive_since
+                .map_or(0, |since| now.mono_ms.saturating_sub(since))
+                .max(u64::try_from(lived).unwrap_or(0));
+            if lived >= HEALTHY_SPELL_MS {
+                slot.life.ends_in_row = 0;
+            }
+            let wait = delay_ms(
+                slot.life.ends_in_row,
+                spec.restart.initial_ms,
+                spec.restart.max_ms,
+            );
+            slot.not_before_ms = if wait == 0 {
+                0
+            } else {
+                now.mono_ms + chance.jitter(wait)
+            };
+            slot.life.ends_in_row = slot.life.ends_in_row.saturating_add(1);
+        }
+        _ => {
+            slot.life.health.end();
+            slot.life.alive_since_ms = None;
+        }
+    }
+}
+
+/// Emits a due probe; says when the next probe, or the moment at which the process counts as steady, is due.
+fn probe_or_steady(
+    address: &Address,
+    slot: &mut Slot,
+    at: u64,
+    effects: &mut Vec<Effect>,
+) -> Option<u64> {
+    let Some(Ok(Observation::Running(run))) = &slot.seen else {
+        return None;
+    };
+    let run = run.clone();
+    let spec = match &slot.resource()?.spec {
+        ResourceSpec::Process(spec) => spec.clone(),
+        _ => return None,
+    };
+    let Some(health) = &spec.health else {
+        let steady_at = slot.steady_at()?;
+        return (at < steady_at).then_some(steady_at);
+    };
+    let state = &mut slot.life.health;
+    if state.probing {
+        return None;
+    }
+    let due = *state.next_ms.get_or_insert(at);
+    if at < due {
+        return Some(due);
+    }
+    state.probing = true;
+    effects.push(Effect::Probe {
+        address: address.clone(),
+        incarnation: run.id,
+        probe: health.probe.clone(),
+        timeout_ms: health.timeout_ms,
+    });
+    None
+}
+
+impl Slot {
+    /// When a running process counts as steady: at once for most, after a second without a health check,
+    /// after a whole healthy spell if it kept ending before.
+    pub(crate) fn steady_at(&self) -> Option<u64> {
+        let since = self.life.alive_since_ms?;
+        let spell = if self.life.ends_in_row >= 2 {
+            HEALTHY_SPELL_MS
+        } else {
+            STEADY_MS
+        };
+        Some(since + spell)
+    }
+}
