@@ -185,6 +185,13 @@ impl TryFrom<String> for Lineage {
     }
 }
 
+impl std::str::FromStr for Lineage {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
 impl From<Lineage> for String {
     fn from(lineage: Lineage) -> String {
         lineage.0.into()

@@ -1,0 +1,552 @@
+//! The messages of the control stream between `plumb.v1` and `dispatch::protocol`, with large payloads cut into
+//! pieces on one side and put together, within a bound, on the other.
+//!
+//! Guarantees: what [`from_agent`] or [`from_server`] yields is what went into [`to_server`] or [`to_agent`].
+//! Assumptions: the pieces of one message follow each other, with at most payload-free messages in between; a
+//! stream has one sender.
+
+use std::collections::BTreeMap;
+
+use plumb_dispatch::protocol::{
+    Hello, LogsRequest, MAX_EVENTS, MAX_STATUSES, Refusal, RefusalKind, Releases, ToAgent, ToServer,
+};
+use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber};
+
+use crate::PIECE_BYTES;
+use crate::convert::{
+    WireError, from_json, from_lines, hash_text, parse, parse_optional, time_text, to_lines,
+};
+use crate::v1;
+use crate::v1::agent_message::Message as Up;
+use crate::v1::server_message::Message as Down;
+
+/// The largest payload that an agent takes, in bytes: an assignment of some hundred thousand resources.
+pub const MAX_TO_AGENT: usize = 256 * 1024 * 1024;
+
+/// The largest payload that a server takes, in bytes: [`MAX_STATUSES`] statuses with long messages.
+pub const MAX_TO_SERVER: usize = 64 * 1024 * 1024;
+
+/// The longest text for people that is taken over from the other side, in bytes.
+const MAX_TEXT: usize = 4096;
+
+const REFUSALS: [RefusalKind; 7] = [
+    RefusalKind::OtherLineage,
+    RefusalKind::OtherMachine,
+    RefusalKind::LowerGeneration,
+    RefusalKind::OtherContent,
+    RefusalKind::Empty,
+    RefusalKind::Unreadable,
+    RefusalKind::NotStored,
+];
+
+/// Cuts off all but the last piece of a payload; the caller sends the pieces first and the rest in the message.
+fn cut(mut payload: Vec<u8>) -> (Vec<v1::Part>, Vec<u8>) {
+    let whole = payload.len().saturating_sub(1) / PIECE_BYTES;
+    if whole == 0 {
+        return (Vec::new(), payload);
+    }
+    let rest = payload.split_off(whole * PIECE_BYTES);
+    let parts = payload
+        .chunks(PIECE_BYTES)
+        .map(|data| v1::Part {
+            data: data.to_vec(),
+        })
+        .collect();
+    (parts, rest)
+}
+
+/// Puts payloads together.
+#[derive(Debug, Default)]
+struct Pieces(Vec<u8>);
+
+impl Pieces {
+    fn push(&mut self, data: &[u8], limit: usize) -> Result<(), WireError> {
+        if self.0.len() + data.len() > limit {
+            self.0 = Vec::new();
+            return Err(WireError::TooLarge(limit));
+        }
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn finish(&mut self, last: Vec<u8>, limit: usize) -> Result<Vec<u8>, WireError> {
+        if self.0.is_empty() {
+            return if last.len() > limit {
+                Err(WireError::TooLarge(limit))
+            } else {
+                Ok(last)
+            };
+        }
+        self.push(&last, limit)?;
+        Ok(std::mem::take(&mut self.0))
+    }
+}
+
+fn clipped(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let mut end = MAX_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+fn releases_out(releases: Releases) -> BTreeMap<String, u64> {
+    releases
+        .into_iter()
+        .map(|(owner, release)| (owner.into(), release.0))
+        .collect()
+}
+
+fn releases_in(releases: BTreeMap<String, u64>) -> Result<Releases, WireError> {
+    releases
+        .into_iter()
+        .map(|(owner, release)| {
+            Ok((
+                parse::<OwnerName>("releases", &owner)?,
+                ReleaseNumber(release),
+            ))
+        })
+        .collect()
+}
+
+/// Encodes what an agent says.
+pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
+    let (parts, last) = match message {
+        ToServer::Hello(hello) => (
+            Vec::new(),
+            Up::Hello(v1::Hello {
+                lineage: hello.lineage.map(String::from).unwrap_or_default(),
+                generation: hello.generation.0,
+                hash: hash_text(hello.hash),
+                instance: hello.instance,
+                facts: Some(v1::MachineFacts::from(&hello.facts)),
+            }),
+        ),
+        ToServer::Ack { generation, hash } => (
+            Vec::new(),
+            Up::Ack(v1::Ack {
+                generation: generation.0,
+                hash: hash.to_string(),
+            }),
+        ),
+        ToServer::Resync { reason } => (Vec::new(), Up::Resync(v1::Resync { reason })),
+        ToServer::Refused(refusal) => (
+            Vec::new(),
+            Up::Refused(v1::Refused {
+                generation: refusal.generation.0,
+                kind: refusal.kind.as_str().to_owned(),
+                message: refusal.message,
+            }),
+        ),
+        ToServer::Status {
+            complete,
+            resources,
+        } => {
+            let (parts, payload) = cut(to_lines(resources));
+            (parts, Up::Status(v1::Status { complete, payload }))
+        }
+        ToServer::Events { events, dropped } => {
+            let (parts, payload) = cut(to_lines(events));
+            (parts, Up::Events(v1::Events { payload, dropped }))
+        }
+        ToServer::Heartbeat => (Vec::new(), Up::Heartbeat(v1::Heartbeat {})),
+        ToServer::LogsFailed { request, message } => (
+            Vec::new(),
+            Up::LogsFailed(v1::LogsFailed { request, message }),
+        ),
+    };
+    parts
+        .into_iter()
+        .map(Up::Part)
+        .chain([last])
+        .map(|message| v1::AgentMessage {
+            message: Some(message),
+        })
+        .collect()
+}
+
+/// Decodes what one agent says, message by message. One for each stream.
+#[derive(Debug, Default)]
+pub struct FromAgent(Pieces);
+
+impl FromAgent {
+    /// Takes the next message; none while a payload is not whole.
+    ///
+    /// # Errors
+    /// When it cannot be read; the stream is of no use any more then.
+    pub fn take(&mut self, message: v1::AgentMessage) -> Result<Option<ToServer>, WireError> {
+        let message = match message.message.ok_or(WireError::Unknown)? {
+            Up::Part(part) => {
+                self.0.push(&part.data, MAX_TO_SERVER)?;
+                return Ok(None);
+            }
+            Up::Hello(hello) => ToServer::Hello(Hello {
+                lineage: parse_optional("hello.lineage", &hello.lineage)?,
+                generation: Generation(hello.generation),
+                hash: parse_optional("hello.hash", &hello.hash)?,
+                instance: clipped(hello.instance),
+                facts: hello.facts.ok_or(WireError::Missing("hello.facts"))?.into(),
+            }),
+            Up::Ack(ack) => ToServer::Ack {
+                generation: Generation(ack.generation),
+                hash: parse("ack.hash", &ack.hash)?,
+            },
+            Up::Resync(resync) => ToServer::Resync {
+                reason: clipped(resync.reason),
+            },
+            Up::Refused(refused) => ToServer::Refused(Refusal {
+                generation: Generation(refused.generation),
+                kind: REFUSALS
+                    .into_iter()
+                    .find(|kind| kind.as_str() == refused.kind)
+                    .ok_or_else(|| WireError::Field {
+                        field: "refused.kind",
+                        why: format!("{:?} is unknown", clipped(refused.kind)),
+                    })?,
+                message: clipped(refused.message),
+            }),
+            Up::Status(status) => ToServer::Status {
+                complete: status.complete,
+                resources: from_lines(
+                    "status.payload",
+                    &self.0.finish(status.payload, MAX_TO_SERVER)?,
+                    MAX_STATUSES,
+                )?,
+            },
+            Up::Events(events) => ToServer::Events {
+                events: from_lines(
+                    "events.payload",
+                    &self.0.finish(events.payload, MAX_TO_SERVER)?,
+                    MAX_EVENTS,
+                )?,
+                dropped: events.dropped,
+            },
+            Up::Heartbeat(v1::Heartbeat {}) => ToServer::Heartbeat,
+            Up::LogsFailed(failed) => ToServer::LogsFailed {
+                request: failed.request,
+                message: clipped(failed.message),
+            },
+        };
+        Ok(Some(message))
+    }
+}
+
+/// Encodes what the control plane says.
+pub fn to_agent(message: ToAgent) -> Vec<v1::ServerMessage> {
+    let (parts, last) = match message {
+        ToAgent::Welcome {
+            session,
+            lineage,
+            heartbeat_ms,
+            server_time,
+        } => (
+            Vec::new(),
+            Down::Welcome(v1::Welcome {
+                session,
+                heartbeat_ms,
+                server_time: time_text(Some(server_time)),
+                lineage: lineage.into(),
+            }),
+        ),
+        ToAgent::Snapshot {
+            generation,
+            hash,
+            releases,
+            bytes,
+            confirm_empty,
+        } => {
+            let (parts, payload) = cut(bytes);
+            let snapshot = v1::Snapshot {
+                generation: generation.0,
+                hash: hash.to_string(),
+                releases: releases_out(releases),
+                confirm_empty,
+                payload,
+            };
+            (parts, Down::Snapshot(snapshot))
+        }
+        ToAgent::Delta {
+            generation,
+            releases,
+            delta,
+        } => {
+            let upserts = delta.upserts.len() as u64;
+            let mut lines = delta.upserts.concat();
+            lines.extend(to_lines(&delta.removes));
+            let (parts, payload) = cut(lines);
+            let delta = v1::Delta {
+                generation: generation.0,
+                releases: releases_out(releases),
+                applies_to: delta.applies_to.to_string(),
+                results_in: delta.results_in.to_string(),
+                upserts,
+                payload,
+            };
+            (parts, Down::Delta(delta))
+        }
+        ToAgent::OpenLogs(logs) => (
+            Vec::new(),
+            Down::OpenLogs(v1::OpenLogs {
+                request: logs.request,
+                owner: logs.owner.into(),
+                process: logs.process.map(String::from).unwrap_or_default(),
+                follow: logs.follow,
+                since: time_text(logs.since),
+                tail: logs.tail,
+            }),
+        ),
+        ToAgent::CloseLogs { request } => (Vec::new(), Down::CloseLogs(v1::CloseLogs { request })),
+        ToAgent::Goodbye { reason } => (Vec::new(), Down::Goodbye(v1::Goodbye { reason })),
+    };
+    parts
+        .into_iter()
+        .map(Down::Part)
+        .chain([last])
+        .map(|message| v1::ServerMessage {
+            message: Some(message),
+        })
+        .collect()
+}
+
+/// Decodes what the control plane says, message by message. One for each stream.
+#[derive(Debug, Default)]
+pub struct FromServer(Pieces);
+
+impl FromServer {
+    /// Takes the next message; none while a payload is not whole.
+    ///
+    /// # Errors
+    /// When it cannot be read; the stream is of no use any more then.
+    pub fn take(&mut self, message: v1::ServerMessage) -> Result<Option<ToAgent>, WireError> {
+        let message = match message.message.ok_or(WireError::Unknown)? {
+            Down::Part(part) => {
+                self.0.push(&part.data, MAX_TO_AGENT)?;
+                return Ok(None);
+            }
+            Down::Welcome(welcome) => ToAgent::Welcome {
+                session: welcome.session,
+                lineage: parse("welcome.lineage", &welcome.lineage)?,
+                heartbeat_ms: welcome.heartbeat_ms,
+                server_time: parse("welcome.server_time", &welcome.server_time)?,
+            },
+            Down::Snapshot(snapshot) => ToAgent::Snapshot {
+                generation: Generation(snapshot.generation),
+                hash: parse("snapshot.hash", &snapshot.hash)?,
+                releases: releases_in(snapshot.releases)?,
+                confirm_empty: snapshot.confirm_empty,
+                bytes: self.0.finish(snapshot.payload, MAX_TO_AGENT)?,
+            },
+            Down::Delta(delta) => {
+                let payload = self.0.finish(delta.payload, MAX_TO_AGENT)?;
+                let upserts = usize::try_from(delta.upserts).unwrap_or(usize::MAX);
+                let mut lines = payload.split_inclusive(|b| *b == b'\n');
+                let upserted: Vec<_> = lines.by_ref().take(upserts).map(<[u8]>::to_vec).collect();
+                if upserted.len() != upserts {
+                    return Err(WireError::Field {
+                        field: "delta.upserts",
+                        why: format!("{upserts} lines were announced, {} came", upserted.len()),
+                    });
+                }
+                let removes = lines
+                    .map(|line| from_json("delta.payload", line))
+                    .collect::<Result<_, _>>()?;
+                ToAgent::Delta {
+                    generation: Generation(delta.generation),
+                    releases: releases_in(delta.releases)?,
+                    delta: Delta {
+                        applies_to: parse("delta.applies_to", &delta.applies_to)?,
+                        results_in: parse("delta.results_in", &delta.results_in)?,
+                        upserts: upserted,
+                        removes,
+                    },
+                }
+            }
+            Down::OpenLogs(open) => ToAgent::OpenLogs(LogsRequest {
+                request: open.request,
+                owner: parse("open_logs.owner", &open.owner)?,
+                process: parse_optional("open_logs.process", &open.process)?,
+                follow: open.follow,
+                since: parse_optional("open_logs.since", &open.since)?,
+                tail: open.tail,
+            }),
+            Down::CloseLogs(close) => ToAgent::CloseLogs {
+                request: close.request,
+            },
+            Down::Goodbye(goodbye) => ToAgent::Goodbye {
+                reason: clipped(goodbye.reason),
+            },
+        };
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_model::capability::MachineFacts;
+    use plumb_model::condition::{EventKind, MachineEvent};
+    use plumb_model::{Address, Hash, Lineage, ResourceStatus, Timestamp};
+
+    use super::*;
+
+    fn address(name: &str) -> Address {
+        format!("m/o/file/{name}").parse().unwrap()
+    }
+
+    fn there_and_back_up(message: ToServer) -> usize {
+        let sent = to_server(message.clone());
+        let count = sent.len();
+        let mut from = FromAgent::default();
+        let mut got: Vec<_> = sent
+            .into_iter()
+            .filter_map(|m| from.take(m).unwrap())
+            .collect();
+        assert_eq!(got.len(), 1);
+        assert_eq!(got.pop(), Some(message));
+        count
+    }
+
+    fn there_and_back_down(message: ToAgent) -> usize {
+        let sent = to_agent(message.clone());
+        let count = sent.len();
+        let mut from = FromServer::default();
+        let mut got: Vec<_> = sent
+            .into_iter()
+            .filter_map(|m| from.take(m).unwrap())
+            .collect();
+        assert_eq!(got.len(), 1);
+        assert_eq!(got.pop(), Some(message));
+        count
+    }
+
+    #[test]
+    fn everything_an_agent_says_reads_back() {
+        there_and_back_up(ToServer::Hello(Hello {
+            lineage: Some(Lineage::from_random([3; 16])),
+            generation: Generation(4),
+            hash: Some(Hash::of(b"x")),
+            instance: "i".into(),
+            facts: MachineFacts {
+                version: "1".into(),
+                arch: "x86_64".into(),
+                hostname: "h".into(),
+                kernel: "k".into(),
+                capabilities: Default::default(),
+            },
+        }));
+        there_and_back_up(ToServer::Ack {
+            generation: Generation(1),
+            hash: Hash::of(b"y"),
+        });
+        there_and_back_up(ToServer::Resync { reason: "r".into() });
+        for kind in REFUSALS {
+            there_and_back_up(ToServer::Refused(Refusal {
+                generation: Generation(2),
+                kind,
+                message: "m".into(),
+            }));
+        }
+        let status = ResourceStatus {
+            address: address("/a\nb"),
+            generation: Generation(1),
+            conditions: Vec::new(),
+            gone: true,
+            process: None,
+        };
+        there_and_back_up(ToServer::Status {
+            complete: true,
+            resources: vec![status.clone(), status],
+        });
+        there_and_back_up(ToServer::Status {
+            complete: false,
+            resources: Vec::new(),
+        });
+        there_and_back_up(ToServer::Heartbeat);
+        there_and_back_up(ToServer::LogsFailed {
+            request: 1,
+            message: "m".into(),
+        });
+        let event = |message: String| MachineEvent {
+            at: Timestamp::UNIX_EPOCH,
+            address: address("/a"),
+            kind: EventKind::Removed,
+            message,
+        };
+        let pieces = there_and_back_up(ToServer::Events {
+            events: vec![event("x".repeat(3 * PIECE_BYTES)), event("y".into())],
+            dropped: 9,
+        });
+        assert_eq!(pieces, 4);
+    }
+
+    #[test]
+    fn everything_the_control_plane_says_reads_back() {
+        let releases = Releases::from([(OwnerName::new("o").unwrap(), ReleaseNumber(3))]);
+        there_and_back_down(ToAgent::Welcome {
+            session: 1,
+            lineage: Lineage::from_random([3; 16]),
+            heartbeat_ms: 10_000,
+            server_time: "2026-11-21T02:00:00.123456789Z".parse().unwrap(),
+        });
+        for (size, pieces) in [
+            (0, 1),
+            (1, 1),
+            (PIECE_BYTES, 1),
+            (PIECE_BYTES + 1, 2),
+            (5 * PIECE_BYTES, 5),
+        ] {
+            let count = there_and_back_down(ToAgent::Snapshot {
+                generation: Generation(7),
+                hash: Hash::of(b"z"),
+                releases: releases.clone(),
+                bytes: vec![b'x'; size],
+                confirm_empty: true,
+            });
+            assert_eq!(count, pieces, "{size} bytes");
+        }
+        there_and_back_down(ToAgent::Delta {
+            generation: Generation(8),
+            releases,
+            delta: Delta {
+                applies_to: Hash::of(b"a"),
+                results_in: Hash::of(b"b"),
+                upserts: vec![b"{\"one\":1}\n".to_vec(), b"{}\n".to_vec()],
+                removes: vec![address("/x\ny"), address("/z")],
+            },
+        });
+        there_and_back_down(ToAgent::OpenLogs(LogsRequest {
+            request: 5,
+            owner: OwnerName::new("o").unwrap(),
+            process: None,
+            follow: true,
+            since: Some(Timestamp::UNIX_EPOCH),
+            tail: Some(0),
+        }));
+        there_and_back_down(ToAgent::CloseLogs { request: 5 });
+        there_and_back_down(ToAgent::Goodbye { reason: "g".into() });
+    }
+
+    #[test]
+    fn a_payload_past_its_bound_is_refused_and_let_go() {
+        let mut pieces = Pieces::default();
+        pieces.push(&[0; 60], 100).unwrap();
+        assert_eq!(pieces.push(&[0; 60], 100), Err(WireError::TooLarge(100)));
+        assert_eq!(pieces.0.capacity(), 0);
+    }
+
+    #[test]
+    fn a_delta_that_announces_more_lines_than_come_is_refused() {
+        let mut from = FromServer::default();
+        let message = v1::ServerMessage {
+            message: Some(Down::Delta(v1::Delta {
+                upserts: u64::MAX,
+                applies_to: Hash::of(b"a").to_string(),
+                results_in: Hash::of(b"b").to_string(),
+                ..Default::default()
+            })),
+        };
+        assert!(matches!(from.take(message), Err(WireError::Field { .. })));
+    }
+}
