@@ -14,6 +14,8 @@ mod order;
 pub mod reconciler;
 mod slot;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ pub mod observation;
 pub mod plan;
 pub mod resource;
 pub mod secret;
+pub mod symbolic;
 pub mod spec;
 pub mod state;
 

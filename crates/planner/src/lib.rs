@@ -1,1 +1,150 @@
-//! plumb-planner
+//! Stage 2: compile blueprints into resources for each machine, and diff them against what is recorded.
+//!
+//! A pure function: no store, no clock, no randomness, nothing looked up. The same input in any order and any
+//! file split gives the same plan. The control plane calls it before it records anything, and the CLI offline.
+
+mod capability;
+pub mod compile;
+mod desired;
+mod diff;
+mod next;
+mod place;
+mod ports;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumb_blueprint::BlueprintSet;
+use plumb_model::capability::MachineFacts;
+use plumb_model::plan::{Origin, Plan};
+use plumb_model::state::{Commit, Next, Recorded, ReleaseBody};
+use plumb_model::{
+    Address, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus, WorkspaceName,
+};
+use serde::{Deserialize, Serialize};
+
+pub use desired::Desired;
+
+/// What a repository path held when it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// BLAKE3 of the packed folder, or of the file's bytes.
+    pub digest: Hash,
+    /// The number of those bytes.
+    pub size: u64,
+    /// The bytes of a file, if they are UTF-8 and at most [`MAX_INLINE_BYTES`](plumb_model::spec::MAX_INLINE_BYTES).
+    pub text: Option<String>,
+}
+
+/// What is to be planned.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one request at a time is held, and nearly always an apply"
+)]
+pub enum Request {
+    /// These blueprints.
+    Apply {
+        /// All of them, valid.
+        blueprint: BlueprintSet,
+        /// What each of [`BlueprintSet::paths`] holds.
+        sources: BTreeMap<String, Source>,
+    },
+    /// An owner's earlier content, forward.
+    Rollback {
+        /// The owner.
+        owner: OwnerName,
+        /// The release whose content it takes.
+        to: ReleaseNumber,
+        /// That content.
+        body: Arc<ReleaseBody>,
+    },
+    /// Nothing: everything that is recorded is removed.
+    Destroy,
+}
+
+/// What is known of the fleet just now. It never decides what should be, only what can be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    /// Machines whose agents have been heard of, with what they said of themselves.
+    pub machines: BTreeMap<MachineName, MachineFacts>,
+    /// The newest statuses.
+    pub statuses: BTreeMap<Address, ResourceStatus>,
+}
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What is to be planned.
+    pub request: &'a Request,
+    /// What is recorded.
+    pub recorded: &'a Recorded,
+    /// Whose history this is.
+    pub lineage: &'a Lineage,
+    /// The workspace.
+    pub workspace: &'a WorkspaceName,
+    /// What is known of the fleet.
+    pub observed: &'a Observed,
+    /// The commit that the blueprints come from.
+    pub commit: Option<&'a Commit>,
+}
+
+/// A plan together with the state that applying it records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// For people and CI.
+    pub plan: Plan,
+    /// For the ledger.
+    pub next: Next,
+}
+
+/// One reason why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// Where, if it comes from a blueprint.
+    pub origin: Option<Origin>,
+    /// What to write or run instead.
+    pub hint: Option<String>,
+}
+
+/// Why there is no plan: every problem at once. Nothing has been recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", self.summary())]
+pub struct PlanError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl PlanError {
+    fn summary(&self) -> String {
+        match self.problems.as_slice() {
+            [] => "the plan failed".to_owned(),
+            [one] => one.message.clone(),
+            [first, rest @ ..] => format!("{} (and {} more)", first.message, rest.len()),
+        }
+    }
+}
+
+/// Plans.
+///
+/// # Errors
+/// Every problem that keeps the request from being planned, at once.
+pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
+    let desired = match input.request {
+        Request::Apply { blueprint, sources } => compile::compile(blueprint, sources, &input)?,
+        Request::Rollback { owner, to, body } => {
+            Desired::rolled_back(input.recorded, owner, *to, body)?
+        }
+        Request::Destroy => Desired::nothing(input.recorded),
+    };
+    capability::check(&desired, input.observed)?;
+    let mut plan = diff::diff(&desired, &input);
+    let next = next::next(&desired, &input);
+    plan.blast_radius.machines = next.moved.keys().cloned().collect();
+    diff::number_releases(&mut plan, &next);
+    plan.approval = plan.approval_hash();
+    Ok(Planned { plan, next })
+}

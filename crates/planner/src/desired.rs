@@ -1,0 +1,147 @@
+//! What is to be: every owner's resources on every machine, whatever it was asked for with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumb_model::plan::{NotDone, Origin};
+use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody};
+use plumb_model::{Address, Hash, MachineName, OwnerName, ReleaseNumber, WorkspaceName};
+
+use crate::{PlanError, Problem};
+
+/// The desired state, before it is compared with anything.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Desired {
+    /// The manifest's name; none keeps no name.
+    pub manifest: Option<WorkspaceName>,
+    /// Machines.
+    pub machines: BTreeMap<MachineName, MachineInfo>,
+    /// Owners with all their resources.
+    pub owners: BTreeMap<OwnerName, Arc<ReleaseBody>>,
+    /// Where each resource comes from.
+    pub origins: BTreeMap<Address, Origin>,
+    /// What repository paths held.
+    pub resolutions: BTreeMap<String, Hash>,
+    /// How many deletions go without a consent; none for any number.
+    pub free_deletes: Option<u32>,
+    /// What is not done, and why.
+    pub not_done: Vec<NotDone>,
+}
+
+impl Desired {
+    /// Exactly what is recorded.
+    fn as_recorded(recorded: &Recorded) -> Self {
+        Self {
+            manifest: recorded.state.manifest.clone(),
+            machines: recorded
+                .state
+                .machines
+                .iter()
+                .filter(|(_, machine)| !machine.leaving)
+                .map(|(name, machine)| (name.clone(), machine.info.clone()))
+                .collect(),
+            owners: recorded.releases.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Nothing but the machines themselves.
+    #[must_use]
+    pub fn nothing(recorded: &Recorded) -> Self {
+        Self {
+            manifest: None,
+            owners: BTreeMap::new(),
+            ..Self::as_recorded(recorded)
+        }
+    }
+
+    /// What is recorded, but for one owner, which takes an earlier release's content.
+    pub fn rolled_back(
+        recorded: &Recorded,
+        owner: &OwnerName,
+        to: ReleaseNumber,
+        body: &Arc<ReleaseBody>,
+    ) -> Result<Self, PlanError> {
+        let mut desired = Self::as_recorded(recorded);
+        let mut problems = Vec::new();
+        for machine in body.resources.iter().map(|r| &r.address.machine) {
+            if !desired.machines.contains_key(machine) {
+                problems.push(Problem {
+                    message: format!("release {to} of `{owner}` ran on machine `{machine}`, which is no longer recorded"),
+                    origin: None,
+                    hint: Some(format!("add `{machine}` to the blueprints again, or choose another release")),
+                });
+            }
+        }
+        problems.dedup();
+        problems.extend(claimed_twice(&desired, owner, to, body));
+        if !problems.is_empty() {
+            return Err(PlanError { problems });
+        }
+        desired.owners.insert(owner.clone(), body.clone());
+        Ok(desired)
+    }
+
+    /// All resources, sorted by address within each owner.
+    pub fn resources(&self) -> impl Iterator<Item = &plumb_model::Resource> {
+        self.owners.values().flat_map(|body| &body.resources)
+    }
+
+    /// What kind of blueprint an owner is.
+    #[must_use]
+    pub fn kind(&self, owner: &OwnerName) -> Option<OwnerKind> {
+        self.owners.get(owner).map(|body| body.kind)
+    }
+}
+
+/// What an old release claims and somebody else holds by now.
+fn claimed_twice(
+    desired: &Desired,
+    owner: &OwnerName,
+    to: ReleaseNumber,
+    body: &ReleaseBody,
+) -> Vec<Problem> {
+    let mut held: BTreeMap<(MachineName, String), &Address> = BTreeMap::new();
+    for other in desired
+        .owners
+        .iter()
+        .filter(|(name, _)| *name != owner)
+        .flat_map(|(_, body)| &body.resources)
+    {
+        for claim in claims(other) {
+            held.insert(claim, &other.address);
+        }
+    }
+    let mut problems = Vec::new();
+    for resource in &body.resources {
+        for claim in claims(resource) {
+            if let Some(other) = held.get(&claim) {
+                problems.push(Problem {
+                    message: format!(
+                        "release {to} of `{owner}` needs {} on `{}`, which `{other}` holds by now",
+                        claim.1, claim.0
+                    ),
+                    origin: None,
+                    hint: Some("roll back the other one too, or apply blueprints in which they do not clash".to_owned()),
+                });
+            }
+        }
+    }
+    problems
+}
+
+/// What a resource has for itself alone on its machine, in words.
+pub(crate) fn claims(resource: &plumb_model::Resource) -> Vec<(MachineName, String)> {
+    use plumb_model::ResourceSpec::{Artifact, Directory, File, Process};
+    let machine = &resource.address.machine;
+    match &resource.spec {
+        Artifact(_) => Vec::new(),
+        Directory(spec) => vec![(machine.clone(), format!("path {}", spec.path))],
+        File(spec) => vec![(machine.clone(), format!("path {}", spec.path))],
+        Process(spec) => spec
+            .ports
+            .values()
+            .map(|port| (machine.clone(), format!("port {port}")))
+            .collect(),
+    }
+}

@@ -1,0 +1,200 @@
+//! The state that applying a plan records: release numbers, assignments, generations and tombstones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumb_model::assignment::{self, Assignment, Entry, Header, Tombstone};
+use plumb_model::state::{FORMAT, MachineInfo, MachineState, Next, OwnerState, StateBody};
+use plumb_model::{Address, Generation, Hash, MachineName, Resource};
+
+use crate::desired::Desired;
+use crate::{Input, Observed};
+
+/// Works the next state out. Equal content keeps its release number and its generation.
+pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
+    let recorded = &input.recorded.state;
+    let mut bodies = BTreeMap::new();
+    let mut released = BTreeMap::new();
+    let mut last_release = recorded.last_release.clone();
+    let mut owners = BTreeMap::new();
+    for (owner, body) in &desired.owners {
+        let same = input
+            .recorded
+            .releases
+            .get(owner)
+            .is_some_and(|old| Arc::ptr_eq(old, body) || old == body);
+        let state = match recorded.owners.get(owner) {
+            Some(state) if same => state.clone(),
+            _ => {
+                let bytes = body.bytes();
+                let hash = Hash::of(&bytes);
+                bodies.insert(hash, bytes);
+                let release = last_release.get(owner).copied().unwrap_or_default().next();
+                last_release.insert(owner.clone(), release);
+                released.insert(owner.clone(), release);
+                OwnerState {
+                    release,
+                    body: hash,
+                }
+            }
+        };
+        owners.insert(owner.clone(), state);
+    }
+    for owner in recorded
+        .owners
+        .keys()
+        .filter(|owner| !desired.owners.contains_key(*owner))
+    {
+        let release = last_release.get(owner).copied().unwrap_or_default().next();
+        last_release.insert(owner.clone(), release);
+        released.insert(owner.clone(), release);
+    }
+
+    let mut by_machine: BTreeMap<&MachineName, BTreeMap<&Address, &Resource>> = BTreeMap::new();
+    for resource in desired.resources() {
+        by_machine
+            .entry(&resource.address.machine)
+            .or_default()
+            .insert(&resource.address, resource);
+    }
+    let mut machines = BTreeMap::new();
+    let mut moved = BTreeMap::new();
+    let names = desired.machines.keys().chain(
+        recorded
+            .machines
+            .keys()
+            .filter(|m| !desired.machines.contains_key(*m)),
+    );
+    for name in names {
+        let wanted = by_machine.remove(name).unwrap_or_default();
+        let old = recorded.machines.get(name);
+        let info = desired.machines.get(name).cloned();
+        if let Some((state, bytes)) = machine(name, info, old, &wanted, input) {
+            if old.map(|o| o.assignment) != Some(state.assignment) {
+                moved.insert(name.clone(), state.generation);
+                bodies.insert(state.assignment, bytes);
+            }
+            machines.insert(name.clone(), state);
+        }
+    }
+
+    let state = StateBody {
+        format: FORMAT,
+        revision: recorded.revision.next(),
+        manifest: desired.manifest.clone(),
+        owners,
+        machines,
+        last_release,
+    };
+    Next {
+        state,
+        bodies,
+        released,
+        moved,
+    }
+}
+
+/// One machine's next state, or none if it has left and nothing of it remains.
+fn machine(
+    name: &MachineName,
+    info: Option<MachineInfo>,
+    old: Option<&MachineState>,
+    wanted: &BTreeMap<&Address, &Resource>,
+    input: &Input<'_>,
+) -> Option<(MachineState, Vec<u8>)> {
+    let generation = old.map_or(Generation(0), |o| o.generation);
+    let pending = pending_tombstones(name, wanted, input);
+    let settled = still_unsettled(&pending, input.observed);
+    let build = |tombstones: &BTreeMap<Address, Generation>| {
+        let header = Header {
+            format: assignment::FORMAT,
+            lineage: input.lineage.clone(),
+            workspace: input.workspace.clone(),
+            machine: name.clone(),
+        };
+        let resources = wanted.values().map(|r| Entry::Resource((*r).clone()));
+        let tombstones = tombstones.iter().map(|(address, since)| {
+            Entry::Tombstone(Tombstone {
+                address: address.clone(),
+                since: *since,
+            })
+        });
+        Assignment::build(header, resources.chain(tombstones))
+    };
+    // Settled tombstones go only along with another change, so that removing them never makes a revision of its own.
+    let unchanged = old.is_some_and(|o| build(&pending).hash() == o.assignment);
+    let tombstones = if unchanged { pending } else { settled };
+    let leaving = info.is_none();
+    if leaving
+        && wanted.is_empty()
+        && (tombstones.is_empty() || still_unsettled(&tombstones, input.observed).is_empty())
+    {
+        return None;
+    }
+    let assignment = build(&tombstones);
+    let hash = assignment.hash();
+    let generation = if old.is_some_and(|o| o.assignment == hash) {
+        generation
+    } else {
+        generation.next()
+    };
+    let info = info
+        .or_else(|| old.map(|o| o.info.clone()))
+        .unwrap_or_default();
+    Some((
+        MachineState {
+            info,
+            generation,
+            assignment: hash,
+            tombstones,
+            leaving,
+        },
+        assignment.bytes(),
+    ))
+}
+
+/// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes.
+fn pending_tombstones(
+    name: &MachineName,
+    wanted: &BTreeMap<&Address, &Resource>,
+    input: &Input<'_>,
+) -> BTreeMap<Address, Generation> {
+    let old = input.recorded.state.machines.get(name);
+    let next_generation = old.map_or(Generation(0), |o| o.generation).next();
+    let mut tombstones: BTreeMap<Address, Generation> = old
+        .iter()
+        .flat_map(|o| &o.tombstones)
+        .filter(|(address, _)| !wanted.contains_key(address))
+        .map(|(address, since)| (address.clone(), *since))
+        .collect();
+    let gone = input
+        .recorded
+        .releases
+        .values()
+        .flat_map(|body| &body.resources)
+        .filter(|r| r.address.machine == *name && !wanted.contains_key(&r.address));
+    for resource in gone {
+        tombstones
+            .entry(resource.address.clone())
+            .or_insert(next_generation);
+    }
+    tombstones
+}
+
+/// Those of which no agent has proven, under the ordering generation or a later one, that nothing is left.
+fn still_unsettled(
+    tombstones: &BTreeMap<Address, Generation>,
+    observed: &Observed,
+) -> BTreeMap<Address, Generation> {
+    let proven = |address: &Address, since: Generation| {
+        observed
+            .statuses
+            .get(address)
+            .is_some_and(|status| status.gone && status.generation >= since)
+    };
+    tombstones
+        .iter()
+        .filter(|(address, since)| !proven(address, **since))
+        .map(|(address, since)| (address.clone(), *since))
+        .collect()
+}

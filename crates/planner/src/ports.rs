@@ -1,0 +1,95 @@
+//! Allotting ports: fixed ones as written, `auto` ones from 20000 to 29999, and the same again at every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::state::Recorded;
+use plumb_model::{Address, Hash, MachineName, PortName, Reason, ResourceSpec, WorkspaceName};
+
+use crate::Observed;
+
+/// The range of `auto` ports. Below the range that Linux gives to outgoing connections (32768 and up).
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 10_000;
+
+/// A port that is wanted: by whom, under which name, and which number if it is fixed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Want {
+    pub address: Address,
+    pub port: PortName,
+    pub fixed: Option<u16>,
+}
+
+/// Gives each wanted port a number; none where the range of its machine is used up.
+pub(crate) fn allot(
+    wants: &BTreeSet<Want>,
+    recorded: &Recorded,
+    observed: &Observed,
+    workspace: &WorkspaceName,
+) -> BTreeMap<(Address, PortName), Option<u16>> {
+    let mut taken: BTreeMap<&MachineName, BTreeSet<u16>> = BTreeMap::new();
+    let mut given = BTreeMap::new();
+    for want in wants {
+        if let Some(number) = want.fixed {
+            taken
+                .entry(&want.address.machine)
+                .or_default()
+                .insert(number);
+            given.insert((want.address.clone(), want.port.clone()), Some(number));
+        }
+    }
+    let before: BTreeMap<&Address, &BTreeMap<PortName, u16>> = recorded
+        .releases
+        .values()
+        .flat_map(|body| &body.resources)
+        .filter_map(|resource| match &resource.spec {
+            ResourceSpec::Process(spec) => Some((&resource.address, &spec.ports)),
+            _ => None,
+        })
+        .collect();
+    for want in wants.iter().filter(|want| want.fixed.is_none()) {
+        let Some(number) = before
+            .get(&want.address)
+            .and_then(|ports| ports.get(&want.port))
+            .copied()
+        else {
+            continue;
+        };
+        if is_stranded(&want.address, observed) {
+            // A stranger sits there: the number is avoided for everybody on this machine.
+            taken
+                .entry(&want.address.machine)
+                .or_default()
+                .insert(number);
+        } else if (FIRST..FIRST + COUNT).contains(&number)
+            && taken
+                .entry(&want.address.machine)
+                .or_default()
+                .insert(number)
+        {
+            given.insert((want.address.clone(), want.port.clone()), Some(number));
+        }
+    }
+    for want in wants {
+        let key = (want.address.clone(), want.port.clone());
+        if given.contains_key(&key) {
+            continue;
+        }
+        let taken = taken.entry(&want.address.machine).or_default();
+        let hash = Hash::of(format!("{workspace}\n{}\n{}", want.address, want.port).as_bytes());
+        let start = u16::from_le_bytes([hash.0[0], hash.0[1]]) % COUNT;
+        let number = (0..COUNT)
+            .map(|i| FIRST + (start + i) % COUNT)
+            .find(|number| taken.insert(*number));
+        given.insert(key, number);
+    }
+    given
+}
+
+fn is_stranded(address: &Address, observed: &Observed) -> bool {
+    observed.statuses.get(address).is_some_and(|status| {
+        status
+            .conditions
+            .iter()
+            .any(|c| c.status && c.reason == Reason::PortTaken)
+    })
+}
