@@ -1,7 +1,29 @@
-//! Which machine gets which generation when, and what became of it: both ends of the session protocol, and the
+//! Stage 4: which machine gets which generation when, and what became of it. Both ends of the session protocol, and the
 //! folding of what agents report into the status that people read.
 //!
 //! Event in, effects out: nothing here opens a socket, sleeps, reads a clock or rolls dice. The agent's shell
-//! drives the agent's end, the control plane's gateway the server's, and `sim` both.
+//! drives [`AgentSession`], the control plane's gateway drives [`Fleet`], and the simulator both.
+//!
+//! Invariant: the fence of the agent is enough by itself. Whatever the fleet sends, in whatever order it arrives, an
+//! agent never goes back a generation and never takes what is not its own.
 
 pub mod protocol;
+
+pub mod agent;
+pub mod fence;
+
+pub mod fleet;
+pub mod judge;
+mod machine;
+pub mod record;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use agent::{AgentSession, Held};
+pub use fence::Identity;
+pub use fleet::Fleet;
+pub use protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, Releases, ToAgent, ToServer};
+pub use record::{MachineRecord, OwnerRecord, Recording, RecordingError};
+pub use view::WorkspaceView;

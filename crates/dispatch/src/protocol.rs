@@ -5,10 +5,9 @@
 //!
 //! Flow: the agent opens the stream and says [`ToServer::Hello`]; the server answers [`ToAgent::Welcome`] or
 //! [`ToAgent::Goodbye`]; then each side speaks when it has something to say. Every assignment is answered with
-//! exactly one of [`ToServer::Ack`], [`ToServer::Resync`] and [`ToServer::Refused`].
+//! one of [`ToServer::Ack`], [`ToServer::Resync`] and [`ToServer::Refused`]; the ack of a later one answers it too.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
@@ -23,8 +22,8 @@ use plumb_model::{
 pub struct Now {
     /// For people: what is shown and recorded.
     pub wall: Timestamp,
-    /// For deadlines: time since any fixed point of this process, never going back.
-    pub mono: Duration,
+    /// For deadlines: milliseconds since any fixed point of this process, never going back.
+    pub mono_ms: u64,
 }
 
 /// Which release each owner on a machine is at.

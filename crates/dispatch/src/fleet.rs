@@ -1,0 +1,746 @@
+//! The control plane's end: which machine is sent what and when, and what became of each release.
+//!
+//! It never opens a socket, reads a clock or stores anything. The gateway feeds it sessions, the API feeds it what
+//! was recorded, and both carry out its [`Effect`]s in order.
+//!
+//! Invariants: a machine has at most one session and one assignment in flight; nothing is sent to a machine that is
+//! ahead of the ledger; what a fenced session still says is not heard.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use plumb_model::capability::MachineFacts;
+use plumb_model::condition::MachineEvent;
+use plumb_model::state::{Outcome, OwnerKind};
+use plumb_model::{
+    Address, Generation, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus,
+    Revision,
+};
+
+use crate::judge::{Progress, judge};
+use crate::machine::{MAX_RESYNCS, Machine, Refused, Session};
+use crate::protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, ToAgent, ToServer};
+use crate::record::Recording;
+
+/// How many events of the workspace are kept.
+pub const KEPT_EVENTS: usize = 1000;
+
+/// How often [`Event::Tick`] is wanted, in milliseconds.
+pub const TICK_MS: u64 = 1000;
+
+/// How long an assignment may stay unanswered until its session is closed, so that the next hello settles what
+/// became of it, in milliseconds. A disk that syncs for longer than this is as good as gone.
+pub const ANSWER_WITHIN_MS: u64 = 120_000;
+
+/// A session that is silent for so many heartbeat periods is closed.
+pub const SILENT_PERIODS: u64 = 3;
+
+/// The heartbeat period in milliseconds: 15 s for up to 3,000 machines, and beyond that 5 ms for each machine, which
+/// keeps the control plane at 200 heartbeats a second; never more than two minutes.
+#[must_use]
+pub fn heartbeat_ms(machines: usize) -> u64 {
+    (machines as u64).saturating_mul(5).clamp(15_000, 120_000)
+}
+
+/// Something that happened to the control plane.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An agent that has proven to be this machine has opened a stream and said hello.
+    Connected {
+        /// A number that the gateway gives to no other session.
+        session: u64,
+        /// Which machine, from its certificate.
+        machine: MachineName,
+        /// Its first words.
+        hello: Hello,
+    },
+    /// An agent said something more.
+    Message {
+        /// On which session.
+        session: u64,
+        /// What.
+        message: ToServer,
+    },
+    /// A stream is gone.
+    Disconnected {
+        /// Whose.
+        session: u64,
+    },
+    /// Something was recorded: the whole of it, as it is now.
+    Recorded(Recording),
+    /// An operator says to go on with a regressed machine from what is recorded now.
+    Recovered(MachineName),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something for the control plane to do, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Say this on that session.
+    Send {
+        /// Which.
+        session: u64,
+        /// What.
+        message: ToAgent,
+    },
+    /// Close that session; a goodbye with the reason has been sent before.
+    Close {
+        /// Which.
+        session: u64,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Record what became of a release. `Failed` may be followed by `Converged`; nothing else is ever taken back.
+    Outcome {
+        /// Whose.
+        owner: OwnerName,
+        /// Which.
+        release: ReleaseNumber,
+        /// What.
+        outcome: Outcome,
+    },
+    /// A machine says that these things happened.
+    Events {
+        /// Which machine.
+        machine: MachineName,
+        /// Oldest first.
+        events: Vec<MachineEvent>,
+    },
+    /// An agent cannot send a log that was asked for.
+    LogsFailed {
+        /// Which machine.
+        machine: MachineName,
+        /// Which request.
+        request: u64,
+        /// Why, for people.
+        message: String,
+    },
+    /// What [`Fleet::view`] shows has changed. At most once for each event.
+    Changed,
+}
+
+/// An owner's current release and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub release: ReleaseNumber,
+    pub kind: Option<OwnerKind>,
+    pub removed: bool,
+    /// The generation that brought the release to each machine.
+    pub brought: BTreeMap<MachineName, Generation>,
+    pub outcome: Outcome,
+}
+
+/// The control plane's end of all sessions of one workspace.
+#[derive(Debug)]
+pub struct Fleet {
+    lineage: Lineage,
+    pub(crate) revision: Revision,
+    pub(crate) machines: BTreeMap<MachineName, Machine>,
+    pub(crate) owners: BTreeMap<OwnerName, Track>,
+    sessions: BTreeMap<u64, MachineName>,
+    events: VecDeque<MachineEvent>,
+    pub(crate) dropped_statuses: u64,
+    pub(crate) dropped_events: u64,
+    last_tick_ms: Option<u64>,
+    changed: bool,
+}
+
+impl Fleet {
+    /// Starts with what the ledger holds: the state, and the outcome of each owner's current release as far as one was
+    /// recorded. All machines are offline.
+    #[must_use]
+    pub fn new(
+        lineage: Lineage,
+        recording: Recording,
+        outcomes: &BTreeMap<(OwnerName, ReleaseNumber), Outcome>,
+    ) -> Self {
+        let mut fleet = Self {
+            lineage,
+            revision: Revision(0),
+            machines: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            events: VecDeque::new(),
+            dropped_statuses: 0,
+            dropped_events: 0,
+            last_tick_ms: None,
+            changed: false,
+        };
+        // What was recorded before is no news: nobody needs to be told of it.
+        fleet.recorded(recording, &mut Vec::new());
+        for (owner, track) in &mut fleet.owners {
+            if let Some(outcome) = outcomes.get(&(owner.clone(), track.release)) {
+                track.outcome = *outcome;
+            }
+        }
+        fleet.forget_removed();
+        fleet.changed = false;
+        fleet
+    }
+
+    /// Takes one event, and says what is to be done about it.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match event {
+            Event::Connected {
+                session,
+                machine,
+                hello,
+            } => self.connected(session, machine, hello, now, &mut out),
+            Event::Message { session, message } => self.message(session, message, now, &mut out),
+            Event::Disconnected { session } => self.gone(session),
+            Event::Recorded(recording) => {
+                self.recorded(recording, &mut out);
+                let names: Vec<_> = self.machines.keys().cloned().collect();
+                for name in names {
+                    self.push(&name, now, &mut out);
+                }
+                let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
+                self.judge_owners(&owners, &mut out);
+            }
+            Event::Recovered(name) => {
+                if let Some(machine) = self.machines.get_mut(&name) {
+                    machine.regressed = None;
+                    machine.compare();
+                    if let Some(session) = &mut machine.session {
+                        session.wants_snapshot = true;
+                    }
+                    self.changed = true;
+                    self.push(&name, now, &mut out);
+                }
+            }
+            Event::Tick => self.tick(now, &mut out),
+        }
+        if std::mem::take(&mut self.changed) {
+            out.push(Effect::Changed);
+        }
+        out
+    }
+
+    /// The session of a machine, if it is online: where to send an [`ToAgent::OpenLogs`].
+    #[must_use]
+    pub fn session_of(&self, machine: &MachineName) -> Option<u64> {
+        Some(self.machines.get(machine)?.session.as_ref()?.id)
+    }
+
+    /// Asks a machine for a log; none if it is offline.
+    #[must_use]
+    pub fn open_logs(&self, machine: &MachineName, request: LogsRequest) -> Option<Effect> {
+        Some(Effect::Send {
+            session: self.session_of(machine)?,
+            message: ToAgent::OpenLogs(request),
+        })
+    }
+
+    /// For each machine, what was ordered removed and is proven gone: the planner may drop those tombstones.
+    #[must_use]
+    pub fn settled(&self) -> BTreeMap<MachineName, BTreeSet<Address>> {
+        self.machines
+            .iter()
+            .map(|(name, machine)| (name.clone(), machine.settled()))
+            .filter(|(_, settled)| !settled.is_empty())
+            .collect()
+    }
+
+    /// What each machine that was ever heard of since this control plane started says of itself.
+    pub fn facts(&self) -> impl Iterator<Item = (&MachineName, &MachineFacts)> {
+        self.machines
+            .iter()
+            .filter_map(|(name, machine)| Some((name, machine.facts.as_ref()?)))
+    }
+
+    /// What each machine holds, as it last said. A machine that comes back into the blueprints under its old name must
+    /// be given a generation above this one, or its agent refuses it.
+    pub fn held(&self) -> impl Iterator<Item = (&MachineName, Generation)> {
+        self.machines
+            .iter()
+            .filter_map(|(name, machine)| Some((name, machine.held?.0)))
+    }
+
+    /// The last status of every resource, of machines that are not regressed.
+    pub fn statuses(&self) -> impl Iterator<Item = &ResourceStatus> {
+        self.machines
+            .values()
+            .filter(|machine| machine.regressed.is_none())
+            .flat_map(|machine| machine.statuses.values())
+    }
+
+    /// The last events of the workspace, oldest first; at most [`KEPT_EVENTS`].
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &MachineEvent> {
+        self.events.iter()
+    }
+
+    fn connected(
+        &mut self,
+        session: u64,
+        name: MachineName,
+        hello: Hello,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(theirs) = hello.lineage.as_ref().filter(|l| **l != self.lineage) {
+            let reason = format!(
+                "machine {name} obeys lineage {theirs}, but this control plane is of lineage {}; \
+                 point the agent at its own control plane, or enrol it anew with an empty data folder",
+                self.lineage
+            );
+            close(session, reason, out);
+            return;
+        }
+        let machine = self.machines.entry(name.clone()).or_default();
+        if let Some(old) = machine.session.take() {
+            self.sessions.remove(&old.id);
+            let reason = if old.instance == hello.instance {
+                "this agent has connected anew; the old session ends"
+            } else {
+                "another agent has connected under this machine's identity; the old session ends"
+            };
+            close(old.id, reason.to_owned(), out);
+        }
+        machine.session = Some(Session {
+            id: session,
+            instance: hello.instance,
+            heard_ms: now.mono_ms,
+            in_flight: None,
+            resyncs: 0,
+            wants_snapshot: false,
+        });
+        // An agent that holds less than it did has lost its disk, and with it whatever it said under what it lost.
+        machine
+            .statuses
+            .retain(|_, status| status.generation <= hello.generation);
+        machine.held = Some((hello.generation, hello.hash));
+        machine.facts = Some(hello.facts);
+        machine.last_seen = Some(now.wall);
+        machine.refused = None;
+        machine.compare();
+        self.sessions.insert(session, name.clone());
+        self.changed = true;
+        let message = ToAgent::Welcome {
+            session,
+            lineage: self.lineage.clone(),
+            heartbeat_ms: heartbeat_ms(self.machines.len()),
+            server_time: now.wall,
+        };
+        out.push(Effect::Send { session, message });
+        self.push(&name, now, out);
+    }
+
+    /// Sends what is to be sent to a machine, if anything is and nothing is in flight.
+    fn push(&mut self, name: &MachineName, now: Now, out: &mut Vec<Effect>) {
+        let Some(machine) = self.machines.get_mut(name) else {
+            return;
+        };
+        let session = machine.session.as_ref().map(|s| s.id);
+        if let (Some(message), Some(session)) = (machine.next_assignment(now.mono_ms), session) {
+            out.push(Effect::Send { session, message });
+        }
+    }
+
+    fn message(&mut self, id: u64, message: ToServer, now: Now, out: &mut Vec<Effect>) {
+        // A fenced session is in no map, and whatever it still says is not heard.
+        let Some(name) = self.sessions.get(&id).cloned() else {
+            return;
+        };
+        let Some(machine) = self.machines.get_mut(&name) else {
+            return;
+        };
+        machine.last_seen = Some(now.wall);
+        let Some(session) = &mut machine.session else {
+            return;
+        };
+        session.heard_ms = now.mono_ms;
+        match message {
+            ToServer::Hello(_) => {
+                let reason = "the agent said hello twice on one stream; upgrade it to this control plane's version";
+                self.gone(id);
+                close(id, reason.to_owned(), out);
+            }
+            ToServer::Heartbeat => {}
+            ToServer::Ack { generation, hash } => {
+                self.acked(&name, generation, hash);
+                self.push(&name, now, out);
+                self.judge_machine(&name, out);
+            }
+            ToServer::Resync { reason } => {
+                self.resync(&name, &reason, now);
+                self.push(&name, now, out);
+                self.judge_machine(&name, out);
+            }
+            ToServer::Refused(refusal) => {
+                let answers = session
+                    .in_flight
+                    .is_some_and(|f| f.generation == refusal.generation);
+                if answers {
+                    session.in_flight = None;
+                    machine.refused = Some(Refused {
+                        refusal,
+                        at_ms: now.mono_ms,
+                    });
+                    self.changed = true;
+                    self.push(&name, now, out);
+                    self.judge_machine(&name, out);
+                }
+            }
+            ToServer::Status {
+                complete,
+                resources,
+            } => {
+                if machine.regressed.is_some() {
+                    return;
+                }
+                self.changed = true;
+                let touched: BTreeSet<_> =
+                    resources.iter().map(|s| s.address.owner.clone()).collect();
+                let dropped = machine.fold(complete, resources);
+                self.dropped_statuses = self.dropped_statuses.saturating_add(dropped);
+                self.judge_owners(&touched, out);
+            }
+            ToServer::Events { events, dropped } => self.happened(name, events, dropped, out),
+            ToServer::LogsFailed { request, message } => out.push(Effect::LogsFailed {
+                machine: name,
+                request,
+                message,
+            }),
+        }
+    }
+
+    fn acked(&mut self, name: &MachineName, generation: Generation, hash: Hash) {
+        let Some(machine) = self.machines.get_mut(name) else {
+            return;
+        };
+        // An old ack that comes again takes nothing back.
+        if machine.held.is_some_and(|(held, _)| generation < held) {
+            return;
+        }
+        machine.held = Some((generation, Some(hash)));
+        if let Some(session) = &mut machine.session {
+            session.resyncs = 0;
+            session.wants_snapshot = false;
+            session
+                .in_flight
+                .take_if(|flight| flight.generation <= generation);
+        }
+        machine
+            .refused
+            .take_if(|refused| refused.refusal.generation <= generation);
+        machine.compare();
+        self.changed = true;
+    }
+
+    fn resync(&mut self, name: &MachineName, reason: &str, now: Now) {
+        let Some(machine) = self.machines.get_mut(name) else {
+            return;
+        };
+        let Some(session) = &mut machine.session else {
+            return;
+        };
+        let Some(flight) = session.in_flight.take() else {
+            return;
+        };
+        session.wants_snapshot = true;
+        session.resyncs += 1;
+        if session.resyncs >= MAX_RESYNCS {
+            session.resyncs = 0;
+            let message = format!(
+                "asked for a snapshot {MAX_RESYNCS} times in a row; the last time: {reason}"
+            );
+            machine.refused = Some(Refused {
+                refusal: Refusal {
+                    generation: flight.generation,
+                    kind: RefusalKind::Unreadable,
+                    message,
+                },
+                at_ms: now.mono_ms,
+            });
+            self.changed = true;
+        }
+    }
+
+    fn happened(
+        &mut self,
+        name: MachineName,
+        mut events: Vec<MachineEvent>,
+        dropped: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let said = events.len();
+        events.retain(|event| event.address.machine == name);
+        let foreign = (said - events.len()) as u64;
+        self.dropped_events = self
+            .dropped_events
+            .saturating_add(dropped)
+            .saturating_add(foreign);
+        if events.is_empty() {
+            return;
+        }
+        self.events.extend(events.iter().cloned());
+        let over = self.events.len().saturating_sub(KEPT_EVENTS);
+        self.events.drain(..over);
+        self.changed = true;
+        out.push(Effect::Events {
+            machine: name,
+            events,
+        });
+    }
+
+    /// Forgets a session; its machine is offline.
+    fn gone(&mut self, id: u64) {
+        let Some(name) = self.sessions.remove(&id) else {
+            return;
+        };
+        if let Some(machine) = self.machines.get_mut(&name) {
+            machine.session = None;
+            if machine.record.is_none() {
+                self.machines.remove(&name);
+            }
+        }
+        self.changed = true;
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let period = heartbeat_ms(self.machines.len());
+        let stalled = self
+            .last_tick_ms
+            .is_some_and(|last| now.mono_ms.saturating_sub(last) > period);
+        self.last_tick_ms = Some(now.mono_ms);
+        let mut ended = Vec::new();
+        for machine in self.machines.values_mut() {
+            let Some(session) = &mut machine.session else {
+                continue;
+            };
+            if stalled {
+                // It was this process that slept, so the silence proves nothing.
+                session.heard_ms = now.mono_ms;
+            }
+            let silent = now.mono_ms.saturating_sub(session.heard_ms);
+            if silent > period.saturating_mul(SILENT_PERIODS) {
+                ended.push((
+                    session.id,
+                    format!("nothing was heard for {} s", silent / 1000),
+                ));
+            } else if let Some(flight) = session
+                .in_flight
+                .filter(|f| now.mono_ms.saturating_sub(f.sent_ms) > ANSWER_WITHIN_MS)
+            {
+                let seconds = ANSWER_WITHIN_MS / 1000;
+                ended.push((
+                    session.id,
+                    format!(
+                        "generation {} was not answered within {seconds} s",
+                        flight.generation
+                    ),
+                ));
+            }
+        }
+        for (id, reason) in ended {
+            self.gone(id);
+            close(id, reason, out);
+        }
+        let names: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| machine.refused.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.push(&name, now, out);
+        }
+    }
+
+    /// Takes the new state; says which releases it supersedes and which it starts.
+    fn recorded(&mut self, recording: Recording, out: &mut Vec<Effect>) {
+        // Two applies may tell of themselves in the wrong order; the state only moves forward.
+        if recording.revision < self.revision {
+            return;
+        }
+        self.changed = true;
+        self.revision = recording.revision;
+        let left: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|(name, m)| m.record.is_some() && !recording.machines.contains_key(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in left {
+            // An agent whose machine has left stays connected, and waits to be assigned again.
+            if let Some(machine) = self.machines.get_mut(&name) {
+                machine.record = None;
+                machine.previous = None;
+                machine.refused = None;
+                machine.regressed = None;
+                machine.statuses.clear();
+                if let Some(session) = &mut machine.session {
+                    session.in_flight = None;
+                } else {
+                    self.machines.remove(&name);
+                }
+            }
+        }
+        for (name, record) in recording.machines {
+            let machine = self.machines.entry(name).or_default();
+            machine.set_record(record);
+            machine.compare();
+        }
+        for (owner, record) in recording.owners {
+            let track = self.owners.get_mut(&owner);
+            if let Some(track) = track {
+                if track.release == record.release && track.removed == record.removed {
+                    track.kind = record.kind.or(track.kind);
+                    continue;
+                }
+                if track.outcome == Outcome::Converging {
+                    out.push(Effect::Outcome {
+                        owner: owner.clone(),
+                        release: track.release,
+                        outcome: Outcome::Superseded,
+                    });
+                }
+            }
+            let brought = self.brought(&owner);
+            if record.removed && brought.is_empty() && !self.owners.contains_key(&owner) {
+                continue;
+            }
+            let kind = record
+                .kind
+                .or_else(|| self.owners.get(&owner).and_then(|t| t.kind));
+            let track = Track {
+                release: record.release,
+                kind,
+                removed: record.removed,
+                brought,
+                outcome: Outcome::Converging,
+            };
+            out.push(Effect::Outcome {
+                owner: owner.clone(),
+                release: track.release,
+                outcome: Outcome::Converging,
+            });
+            self.owners.insert(owner, track);
+        }
+    }
+
+    /// The machines that speak of an owner, each with its generation now.
+    fn brought(&self, owner: &OwnerName) -> BTreeMap<MachineName, Generation> {
+        self.machines
+            .iter()
+            .filter(|(_, machine)| {
+                machine
+                    .assignment()
+                    .is_some_and(|a| a.entries().any(|e| e.address().owner == *owner))
+            })
+            .map(|(name, machine)| (name.clone(), machine.generation()))
+            .collect()
+    }
+
+    fn judge_machine(&mut self, name: &MachineName, out: &mut Vec<Effect>) {
+        let owners: BTreeSet<_> = self
+            .machines
+            .get(name)
+            .and_then(|m| m.assignment())
+            .into_iter()
+            .flat_map(|a| a.entries())
+            .map(|entry| entry.address().owner.clone())
+            .collect();
+        self.judge_owners(&owners, out);
+    }
+
+    /// Says what became of releases whose outcome has moved.
+    ///
+    /// A release has converged once every resource of its owner, on every machine, is converged (and healthy, where it
+    /// has a check) under the generation that brought it or a later one, and whatever it dropped is proven gone. It has
+    /// failed once one of them is failed or blocked for a reason that does not pass by itself, or unhealthy, or once a
+    /// machine has refused its assignment. A converged release stays converged whatever happens later: that is status.
+    fn judge_owners(&mut self, owners: &BTreeSet<OwnerName>, out: &mut Vec<Effect>) {
+        for owner in owners {
+            let Some(track) = self.owners.get(owner) else {
+                continue;
+            };
+            if !matches!(track.outcome, Outcome::Converging | Outcome::Failed) {
+                continue;
+            }
+            let Some(outcome) = self.judge_owner(owner, track) else {
+                continue;
+            };
+            if let Some(track) = self.owners.get_mut(owner)
+                && track.outcome != outcome
+            {
+                track.outcome = outcome;
+                self.changed = true;
+                out.push(Effect::Outcome {
+                    owner: owner.clone(),
+                    release: track.release,
+                    outcome,
+                });
+            }
+        }
+        self.forget_removed();
+    }
+
+    /// What an owner's release has come to, if that is settled either way.
+    fn judge_owner(&self, owner: &OwnerName, track: &Track) -> Option<Outcome> {
+        let mut all_done = true;
+        let mut failed = false;
+        for (name, machine) in &self.machines {
+            let Some(assignment) = machine.assignment() else {
+                continue;
+            };
+            let least = track
+                .brought
+                .get(name)
+                .copied()
+                .unwrap_or(machine.generation());
+            let mut any = false;
+            for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
+                any = true;
+                match judge(entry, machine.statuses.get(entry.address()), least) {
+                    Progress::Done | Progress::Drifted(_) => {}
+                    Progress::Pending(_) => all_done = false,
+                    Progress::Unhealthy(_) | Progress::Failed(_) => {
+                        all_done = false;
+                        failed = true;
+                    }
+                }
+            }
+            if any && machine.regressed.is_some() {
+                all_done = false;
+            }
+            if any && machine.refused.is_some() {
+                all_done = false;
+                failed = true;
+            }
+        }
+        match (all_done, failed) {
+            (true, _) if track.removed => Some(Outcome::Removed),
+            (true, _) => Some(Outcome::Converged),
+            (false, true) => Some(Outcome::Failed),
+            (false, false) => None,
+        }
+    }
+
+    /// Drops owners that were removed, once nothing speaks of them any more.
+    fn forget_removed(&mut self) {
+        let done: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(owner, track)| {
+                track.removed && track.outcome == Outcome::Removed && self.brought(owner).is_empty()
+            })
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for owner in done {
+            self.owners.remove(&owner);
+        }
+    }
+}
+
+fn close(session: u64, reason: String, out: &mut Vec<Effect>) {
+    let goodbye = ToAgent::Goodbye {
+        reason: reason.clone(),
+    };
+    out.push(Effect::Send {
+        session,
+        message: goodbye,
+    });
+    out.push(Effect::Close { session, reason });
+}

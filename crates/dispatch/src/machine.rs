@@ -1,0 +1,216 @@
+//! One machine as the control plane sees it: what it is to hold, what it holds, and what it last said.
+//!
+//! It never sends anything itself; the fleet owns the control flow and calls it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plumb_model::capability::MachineFacts;
+use plumb_model::{Address, Assignment, Entry, Generation, Hash, ResourceStatus, Timestamp};
+
+use crate::protocol::{Refusal, RefusalKind, ToAgent};
+use crate::record::MachineRecord;
+
+/// A live session of a machine.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub id: u64,
+    pub instance: String,
+    /// When it last said anything.
+    pub heard_ms: u64,
+    /// The assignment that has been sent and not been answered.
+    pub in_flight: Option<InFlight>,
+    /// Resyncs in a row, without an ack between them.
+    pub resyncs: u32,
+    /// Deltas are of no use to this agent now.
+    pub wants_snapshot: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InFlight {
+    pub generation: Generation,
+    pub sent_ms: u64,
+}
+
+/// An assignment that the agent did not take.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub refusal: Refusal,
+    pub at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    pub record: Option<MachineRecord>,
+    /// The assignment before the recorded one, as the base of deltas.
+    pub previous: Option<Arc<Assignment>>,
+    pub session: Option<Session>,
+    /// Why it is left alone, if it is ahead of the ledger.
+    pub regressed: Option<String>,
+    pub refused: Option<Refused>,
+    /// What the agent holds, as it last said; none if it was never heard.
+    pub held: Option<(Generation, Option<Hash>)>,
+    pub facts: Option<MachineFacts>,
+    pub last_seen: Option<Timestamp>,
+    pub statuses: BTreeMap<Address, ResourceStatus>,
+}
+
+/// How long an assignment that could not be stored is not offered again, in milliseconds: long enough to spare a full
+/// disk, short enough that a person who made room sees it work.
+pub(crate) const RETRY_STORE_MS: u64 = 30_000;
+
+/// So many resyncs in a row, and the machine is said to refuse: a snapshot that does not arrive whole three times will
+/// not the fourth time.
+pub(crate) const MAX_RESYNCS: u32 = 3;
+
+impl Machine {
+    pub fn assignment(&self) -> Option<&Arc<Assignment>> {
+        self.record.as_ref()?.assignment.as_ref()
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.record.as_ref().map_or(Generation(0), |r| r.generation)
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Takes a new record, and keeps the assignment before it.
+    pub fn set_record(&mut self, record: MachineRecord) {
+        let before = self.assignment().map(|a| a.hash());
+        if before != record.assignment.as_ref().map(|a| a.hash()) {
+            self.previous = self.record.take().and_then(|r| r.assignment);
+        }
+        self.record = Some(record);
+        if let Some(assignment) = self.assignment().cloned() {
+            self.statuses
+                .retain(|address, _| assignment.get(address).is_some());
+        } else {
+            self.statuses.clear();
+        }
+    }
+
+    /// Compares what the agent says it holds with the record, and notes whether the record has fallen behind.
+    ///
+    /// Once regressed it stays so, however far the record advances, until the two agree again or an operator says to
+    /// go on: a record that was restored from an older copy does not become the truth by being applied to.
+    pub fn compare(&mut self) {
+        let (Some(record), Some((generation, hash))) = (&self.record, self.held) else {
+            return;
+        };
+        let recorded = record.assignment.as_ref().map(|a| a.hash());
+        let remedy = "it was probably restored from an older copy. Nothing is sent to this machine until you run `plumb recover`";
+        if generation > record.generation {
+            self.regressed = Some(format!(
+                "holds generation {generation}, but the control plane's records end at {}; {remedy}",
+                record.generation
+            ));
+        } else if generation == record.generation && hash != recorded {
+            self.regressed = Some(format!(
+                "holds generation {generation} with other content than the control plane recorded; {remedy}"
+            ));
+        } else if generation == record.generation {
+            self.regressed = None;
+        }
+    }
+
+    /// What to send the agent now, if anything; it is in flight from then on.
+    pub fn next_assignment(&mut self, now_ms: u64) -> Option<ToAgent> {
+        let record = self.record.as_ref()?;
+        let assignment = record.assignment.as_ref()?;
+        let session = self.session.as_mut()?;
+        let (held, hash) = self.held?;
+        let refused = self.refused.as_ref().is_some_and(|refused| {
+            refused.refusal.generation >= record.generation
+                && (refused.refusal.kind != RefusalKind::NotStored
+                    || now_ms.saturating_sub(refused.at_ms) < RETRY_STORE_MS)
+        });
+        if self.regressed.is_some()
+            || session.in_flight.is_some()
+            || refused
+            || held >= record.generation
+        {
+            return None;
+        }
+        session.in_flight = Some(InFlight {
+            generation: record.generation,
+            sent_ms: now_ms,
+        });
+        let delta = self
+            .previous
+            .as_ref()
+            .filter(|base| !session.wants_snapshot && hash == Some(base.hash()))
+            .and_then(|base| {
+                let delta = base.delta_to(assignment);
+                let only_tombstones_go = delta
+                    .removes
+                    .iter()
+                    .all(|a| matches!(base.get(a), Some(Entry::Tombstone(_))));
+                (only_tombstones_go && base.header() == assignment.header()).then_some(delta)
+            });
+        Some(match delta {
+            Some(delta) => ToAgent::Delta {
+                generation: record.generation,
+                releases: record.releases.clone(),
+                delta,
+            },
+            None => ToAgent::Snapshot {
+                generation: record.generation,
+                hash: assignment.hash(),
+                releases: record.releases.clone(),
+                bytes: assignment.bytes(),
+                // The recorded state names this very assignment by hash, so its emptiness was planned and approved.
+                confirm_empty: assignment.is_empty(),
+            },
+        })
+    }
+
+    /// Folds statuses in, and says how many were dropped: of addresses that the record does not speak of, or under a
+    /// generation that it has not reached.
+    pub fn fold(&mut self, complete: bool, statuses: Vec<ResourceStatus>) -> u64 {
+        let Some(assignment) = self.assignment().cloned() else {
+            return statuses.len() as u64;
+        };
+        let recorded = self.generation();
+        if complete {
+            self.statuses.clear();
+        }
+        let mut dropped = 0;
+        for status in statuses {
+            let known = assignment.get(&status.address).is_some();
+            if !known || status.generation > recorded {
+                dropped += 1;
+                continue;
+            }
+            let newer = self
+                .statuses
+                .get(&status.address)
+                .is_none_or(|old| old.generation <= status.generation);
+            if newer {
+                self.statuses.insert(status.address.clone(), status);
+            }
+        }
+        dropped
+    }
+
+    /// The addresses whose tombstone the agent has proven at the tombstone's generation or later.
+    pub fn settled(&self) -> BTreeSet<Address> {
+        let Some(assignment) = self.assignment().filter(|_| self.regressed.is_none()) else {
+            return BTreeSet::new();
+        };
+        assignment
+            .entries()
+            .filter_map(|entry| match entry {
+                Entry::Tombstone(tombstone) => Some(tombstone),
+                Entry::Resource(_) => None,
+            })
+            .filter(|t| {
+                self.statuses
+                    .get(&t.address)
+                    .is_some_and(|s| s.gone && s.generation >= t.since)
+            })
+            .map(|t| t.address.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,352 @@
+//! What the fleet does with sessions: fencing, expiry, regressed machines, deltas and snapshots.
+
+use std::collections::BTreeMap;
+
+use plumb_model::{Generation, Hash};
+
+use super::world::{
+    World, assignment, directory, facts, identity, lineage, machine, now, recording,
+};
+use crate::agent::{self, AgentSession, Held};
+use crate::fleet::{ANSWER_WITHIN_MS, Effect, Event, Fleet, heartbeat_ms};
+use crate::view::MachineWord;
+use crate::{Hello, ToAgent, ToServer};
+
+fn first() -> World {
+    let first = assignment([directory("app", "/a", 0o755)]);
+    World::new(recording(1, 1, &first, &[("app", 1)], &[]))
+}
+
+fn hello(generation: u64, hash: Option<Hash>, instance: &str) -> Hello {
+    Hello {
+        lineage: Some(lineage(1)),
+        generation: Generation(generation),
+        hash,
+        instance: instance.into(),
+        facts: facts(),
+    }
+}
+
+fn connect(fleet: &mut Fleet, session: u64, hello: Hello) -> Vec<Effect> {
+    let event = Event::Connected {
+        session,
+        machine: machine(),
+        hello,
+    };
+    fleet.handle(event, now(0))
+}
+
+fn closes(effects: &[Effect]) -> Vec<u64> {
+    effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::Close { session, .. } => Some(*session),
+            _ => None,
+        })
+        .collect()
+}
+
+fn sends_assignment(effects: &[Effect]) -> bool {
+    effects.iter().any(|e| {
+        matches!(
+            e,
+            Effect::Send {
+                message: ToAgent::Snapshot { .. } | ToAgent::Delta { .. },
+                ..
+            }
+        )
+    })
+}
+
+#[test]
+fn a_new_agent_gets_a_snapshot_a_known_one_a_delta_and_a_current_one_nothing() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    assert_eq!((world.snapshots, world.deltas), (1, 0));
+    let second = assignment([directory("app", "/a", 0o700)]);
+    world.record(recording(2, 2, &second, &[("app", 2)], &[]));
+    world.flow();
+    assert_eq!((world.snapshots, world.deltas), (1, 1));
+    world.connect();
+    world.flow();
+    assert_eq!((world.snapshots, world.deltas), (1, 1));
+    assert_eq!(
+        world.agent.held().map(|h| h.generation),
+        Some(Generation(2))
+    );
+}
+
+/// Mutation: offer a delta without comparing its base with the hello's hash.
+#[test]
+fn an_agent_two_generations_behind_gets_a_snapshot() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    world.cut();
+    for generation in [2, 3] {
+        let next = assignment([directory("app", "/a", 0o700 + generation as u32)]);
+        world.record(recording(generation, generation, &next, &[("app", 1)], &[]));
+    }
+    world.connect();
+    world.flow();
+    assert_eq!((world.snapshots, world.deltas), (2, 0));
+}
+
+/// Mutation: send although something is in flight.
+#[test]
+fn one_assignment_is_in_flight_and_the_latest_follows() {
+    let mut world = first();
+    world.connect();
+    for generation in 2..6 {
+        let next = assignment([directory("app", "/a", 0o700 + generation as u32)]);
+        world.record(recording(generation, generation, &next, &[("app", 1)], &[]));
+    }
+    assert_eq!(world.snapshots + world.deltas, 1);
+    world.flow();
+    assert_eq!(world.snapshots + world.deltas, 2);
+    assert_eq!(
+        world.agent.held().map(|h| h.generation),
+        Some(Generation(5))
+    );
+}
+
+/// Mutation: drop the comparison of lineages in `Fleet::connected`.
+#[test]
+fn an_agent_of_another_lineage_is_sent_away_and_fences_nobody() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    let stranger = Hello {
+        lineage: Some(lineage(2)),
+        ..hello(0, None, "x")
+    };
+    let effects = connect(&mut world.fleet, 99, stranger);
+    assert_eq!(closes(&effects), [99]);
+    assert_eq!(world.fleet.session_of(&machine()), Some(1));
+}
+
+/// Mutation: keep the old session in `Fleet::sessions`; its words would still be heard.
+#[test]
+fn a_new_hello_fences_the_old_session_whatever_its_instance() {
+    for instance in ["same", "other"] {
+        let mut fleet = first().fleet;
+        connect(&mut fleet, 1, hello(0, None, "same"));
+        let effects = connect(&mut fleet, 2, hello(0, None, instance));
+        assert_eq!(closes(&effects), [1]);
+        let held = fleet.machines[&machine()].assignment().unwrap().hash();
+        let late = ToServer::Ack {
+            generation: Generation(1),
+            hash: held,
+        };
+        fleet.handle(
+            Event::Message {
+                session: 1,
+                message: late,
+            },
+            now(1),
+        );
+        assert_eq!(fleet.view().machines[0].acked, Generation(0));
+        fleet.handle(Event::Disconnected { session: 1 }, now(1));
+        assert_eq!(fleet.session_of(&machine()), Some(2));
+    }
+}
+
+fn check_regressed(hello: Hello) {
+    let mut fleet = first().fleet;
+    let effects = connect(&mut fleet, 1, hello);
+    assert!(!sends_assignment(&effects));
+    let machine_view = fleet.view().machines[0].clone();
+    assert_eq!(machine_view.state, MachineWord::Regressed);
+    assert!(machine_view.message.unwrap().contains("plumb recover"));
+}
+
+/// Mutation: turn `>` into `>=` on the next line's rule, or drop it, in `Machine::compare`.
+#[test]
+fn an_agent_ahead_of_the_ledger_is_left_alone() {
+    check_regressed(hello(7, Some(Hash::of(b"x")), "i"));
+}
+
+/// Mutation: drop the comparison of hashes in `Machine::compare`.
+#[test]
+fn an_agent_with_other_content_at_the_same_generation_is_left_alone() {
+    check_regressed(hello(1, Some(Hash::of(b"x")), "i"));
+}
+
+/// Mutation: clear `regressed` whenever the record is ahead again.
+#[test]
+fn a_regressed_machine_is_left_alone_however_far_the_ledger_advances_until_it_is_recovered() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(7, Some(Hash::of(b"x")), "i"));
+    let later = assignment([directory("app", "/a", 0o700)]);
+    let effects = fleet.handle(
+        Event::Recorded(recording(2, 9, &later, &[("app", 2)], &[])),
+        now(1),
+    );
+    assert!(!sends_assignment(&effects));
+    let effects = connect(&mut fleet, 2, hello(7, Some(Hash::of(b"x")), "i"));
+    assert!(!sends_assignment(&effects));
+    let effects = fleet.handle(Event::Recovered(machine()), now(2));
+    assert!(sends_assignment(&effects));
+}
+
+#[test]
+fn recovering_onto_a_record_that_is_still_behind_changes_nothing() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(7, Some(Hash::of(b"x")), "i"));
+    let effects = fleet.handle(Event::Recovered(machine()), now(2));
+    assert!(!sends_assignment(&effects));
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Regressed);
+}
+
+/// Mutation: expire by the wall clock, or not at all.
+#[test]
+fn a_session_that_is_silent_for_three_periods_is_closed() {
+    let mut fleet = first().fleet;
+    let period = heartbeat_ms(1);
+    connect(&mut fleet, 1, hello(0, None, "i"));
+    let mut closed_at = None;
+    for second in 1..=60 {
+        let effects = fleet.handle(Event::Tick, now(second * 1000));
+        if !closes(&effects).is_empty() {
+            closed_at.get_or_insert(second * 1000);
+        }
+    }
+    assert_eq!(closed_at, Some(3 * period + 1000));
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Offline);
+}
+
+/// Mutation: take `now.wall` for deadlines.
+#[test]
+fn a_clock_that_jumps_ten_years_expires_nobody() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(0, None, "i"));
+    let mut later = now(1000);
+    later.wall = now(10 * 365 * 24 * 3_600_000).wall;
+    assert!(closes(&fleet.handle(Event::Tick, later)).is_empty());
+}
+
+/// Mutation: drop the look at the tick before in `Fleet::tick`.
+#[test]
+fn a_control_plane_that_slept_expires_nobody() {
+    let mut fleet = first().fleet;
+    fleet.handle(Event::Tick, now(0));
+    connect(&mut fleet, 1, hello(0, None, "i"));
+    assert!(closes(&fleet.handle(Event::Tick, now(60_000))).is_empty());
+}
+
+#[test]
+fn heartbeats_keep_a_session_and_one_that_never_answers_loses_it() {
+    let mut world = first();
+    world.connect();
+    while world.deliver_to_agent() {}
+    assert!(world.persisting.is_some(), "and the disk never answers");
+    for _ in 0..ANSWER_WITHIN_MS / 5000 {
+        world.tick(5000);
+        while world.deliver_to_server() {}
+        assert!(world.session.is_some());
+    }
+    world.tick(5000);
+    assert!(world.session.is_none());
+}
+
+#[test]
+fn an_agent_that_asks_for_snapshots_without_end_is_said_to_refuse() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(0, None, "i"));
+    let mut snapshots = 1;
+    for _ in 0..10 {
+        let message = ToServer::Resync {
+            reason: "torn".into(),
+        };
+        let effects = fleet.handle(
+            Event::Message {
+                session: 1,
+                message,
+            },
+            now(1),
+        );
+        snapshots += u32::from(sends_assignment(&effects));
+    }
+    assert_eq!(snapshots, crate::machine::MAX_RESYNCS);
+    assert!(fleet.view().machines[0].message.is_some());
+}
+
+#[test]
+fn the_heartbeat_period_grows_with_the_fleet_within_bounds() {
+    for (machines, expected) in [
+        (0, 15_000),
+        (3000, 15_000),
+        (6000, 30_000),
+        (1 << 40, 120_000),
+    ] {
+        assert_eq!(heartbeat_ms(machines), expected);
+    }
+}
+
+#[test]
+fn an_agent_beats_when_its_period_is_over_and_not_before() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    world.tick(14_999);
+    assert!(world.to_server.is_empty());
+    world.tick(1);
+    assert_eq!(world.to_server, [ToServer::Heartbeat]);
+    assert_eq!(world.agent.next_tick_ms(), Some(30_000));
+}
+
+#[test]
+fn a_machine_that_no_blueprint_names_may_connect_and_is_forgotten_when_it_goes() {
+    let mut fleet = Fleet::new(lineage(1), Default::default(), &BTreeMap::new());
+    let effects = connect(&mut fleet, 1, hello(0, None, "i"));
+    assert!(!sends_assignment(&effects));
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Unassigned);
+    fleet.handle(Event::Disconnected { session: 1 }, now(1));
+    assert_eq!(fleet.view().machines, []);
+}
+
+/// Mutation: take whatever recording comes.
+#[test]
+fn an_older_recording_that_comes_late_is_not_taken() {
+    let mut world = first();
+    let older = world.recording.clone();
+    let second = assignment([directory("app", "/a", 0o700)]);
+    world.record(recording(2, 2, &second, &[("app", 2)], &[]));
+    world.fleet.handle(Event::Recorded(older), now(1));
+    assert_eq!(world.fleet.view().revision.0, 2);
+}
+
+/// Mutation: call every status after a connect complete.
+#[test]
+fn an_agent_that_has_just_started_voids_nothing_that_the_server_knows() {
+    let both = assignment([directory("app", "/a", 0o755), directory("app", "/b", 0o755)]);
+    let held = Held::new(Generation(1), Default::default(), both);
+    let mut agent = AgentSession::new(identity(), facts(), Some(held.clone()));
+    let mut well = super::world::all_well(&held);
+    let completes = |effects: &[agent::Effect]| -> Vec<bool> {
+        effects
+            .iter()
+            .filter_map(|e| match e {
+                agent::Effect::Send(ToServer::Status { complete, .. }) => Some(*complete),
+                _ => None,
+            })
+            .collect()
+    };
+    agent.handle(agent::Event::StatusChanged(vec![well.remove(0)]), now(0));
+    let instance = "i".into();
+    agent.handle(agent::Event::Connected { instance }, now(0));
+    let welcome = ToAgent::Welcome {
+        session: 1,
+        lineage: lineage(1),
+        heartbeat_ms: 1000,
+        server_time: now(120_000).wall,
+    };
+    let effects = agent.handle(agent::Event::Received(welcome), now(0));
+    assert_eq!(completes(&effects), [false]);
+    assert!(agent.skew().unwrap().contains("120 s behind"));
+    let effects = agent.handle(agent::Event::StatusChanged(well.clone()), now(1));
+    assert_eq!(completes(&effects), [true]);
+    let effects = agent.handle(agent::Event::StatusChanged(well), now(2));
+    assert_eq!(completes(&effects), [false]);
+}
