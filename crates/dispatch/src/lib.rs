@@ -16,6 +16,9 @@ pub mod fleet;
 pub mod judge;
 mod machine;
 pub mod record;
+mod releases;
+
+mod show;
 pub mod view;
 
 #[cfg(test)]

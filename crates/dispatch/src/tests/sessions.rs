@@ -10,7 +10,7 @@ use super::world::{
 use crate::agent::{self, AgentSession, Held};
 use crate::fleet::{ANSWER_WITHIN_MS, Effect, Event, Fleet, heartbeat_ms};
 use crate::view::MachineWord;
-use crate::{Hello, ToAgent, ToServer};
+use crate::{Hello, Refusal, RefusalKind, ToAgent, ToServer};
 
 fn first() -> World {
     let first = assignment([directory("app", "/a", 0o755)]);
@@ -349,4 +349,69 @@ fn an_agent_that_has_just_started_voids_nothing_that_the_server_knows() {
     assert_eq!(completes(&effects), [true]);
     let effects = agent.handle(agent::Event::StatusChanged(well), now(2));
     assert_eq!(completes(&effects), [false]);
+}
+
+/// Mutation: take every ack for what is held now.
+#[test]
+fn an_old_ack_that_comes_again_takes_nothing_back() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    let old = world.agent.held().map(|h| (h.generation, h.hash)).unwrap();
+    let second = assignment([directory("app", "/a", 0o700)]);
+    world.record(recording(2, 2, &second, &[("app", 2)], &[]));
+    world.flow();
+    let again = ToServer::Ack {
+        generation: old.0,
+        hash: old.1,
+    };
+    let effects = world.fleet(Event::Message {
+        session: 1,
+        message: again,
+    });
+    assert!(!sends_assignment(&effects));
+    assert_eq!(world.fleet.view().machines[0].acked, Generation(2));
+}
+
+/// Mutation: leave `confirm_empty` false in `Machine::next_assignment`.
+#[test]
+fn an_empty_assignment_that_was_recorded_is_taken_by_an_agent_that_holds_nothing() {
+    let mut world = World::new(recording(1, 1, &assignment([]), &[], &[]));
+    world.connect();
+    world.flow();
+    assert_eq!(
+        world.agent.held().map(|h| h.generation),
+        Some(Generation(1))
+    );
+}
+
+/// Mutation: offer again whatever was refused, once some time has passed.
+#[test]
+fn what_an_agent_will_always_refuse_is_not_offered_again_until_something_else_is_recorded() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(0, None, "i"));
+    let message = ToServer::Refused(Refusal {
+        generation: Generation(1),
+        kind: RefusalKind::Unreadable,
+        message: "line 2 of the assignment cannot be read".into(),
+    });
+    let session = 1;
+    let effects = fleet.handle(Event::Message { session, message }, now(1));
+    assert!(effects.iter().any(|e| matches!(
+        e,
+        Effect::Outcome {
+            outcome: plumb_model::state::Outcome::Failed,
+            ..
+        }
+    )));
+    for second in 1..=40 {
+        let effects = fleet.handle(Event::Tick, now(second * 1000));
+        assert!(!sends_assignment(&effects), "after {second} s");
+    }
+    assert!(fleet.session_of(&machine()).is_some());
+    let second = assignment([directory("app", "/a", 0o700)]);
+    let next = recording(2, 2, &second, &[("app", 2)], &[]);
+    assert!(sends_assignment(
+        &fleet.handle(Event::Recorded(next), now(41_000))
+    ));
 }

@@ -1,0 +1,210 @@
+//! What becomes of each release: taken up when it is recorded, and settled by what agents say.
+//!
+//! It sends nothing to agents. The fleet calls it with every recording and after every message that may settle something.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::state::{Outcome, OwnerKind};
+use plumb_model::{Generation, MachineName, OwnerName, ReleaseNumber};
+
+use crate::fleet::{Effect, Fleet};
+use crate::judge::{Progress, judge};
+use crate::record::Recording;
+
+/// An owner's current release and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub release: ReleaseNumber,
+    pub kind: Option<OwnerKind>,
+    pub removed: bool,
+    /// The generation that brought the release to each machine.
+    pub brought: BTreeMap<MachineName, Generation>,
+    pub outcome: Outcome,
+}
+
+impl Fleet {
+    /// Takes the new state; says which releases it supersedes and which it starts.
+    pub(crate) fn recorded(&mut self, recording: Recording, out: &mut Vec<Effect>) {
+        // Two applies may tell of themselves in the wrong order; the state only moves forward.
+        if recording.revision < self.revision {
+            return;
+        }
+        self.changed = true;
+        self.revision = recording.revision;
+        let left: Vec<_> = self
+            .machines
+            .iter()
+            .filter(|(name, m)| m.record.is_some() && !recording.machines.contains_key(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in left {
+            // An agent whose machine has left stays connected, and waits to be assigned again.
+            if let Some(machine) = self.machines.get_mut(&name) {
+                machine.record = None;
+                machine.previous = None;
+                machine.refused = None;
+                machine.regressed = None;
+                machine.statuses.clear();
+                if let Some(session) = &mut machine.session {
+                    session.in_flight = None;
+                } else {
+                    self.machines.remove(&name);
+                }
+            }
+        }
+        for (name, record) in recording.machines {
+            let machine = self.machines.entry(name).or_default();
+            machine.set_record(record);
+            machine.compare();
+        }
+        for (owner, record) in recording.owners {
+            let track = self.owners.get_mut(&owner);
+            if let Some(track) = track {
+                if track.release == record.release && track.removed == record.removed {
+                    track.kind = record.kind.or(track.kind);
+                    continue;
+                }
+                if track.outcome == Outcome::Converging {
+                    out.push(Effect::Outcome {
+                        owner: owner.clone(),
+                        release: track.release,
+                        outcome: Outcome::Superseded,
+                    });
+                }
+            }
+            let brought = self.brought(&owner);
+            if record.removed && brought.is_empty() && !self.owners.contains_key(&owner) {
+                continue;
+            }
+            let kind = record
+                .kind
+                .or_else(|| self.owners.get(&owner).and_then(|t| t.kind));
+            let track = Track {
+                release: record.release,
+                kind,
+                removed: record.removed,
+                brought,
+                outcome: Outcome::Converging,
+            };
+            out.push(Effect::Outcome {
+                owner: owner.clone(),
+                release: track.release,
+                outcome: Outcome::Converging,
+            });
+            self.owners.insert(owner, track);
+        }
+    }
+
+    /// The machines that speak of an owner, each with its generation now.
+    fn brought(&self, owner: &OwnerName) -> BTreeMap<MachineName, Generation> {
+        self.machines
+            .iter()
+            .filter(|(_, machine)| {
+                machine
+                    .assignment()
+                    .is_some_and(|a| a.entries().any(|e| e.address().owner == *owner))
+            })
+            .map(|(name, machine)| (name.clone(), machine.generation()))
+            .collect()
+    }
+
+    pub(crate) fn judge_machine(&mut self, name: &MachineName, out: &mut Vec<Effect>) {
+        let owners: BTreeSet<_> = self
+            .machines
+            .get(name)
+            .and_then(|m| m.assignment())
+            .into_iter()
+            .flat_map(|a| a.entries())
+            .map(|entry| entry.address().owner.clone())
+            .collect();
+        self.judge_owners(&owners, out);
+    }
+
+    /// Says what became of releases whose outcome has moved.
+    ///
+    /// A release has converged once every resource of its owner, on every machine, is converged (and healthy, where it
+    /// has a check) under the generation that brought it or a later one, and whatever it dropped is proven gone. It has
+    /// failed once one of them is failed or blocked for a reason that does not pass by itself, or unhealthy, or once a
+    /// machine has refused its assignment. A converged release stays converged whatever happens later: that is status.
+    pub(crate) fn judge_owners(&mut self, owners: &BTreeSet<OwnerName>, out: &mut Vec<Effect>) {
+        for owner in owners {
+            let Some(track) = self.owners.get(owner) else {
+                continue;
+            };
+            if !matches!(track.outcome, Outcome::Converging | Outcome::Failed) {
+                continue;
+            }
+            let Some(outcome) = self.judge_owner(owner, track) else {
+                continue;
+            };
+            if let Some(track) = self.owners.get_mut(owner)
+                && track.outcome != outcome
+            {
+                track.outcome = outcome;
+                self.changed = true;
+                out.push(Effect::Outcome {
+                    owner: owner.clone(),
+                    release: track.release,
+                    outcome,
+                });
+            }
+        }
+        self.forget_removed();
+    }
+
+    /// What an owner's release has come to, if that is settled either way.
+    fn judge_owner(&self, owner: &OwnerName, track: &Track) -> Option<Outcome> {
+        let mut all_done = true;
+        let mut failed = false;
+        for (name, machine) in &self.machines {
+            let Some(assignment) = machine.assignment() else {
+                continue;
+            };
+            let least = track
+                .brought
+                .get(name)
+                .copied()
+                .unwrap_or(machine.generation());
+            let mut any = false;
+            for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
+                any = true;
+                match judge(entry, machine.statuses.get(entry.address()), least) {
+                    Progress::Done | Progress::Drifted(_) => {}
+                    Progress::Pending(_) => all_done = false,
+                    Progress::Unhealthy(_) | Progress::Failed(_) => {
+                        all_done = false;
+                        failed = true;
+                    }
+                }
+            }
+            if any && machine.regressed.is_some() {
+                all_done = false;
+            }
+            if any && machine.refused.is_some() {
+                all_done = false;
+                failed = true;
+            }
+        }
+        match (all_done, failed) {
+            (true, _) if track.removed => Some(Outcome::Removed),
+            (true, _) => Some(Outcome::Converged),
+            (false, true) => Some(Outcome::Failed),
+            (false, false) => None,
+        }
+    }
+
+    /// Drops owners that were removed, once nothing speaks of them any more.
+    pub(crate) fn forget_removed(&mut self) {
+        let done: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(owner, track)| {
+                track.removed && track.outcome == Outcome::Removed && self.brought(owner).is_empty()
+            })
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for owner in done {
+            self.owners.remove(&owner);
+        }
+    }
+}

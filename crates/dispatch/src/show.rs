@@ -1,0 +1,309 @@
+//! From what the fleet knows to what people see.
+//!
+//! It decides nothing and changes nothing; the types are those of [`view`](crate::view).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::state::MachineInfo;
+use plumb_model::{
+    Condition, Entry, Generation, HealthProbe, MachineName, OwnerName, ProcessSpec, ResourceKind,
+    ResourceSpec, ResourceStatus, RunState,
+};
+
+use crate::fleet::Fleet;
+use crate::judge::{Progress, judge};
+use crate::machine::Machine;
+use crate::releases::Track;
+use crate::view::{
+    Counts, FORMAT, MachineView, MachineWord, OwnerView, ProcessView, ResourceView, StateWord,
+    WorkspaceView,
+};
+
+impl Fleet {
+    /// Everything as it stands.
+    #[must_use]
+    pub fn view(&self) -> WorkspaceView {
+        let mut counts: BTreeMap<&MachineName, Counts> = BTreeMap::new();
+        let mut resources: BTreeMap<&OwnerName, Vec<ResourceView>> = BTreeMap::new();
+        let mut urls: BTreeMap<&OwnerName, BTreeSet<String>> = BTreeMap::new();
+        for (name, machine) in &self.machines {
+            let entries = machine.assignment().into_iter().flat_map(|a| a.entries());
+            for entry in entries {
+                let Some(view) = resource_view(name, machine, entry) else {
+                    continue;
+                };
+                let owner = &entry.address().owner;
+                counts.entry(name).or_default().add(view.state);
+                resources.entry(owner).or_default().push(view);
+                if let (Some(spec), Some(record)) = (process_spec(entry), &machine.record) {
+                    urls.entry(owner)
+                        .or_default()
+                        .extend(answers(spec, &record.info));
+                }
+            }
+        }
+        let machines = self
+            .machines
+            .iter()
+            .map(|(name, machine)| {
+                machine_view(name, machine, counts.get(name).copied().unwrap_or_default())
+            })
+            .collect();
+        let owners = self
+            .owners
+            .iter()
+            // Whatever was proven gone is shown no more, though its tombstones stay until the next apply.
+            .filter(|(owner, track)| !track.removed || resources.contains_key(*owner))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|(owner, track)| {
+                owner_view(
+                    owner,
+                    track,
+                    resources.remove(owner).unwrap_or_default(),
+                    urls.remove(owner).unwrap_or_default().into_iter().collect(),
+                )
+            })
+            .collect();
+        WorkspaceView {
+            format: FORMAT,
+            revision: self.revision,
+            machines,
+            owners,
+            dropped_statuses: self.dropped_statuses,
+            dropped_events: self.dropped_events,
+        }
+    }
+}
+
+fn process_spec(entry: &Entry) -> Option<&ProcessSpec> {
+    match entry {
+        Entry::Resource(resource) => match &resource.spec {
+            ResourceSpec::Process(spec) => Some(spec),
+            _ => None,
+        },
+        Entry::Tombstone(_) => None,
+    }
+}
+
+/// Where a process answers: at the port of an http health check, and at every port whose name starts with `http`. A
+/// machine without a declared address is taken to be this one.
+fn answers(spec: &ProcessSpec, info: &MachineInfo) -> Vec<String> {
+    if spec.state == RunState::Stopped {
+        return Vec::new();
+    }
+    let host = info
+        .address
+        .get("public")
+        .or_else(|| info.address.get("private"))
+        .map_or("127.0.0.1", String::as_str);
+    let host = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let checked = spec.health.as_ref().and_then(|health| match health.probe {
+        HealthProbe::Http { port, .. } => Some(port),
+        HealthProbe::Tcp { .. } => None,
+    });
+    let named = spec
+        .ports
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("http"))
+        .map(|(name, port)| (*port, name.as_str().starts_with("https")));
+    let mut ports: BTreeMap<u16, bool> = named.collect();
+    if let Some(port) = checked {
+        ports.insert(port, false);
+    }
+    ports
+        .into_iter()
+        .map(|(port, tls)| format!("{}://{host}:{port}", if tls { "https" } else { "http" }))
+        .collect()
+}
+
+fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> MachineView {
+    let facts = machine.facts.as_ref();
+    let refused = machine.refused.as_ref().map(|refused| {
+        format!(
+            "refused generation {}: {}",
+            refused.refusal.generation, refused.refusal.message
+        )
+    });
+    let (state, message) = if let Some(regressed) = &machine.regressed {
+        (MachineWord::Regressed, Some(regressed.clone()))
+    } else if machine.record.is_none() {
+        let message = "no blueprint names this machine; add a `kind: Machine` document for it";
+        (MachineWord::Unassigned, Some(message.to_owned()))
+    } else if machine.is_online() {
+        (MachineWord::Online, refused)
+    } else if machine.last_seen.is_some() {
+        (MachineWord::Offline, Some(offline(name, machine)))
+    } else {
+        (MachineWord::NeverSeen, Some(offline(name, machine)))
+    };
+    MachineView {
+        name: name.clone(),
+        online: machine.is_online(),
+        state,
+        message,
+        last_seen: machine.last_seen,
+        version: facts.map(|f| f.version.clone()),
+        hostname: facts.map(|f| f.hostname.clone()),
+        arch: facts.map(|f| f.arch.clone()),
+        generation: machine.generation(),
+        acked: machine.held.map_or(Generation(0), |(held, _)| held),
+        leaving: machine.record.as_ref().is_some_and(|r| r.leaving),
+        counts,
+    }
+}
+
+fn offline(name: &MachineName, machine: &Machine) -> String {
+    match machine.last_seen {
+        Some(_) => {
+            format!("machine {name} is offline; check its agent and its way to this control plane")
+        }
+        None => format!(
+            "machine {name} has not connected since this control plane started; start `plumb agent` on it"
+        ),
+    }
+}
+
+/// A resource's line; none for what is proven gone.
+fn resource_view(name: &MachineName, machine: &Machine, entry: &Entry) -> Option<ResourceView> {
+    let address = entry.address();
+    let status = machine.statuses.get(address);
+    let progress = judge(entry, status, machine.generation());
+    let removing = matches!(entry, Entry::Tombstone(_));
+    if removing && progress == Progress::Done {
+        return None;
+    }
+    let (state, message) = word(name, machine, entry, progress);
+    let process = process_spec(entry)
+        .map(|spec| process_view(Some(spec), status))
+        .or_else(|| {
+            status
+                .filter(|s| s.process.is_some())
+                .map(|s| process_view(None, Some(s)))
+        });
+    Some(ResourceView {
+        address: address.clone(),
+        kind: address.kind,
+        state,
+        message,
+        generation: status.map(|s| s.generation),
+        conditions: status.map(|s| s.conditions.clone()).unwrap_or_default(),
+        process,
+    })
+}
+
+fn word(
+    name: &MachineName,
+    machine: &Machine,
+    entry: &Entry,
+    progress: Progress<'_>,
+) -> (StateWord, Option<String>) {
+    if machine.regressed.is_some() {
+        let message =
+            format!("machine {name} is ahead of the control plane's records, and left alone");
+        return (StateWord::Waiting, Some(message));
+    }
+    let under_way = match entry {
+        Entry::Tombstone(_) => StateWord::Removing,
+        Entry::Resource(_) => StateWord::Converging,
+    };
+    let say = |c: &Condition| Some(c.message.clone());
+    match progress {
+        Progress::Failed(c) => (StateWord::Failed, say(c)),
+        Progress::Unhealthy(c) => (StateWord::Degraded, say(c)),
+        Progress::Pending(_) if refusal(machine).is_some() => (StateWord::Failed, refusal(machine)),
+        Progress::Pending(_) if !machine.is_online() => {
+            (StateWord::Waiting, Some(offline(name, machine)))
+        }
+        Progress::Pending(Some(c)) => (under_way, say(c)),
+        Progress::Pending(None) => (under_way, Some("not reported yet".to_owned())),
+        Progress::Done | Progress::Drifted(_) if !machine.is_online() => {
+            (StateWord::Degraded, Some(offline(name, machine)))
+        }
+        Progress::Drifted(c) => (StateWord::Degraded, say(c)),
+        Progress::Done => {
+            let stopped = process_spec(entry).is_some_and(|p| p.state == RunState::Stopped);
+            let word = if stopped {
+                StateWord::Stopped
+            } else {
+                StateWord::Converged
+            };
+            (word, None)
+        }
+    }
+}
+
+fn refusal(machine: &Machine) -> Option<String> {
+    machine
+        .refused
+        .as_ref()
+        .map(|refused| refused.refusal.message.clone())
+}
+
+fn process_view(spec: Option<&ProcessSpec>, status: Option<&ResourceStatus>) -> ProcessView {
+    let seen = status.and_then(|s| s.process.clone()).unwrap_or_default();
+    ProcessView {
+        state: spec.map(|s| s.state),
+        pid: seen.pid,
+        incarnation: seen.incarnation,
+        started: seen.started,
+        restarts: seen.restarts,
+        last_exit: seen.last_exit,
+        ports: spec.map(|s| s.ports.clone()).unwrap_or_default(),
+        health: seen.health.into(),
+    }
+}
+
+fn owner_view(
+    owner: &OwnerName,
+    track: &Track,
+    resources: Vec<ResourceView>,
+    urls: Vec<String>,
+) -> OwnerView {
+    let mut counts = Counts::default();
+    for resource in &resources {
+        counts.add(resource.state);
+    }
+    // The first of the worst; a stopped process hides nothing of its app's files.
+    let worst = resources
+        .iter()
+        .rev()
+        .max_by_key(|r| r.state.max(StateWord::Converged));
+    let mut state = worst.map_or(StateWord::Converged, |r| r.state.max(StateWord::Converged));
+    let mut processes = resources
+        .iter()
+        .filter(|r| r.kind == ResourceKind::Process)
+        .peekable();
+    if state == StateWord::Converged
+        && processes.peek().is_some()
+        && processes.all(|r| r.state == StateWord::Stopped)
+    {
+        state = StateWord::Stopped;
+    }
+    if track.removed && matches!(state, StateWord::Converged | StateWord::Converging) {
+        state = StateWord::Removing;
+    }
+    let message = worst.and_then(|r| {
+        let message = r.message.as_ref()?;
+        let same = resources.iter().filter(|o| o.state == r.state).count();
+        Some(match same {
+            0 | 1 => format!("{}: {message}", r.address),
+            _ => format!("{}: {message} (and {} more)", r.address, same - 1),
+        })
+    });
+    OwnerView {
+        name: owner.clone(),
+        kind: track.kind,
+        release: track.release,
+        outcome: track.outcome,
+        state,
+        message,
+        urls,
+        counts,
+        resources,
+    }
+}
