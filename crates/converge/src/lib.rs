@@ -22,19 +22,11 @@ use std::sync::Arc;
 use plumb_model::condition::MachineEvent;
 use plumb_model::{
     Action, Address, Assignment, Depth, Fault, Generation, Hash, HealthProbe, Observation,
-    ProbeResult, Resource, ResourceKind, ResourceStatus, Timestamp,
+    ProbeResult, Resource, ResourceKind, ResourceStatus,
 };
 
+pub use plumb_model::Now;
 pub use reconciler::{Reconciler, Settings};
-
-/// The time, as it is handed in: a monotonic clock for waiting, the wall clock for what people read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds on a clock that never jumps.
-    pub mono_ms: u64,
-    /// The time of day.
-    pub wall: Timestamp,
-}
 
 /// Something that happened.
 #[derive(Debug, Clone)]

@@ -9,22 +9,14 @@
 
 use std::collections::BTreeMap;
 
+pub use plumb_model::Now;
+
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
 use plumb_model::{
     Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus,
     Timestamp,
 };
-
-/// The current time as both state machines are handed it. Two clocks, so that setting the VM's clock by an hour
-/// or ten years expires nobody's session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// For people: what is shown and recorded.
-    pub wall: Timestamp,
-    /// For deadlines: milliseconds since any fixed point of this process, never going back.
-    pub mono_ms: u64,
-}
 
 /// Which release each owner on a machine is at.
 pub type Releases = BTreeMap<OwnerName, ReleaseNumber>;

@@ -15,9 +15,9 @@ pub mod observation;
 pub mod plan;
 pub mod resource;
 pub mod secret;
-pub mod symbolic;
 pub mod spec;
 pub mod state;
+pub mod symbolic;
 
 pub use address::{Address, ResourceKind};
 pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
@@ -35,6 +35,16 @@ pub use spec::{
 
 /// An instant in UTC. Shown and serialised as RFC 3339.
 pub type Timestamp = jiff::Timestamp;
+
+/// The time, as it is handed to whatever decides: two clocks, so that setting a VM's clock by an hour or by ten
+/// years expires and delays nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since any fixed point of this process; never goes back.
+    pub mono_ms: u64,
+    /// The time of day, for what people read.
+    pub wall: Timestamp,
+}
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

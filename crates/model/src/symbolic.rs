@@ -41,9 +41,20 @@ mod tests {
 
     #[test]
     fn literal_text_comes_back_and_the_symbol_is_replaced() {
-        for text in ["", "$", "$$", "${release}", "$${release}", "a${b}c$", "$$${x"] {
+        for text in [
+            "",
+            "$",
+            "$$",
+            "${release}",
+            "$${release}",
+            "a${b}c$",
+            "$$${x",
+        ] {
             assert_eq!(expand(&literal(text), Some(ReleaseNumber(7))), text);
         }
-        assert_eq!(expand("v${release}-${release}", Some(ReleaseNumber(7))), "v7-7");
+        assert_eq!(
+            expand("v${release}-${release}", Some(ReleaseNumber(7))),
+            "v7-7"
+        );
     }
 }

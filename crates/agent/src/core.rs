@@ -1,0 +1,623 @@
+//! The agent's one task that owns state: select, one closed set of inputs, effects carried out.
+//!
+//! Flow: what is on the disk is converged before anybody is dialled; then events come from drivers, timers, watches
+//! and the link. Guarantees: nothing here blocks; every driver job is answered; a stop leaves workloads running
+//! unless it is told to stop them too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plumb_converge::{self as converge, Reconciler, Settings};
+use plumb_dispatch::agent::{AgentSession, Effect as SessionEffect, Event as SessionEvent, Held};
+use plumb_dispatch::fence::Identity;
+use plumb_dispatch::protocol::Releases;
+use plumb_driver::blobs::Blobs;
+use plumb_driver::host::Host;
+use plumb_driver::process::ExitWatch;
+use plumb_driver::{capability, health};
+use plumb_model::assignment::{Assignment, Entry};
+use plumb_model::{
+    Address, Hash, MachineName, Observation, ProbeResult, ResourceKind, ResourceSpec, RunState,
+    Timestamp,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::content::fetch_all;
+use crate::error::AgentError;
+use crate::exits::Exits;
+use crate::folder::{Folder, Keeper};
+use crate::identity::{Enrolled, join};
+use crate::lanes::Lanes;
+use crate::link::{self, LinkEvent, Uplink, random_bytes};
+use crate::logs;
+use crate::watch::{Watch, concerns};
+
+/// Every so many resyncs everything is read in full: with the default interval, every ten minutes.
+const FULL_EVERY: u32 = 20;
+/// When workloads are stopped along with the agent, each has this long before it is killed, so that all is over
+/// within ten seconds.
+const LAST_GRACE_MS: u64 = 6_000;
+/// How long the agent waits for workloads to stop.
+const LAST_WAIT: Duration = Duration::from_secs(9);
+
+enum Input {
+    Done(converge::Event),
+    Ended(Address),
+    Changed(Vec<PathBuf>),
+    Probed {
+        address: Address,
+        incarnation: String,
+        result: ProbeResult,
+    },
+    Arrived(Hash),
+    Link(LinkEvent),
+    Persisted {
+        held: Held,
+        result: std::io::Result<()>,
+    },
+    LogsEnded {
+        request: u64,
+        result: Result<(), String>,
+    },
+    Timer,
+    Stop {
+        workloads: bool,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Running {
+    /// The machine that it plays.
+    pub machine: MachineName,
+    stop: mpsc::Sender<(bool, oneshot::Sender<()>)>,
+    task: JoinHandle<()>,
+    link: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends the agent; workloads run on unless `workloads` says to stop them first, for at most nine seconds.
+    pub async fn stop(self, workloads: bool) {
+        let (done, wait) = oneshot::channel();
+        if self.stop.send((workloads, done)).await.is_ok() {
+            let _ = wait.await;
+        }
+        self.link.abort();
+        let _ = self.task.await;
+    }
+}
+
+/// Starts an agent: opens its folder, enrols if it has to, converges what is on the disk, and dials.
+///
+/// # Errors
+/// When the folder cannot be used, or the machine is not enrolled and cannot be.
+pub async fn start(config: Config) -> Result<Running, AgentError> {
+    let folder = Folder::open(&config.data)?;
+    let enrolled = match Enrolled::load(folder.path())? {
+        Some(mut enrolled) => {
+            if let Some(server) = &config.server {
+                enrolled.moved_to(server)?;
+            }
+            enrolled
+        }
+        None => join(&config).await?,
+    };
+    let machine = enrolled.record.machine.clone();
+    let held = folder.load_held()?;
+    let host = Host {
+        data: folder.path().to_owned(),
+        lineage: enrolled.record.lineage.clone(),
+        workspace: enrolled.record.workspace.clone(),
+        run_as: config.run_as,
+        shim: config.shim.clone(),
+    };
+    let (stop, stops) = mpsc::channel(1);
+    let (link_out, link_in) = mpsc::channel(64);
+    let core = Core::new(folder, &host, &enrolled, held, &config).map_err(|source| {
+        AgentError::Folder {
+            doing: "watch for changes from",
+            path: host.data.clone(),
+            source,
+        }
+    })?;
+    let task = tokio::spawn(core.run(link_in, stops));
+    let link = tokio::spawn(link::run(enrolled, link_out));
+    Ok(Running {
+        machine,
+        stop,
+        task,
+        link,
+    })
+}
+
+struct Core {
+    folder: Folder,
+    keeper: Keeper,
+    blobs: Blobs,
+    session: AgentSession,
+    reconciler: Reconciler,
+    instance: String,
+    releases: Arc<Releases>,
+    lanes: Lanes,
+    watch: Watch,
+    exits: Exits,
+    managed: BTreeMap<PathBuf, Address>,
+    missing: BTreeMap<Hash, u64>,
+    uplink: Option<Uplink>,
+    fetching: Option<JoinHandle<()>>,
+    log_streams: BTreeMap<u64, JoinHandle<()>>,
+    began: Instant,
+    stopping: Option<(Instant, oneshot::Sender<()>)>,
+    inputs: Inputs,
+    probed: mpsc::Sender<Input>,
+}
+
+/// Every channel that leads to the core.
+struct Inputs {
+    done: mpsc::Receiver<converge::Event>,
+    ended: mpsc::Receiver<Address>,
+    changed: mpsc::Receiver<Vec<PathBuf>>,
+    arrived: mpsc::Receiver<Hash>,
+    arrived_in: mpsc::Sender<Hash>,
+    other: mpsc::Receiver<Input>,
+}
+
+impl Core {
+    fn new(
+        folder: Folder,
+        host: &Host,
+        enrolled: &Enrolled,
+        held: Option<Held>,
+        config: &Config,
+    ) -> std::io::Result<Self> {
+        let (done_in, done) = mpsc::channel(64);
+        let (ended_in, ended) = mpsc::channel(64);
+        let (changed_in, changed) = mpsc::channel(16);
+        let (arrived_in, arrived) = mpsc::channel(16);
+        let (other_in, other) = mpsc::channel(64);
+        let identity = Identity {
+            workspace: enrolled.record.workspace.clone(),
+            machine: enrolled.record.machine.clone(),
+            lineage: Some(enrolled.record.lineage.clone()),
+        };
+        let settings = Settings {
+            resync_ms: u64::try_from(config.interval.as_millis()).unwrap_or(u64::MAX),
+            full_every: FULL_EVERY,
+            seed: u64::from_le_bytes(random_bytes()),
+        };
+        let facts = capability::machine_facts(env!("CARGO_PKG_VERSION"));
+        let instance: String = random_bytes::<16>()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        Ok(Self {
+            keeper: folder.keeper(),
+            blobs: Blobs::new(folder.path()),
+            session: AgentSession::new(identity, facts, held),
+            reconciler: Reconciler::new(settings, folder.load_applied()),
+            instance,
+            releases: Arc::default(),
+            lanes: Lanes::new(host, done_in),
+            watch: Watch::start(changed_in)?,
+            exits: Exits::new(ExitWatch::new(host), ended_in),
+            managed: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            uplink: None,
+            fetching: None,
+            log_streams: BTreeMap::new(),
+            began: Instant::now(),
+            stopping: None,
+            inputs: Inputs {
+                done,
+                ended,
+                changed,
+                arrived,
+                arrived_in,
+                other,
+            },
+            probed: other_in,
+            folder,
+        })
+    }
+
+    fn mono_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn now(&self) -> plumb_model::Now {
+        plumb_model::Now {
+            mono_ms: self.mono_ms(),
+            wall: Timestamp::now(),
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut link: mpsc::Receiver<LinkEvent>,
+        mut stops: mpsc::Receiver<(bool, oneshot::Sender<()>)>,
+    ) {
+        if let Some(held) = self.session.held().cloned() {
+            self.adopt(held);
+        }
+        let mut link_open = true;
+        loop {
+            let wake = [self.session.next_tick_ms(), self.reconciler.next_wake()]
+                .into_iter()
+                .flatten()
+                .min();
+            let pause = wake.map(|wake| Duration::from_millis(wake.saturating_sub(self.mono_ms())));
+            let pause = match &self.stopping {
+                Some((until, _)) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    Some(pause.map_or(left, |p| p.min(left)))
+                }
+                None => pause,
+            };
+            let input = tokio::select! {
+                Some(event) = self.inputs.done.recv() => Input::Done(event),
+                Some(address) = self.inputs.ended.recv() => Input::Ended(address),
+                Some(paths) = self.inputs.changed.recv() => Input::Changed(paths),
+                Some(hash) = self.inputs.arrived.recv() => Input::Arrived(hash),
+                Some(other) = self.inputs.other.recv() => other,
+                event = link.recv(), if link_open => match event {
+                    Some(event) => Input::Link(event),
+                    None => {
+                        link_open = false;
+                        continue;
+                    }
+                },
+                asked = stops.recv() => match asked {
+                    Some((workloads, done)) => Input::Stop { workloads, done },
+                    None => return,
+                },
+                () = tokio::time::sleep(pause.unwrap_or(Duration::from_secs(3600))) => Input::Timer,
+            };
+            if let Input::Stop {
+                workloads: false,
+                done,
+            } = input
+            {
+                self.save_applied();
+                let _ = done.send(());
+                return;
+            }
+            self.take(input);
+            if let Some((until, _)) = &self.stopping
+                && (self.workloads_stopped() || Instant::now() >= *until)
+            {
+                if let Some((_, done)) = self.stopping.take() {
+                    let _ = done.send(());
+                }
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Done(event) => {
+                self.watch_exits(&event);
+                let paths = touches_paths(&event);
+                self.converge(event);
+                if paths {
+                    self.rewatch();
+                }
+            }
+            Input::Ended(address) => self.converge(converge::Event::Woken(vec![address])),
+            Input::Changed(paths) => {
+                let woken: BTreeSet<Address> = paths
+                    .iter()
+                    .flat_map(|path| {
+                        self.managed
+                            .iter()
+                            .filter(move |(target, _)| concerns(path, target))
+                    })
+                    .map(|(_, address)| address.clone())
+                    .collect();
+                if !woken.is_empty() {
+                    self.converge(converge::Event::Woken(woken.into_iter().collect()));
+                }
+            }
+            Input::Probed {
+                address,
+                incarnation,
+                result,
+            } => {
+                self.converge(converge::Event::Probed {
+                    address,
+                    incarnation,
+                    result,
+                });
+            }
+            Input::Arrived(hash) => {
+                self.missing.remove(&hash);
+                self.converge(converge::Event::Arrived(hash));
+            }
+            Input::Link(event) => self.linked(event),
+            Input::Persisted { held, result } => {
+                let generation = held.generation;
+                self.tell_session(match result {
+                    Ok(()) => SessionEvent::Persisted { generation },
+                    Err(error) => {
+                        let message = format!(
+                            "cannot write the assignment to {}: {error}",
+                            self.folder.path().display()
+                        );
+                        tracing::error!("{message}");
+                        SessionEvent::PersistFailed {
+                            generation,
+                            message,
+                        }
+                    }
+                });
+            }
+            Input::LogsEnded { request, result } => {
+                self.log_streams.remove(&request);
+                if let Err(message) = result {
+                    self.tell_session(SessionEvent::LogsFailed { request, message });
+                }
+            }
+            Input::Timer => {
+                self.tell_session(SessionEvent::Tick);
+                self.converge(converge::Event::Tick);
+            }
+            Input::Stop { done, .. } => self.stop_workloads(done),
+        }
+        if self.stopping.is_none() && self.reconciler.take_applied_moved() {
+            self.save_applied();
+        }
+    }
+
+    fn save_applied(&self) {
+        let (keeper, applied) = (self.keeper.clone(), self.reconciler.applied().clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = keeper.save_applied(&applied) {
+                tracing::warn!(%error, "cannot note what has converged; drift may be shown as a pending change after a restart");
+            }
+        });
+    }
+
+    fn linked(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected(uplink) => {
+                self.uplink = Some(uplink);
+                self.tell_session(SessionEvent::Connected {
+                    instance: self.instance.clone(),
+                });
+                self.fetch_missing();
+            }
+            LinkEvent::Received(message) => self.tell_session(SessionEvent::Received(message)),
+            LinkEvent::Disconnected => {
+                self.unlink();
+                self.tell_session(SessionEvent::Disconnected);
+            }
+        }
+    }
+
+    fn unlink(&mut self) {
+        self.uplink = None;
+        if let Some(task) = self.fetching.take() {
+            task.abort();
+        }
+        for (_, task) in std::mem::take(&mut self.log_streams) {
+            task.abort();
+        }
+    }
+
+    fn tell_session(&mut self, event: SessionEvent) {
+        for effect in self.session.handle(event, self.now()) {
+            match effect {
+                SessionEffect::Send(message) => {
+                    let failed = self
+                        .uplink
+                        .as_ref()
+                        .is_some_and(|uplink| uplink.send(message).is_err());
+                    if failed {
+                        tracing::warn!(
+                            "the control plane does not take what this agent says; reconnecting"
+                        );
+                        self.unlink();
+                        return self.tell_session(SessionEvent::Disconnected);
+                    }
+                }
+                SessionEffect::Persist(held) => {
+                    let (keeper, other) = (self.keeper.clone(), self.probed.clone());
+                    tokio::task::spawn_blocking(move || {
+                        let result = keeper.save_held(&held);
+                        let _ = other.blocking_send(Input::Persisted { held, result });
+                    });
+                }
+                SessionEffect::Adopt(held) => self.adopt(held),
+                SessionEffect::Disconnect { reason } => {
+                    tracing::warn!("{reason}");
+                    self.unlink();
+                }
+                SessionEffect::OpenLogs(request) => {
+                    let Some(uplink) = &self.uplink else { continue };
+                    let (data, channel) = (self.folder.path().to_owned(), uplink.channel.clone());
+                    let (id, other) = (request.request, self.probed.clone());
+                    let task = tokio::spawn(async move {
+                        let result = logs::serve(data, request, channel).await;
+                        let _ = other
+                            .send(Input::LogsEnded {
+                                request: id,
+                                result,
+                            })
+                            .await;
+                    });
+                    self.log_streams.insert(id, task);
+                }
+                SessionEffect::CloseLogs { request } => {
+                    if let Some(task) = self.log_streams.remove(&request) {
+                        task.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Converges another assignment from now on.
+    fn adopt(&mut self, held: Held) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let wanted: BTreeMap<Hash, u64> = held
+            .assignment
+            .resources()
+            .flat_map(|r| r.spec.blobs())
+            .collect();
+        self.missing = wanted
+            .iter()
+            .filter(|(d, _)| !self.blobs.has(**d))
+            .map(|(d, s)| (*d, *s))
+            .collect();
+        self.releases = Arc::new(held.releases);
+        self.managed = held
+            .assignment
+            .resources()
+            .filter(|r| matches!(r.address.kind, ResourceKind::File | ResourceKind::Directory))
+            .map(|r| (PathBuf::from(&*r.address.name), r.address.clone()))
+            .collect();
+        self.rewatch();
+        self.fetch_missing();
+        self.converge(converge::Event::Assigned {
+            generation: held.generation,
+            assignment: held.assignment,
+            missing: self.missing.keys().copied().collect(),
+        });
+        let (blobs, keep) = (self.blobs.clone(), wanted.into_keys().collect());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = blobs.retain(&keep) {
+                tracing::warn!(%error, "cannot remove content that is not needed any more");
+            }
+        });
+    }
+
+    fn fetch_missing(&mut self) {
+        if let Some(task) = self.fetching.take() {
+            task.abort();
+        }
+        if let (Some(uplink), false) = (&self.uplink, self.missing.is_empty()) {
+            let fetch = fetch_all(
+                self.blobs.clone(),
+                self.missing.clone(),
+                uplink.channel.clone(),
+                self.inputs.arrived_in.clone(),
+            );
+            self.fetching = Some(tokio::spawn(fetch));
+        }
+    }
+
+    fn rewatch(&self) {
+        let folders = self
+            .managed
+            .keys()
+            .filter_map(|path| path.parent().map(PathBuf::from))
+            .collect();
+        self.watch.set(&folders);
+    }
+
+    fn watch_exits(&self, event: &converge::Event) {
+        let watch = |address: &Address, seen: &Result<Observation, _>| {
+            if let Ok(Observation::Running(run)) = seen {
+                self.exits.watch(address, &run.id);
+            }
+        };
+        match event {
+            converge::Event::Observed(all) => {
+                all.iter().for_each(|(address, seen)| watch(address, seen))
+            }
+            converge::Event::Acted(all) => all
+                .iter()
+                .for_each(|(address, _, seen)| watch(address, seen)),
+            _ => {}
+        }
+    }
+
+    fn converge(&mut self, event: converge::Event) {
+        let mut events = Vec::new();
+        for effect in self.reconciler.handle(event, self.now()) {
+            match effect {
+                converge::Effect::Observe { kind, depth, work } => {
+                    self.lanes.observe(kind, depth, work, self.releases.clone());
+                }
+                converge::Effect::Act { kind, work } => {
+                    self.lanes.act(kind, work, self.releases.clone())
+                }
+                converge::Effect::Probe {
+                    address,
+                    incarnation,
+                    probe,
+                    timeout_ms,
+                } => {
+                    let other = self.probed.clone();
+                    tokio::spawn(async move {
+                        let result = health::probe(&probe, Duration::from_millis(timeout_ms)).await;
+                        let _ = other
+                            .send(Input::Probed {
+                                address,
+                                incarnation,
+                                result,
+                            })
+                            .await;
+                    });
+                }
+                converge::Effect::Report(statuses) => {
+                    self.tell_session(SessionEvent::StatusChanged(statuses))
+                }
+                converge::Effect::Emit(event) => {
+                    tracing::info!(address = %event.address, kind = ?event.kind, "{}", event.message);
+                    events.push(event);
+                }
+            }
+        }
+        if !events.is_empty() {
+            self.tell_session(SessionEvent::EventsHappened(events));
+        }
+    }
+
+    /// Converges towards the same assignment with every process stopped, without writing that down.
+    fn stop_workloads(&mut self, done: oneshot::Sender<()>) {
+        let Some(held) = self.session.held().cloned() else {
+            let _ = done.send(());
+            return;
+        };
+        let entries = held.assignment.entries().cloned().map(|mut entry| {
+            if let Entry::Resource(resource) = &mut entry
+                && let ResourceSpec::Process(spec) = &mut resource.spec
+            {
+                spec.state = RunState::Stopped;
+                spec.stop.grace_ms = spec.stop.grace_ms.min(LAST_GRACE_MS);
+            }
+            entry
+        });
+        let assignment = Arc::new(Assignment::build(held.assignment.header().clone(), entries));
+        self.stopping = Some((Instant::now() + LAST_WAIT, done));
+        self.converge(converge::Event::Assigned {
+            generation: held.generation,
+            assignment,
+            missing: self.missing.keys().copied().collect(),
+        });
+    }
+
+    fn workloads_stopped(&self) -> bool {
+        self.reconciler
+            .statuses()
+            .filter_map(|status| status.process.as_ref())
+            .all(|process| process.pid.is_none())
+    }
+}
+
+fn touches_paths(event: &converge::Event) -> bool {
+    match event {
+        converge::Event::Acted(all) => all
+            .iter()
+            .any(|(a, ..)| matches!(a.kind, ResourceKind::File | ResourceKind::Directory)),
+        _ => false,
+    }
+}
