@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use plumb_driver::process::ExitWatch;
 use plumb_model::Address;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+
+use crate::ready::register;
 
 /// Watches each incarnation once.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Exits {
         let (address, incarnation) = (address.clone(), incarnation.to_owned());
         tokio::spawn(async move {
             if let Ok(Some(pidfd)) = this.watch.pidfd(&address, &incarnation)
-                && let Ok(pidfd) = AsyncFd::register_with_interest(pidfd, Interest::READABLE)
+                && let Ok(pidfd) = register(pidfd)
             {
                 let _ = pidfd.readable().await;
             }

@@ -17,6 +17,7 @@ mod identity;
 mod lanes;
 mod link;
 mod logs;
+mod ready;
 mod watch;
 
 pub use self::core::{Running, start};

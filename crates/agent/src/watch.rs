@@ -15,6 +15,8 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use crate::ready::register;
+
 /// What makes a managed entry worth looking at.
 const WANTED: WatchFlags = WatchFlags::ATTRIB
     .union(WatchFlags::CLOSE_WRITE)
@@ -41,7 +43,7 @@ impl Watch {
     pub fn start(woken: mpsc::Sender<Vec<PathBuf>>) -> std::io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let watch = Self {
-            fd: Arc::new(AsyncFd::register(fd)?),
+            fd: Arc::new(register(fd)?),
             folders: Arc::default(),
         };
         tokio::spawn(watch.clone().run(woken));
