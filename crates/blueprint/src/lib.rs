@@ -1,1 +1,45 @@
-//! plumb-blueprint
+//! Stage 1 of the road: YAML text → [`BlueprintSet`], with every problem reported at once, each at its file,
+//! line and column with a snippet and a hint. It also generates the published `schemas/`.
+//!
+//! It never reads a file, a clock or the network: it sees what it is handed. The command line calls it where
+//! the files are; the planner takes its result.
+//!
+//! The passes over a file, in this order, and why: [`source`](SourceFile) decodes it; `events` finds out where
+//! everything stands and refuses what would choke the others; `value` reads the values as serde_yaml has them;
+//! `check` holds them against the schema; `convert` makes typed values of them; `cross` compares documents.
+
+mod code;
+mod diagnostic;
+mod nearest;
+mod parse;
+mod render;
+mod schema;
+mod set;
+mod source;
+
+mod check;
+mod convert;
+mod cross;
+mod document;
+mod events;
+mod later;
+mod reference;
+mod scalar;
+mod value;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+pub use code::Code;
+pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
+pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
+pub use nearest::nearest;
+pub use parse::{Options, parse};
+pub use render::render;
+pub use schema::{Kind, schema, schema_of_any};
+pub use set::{
+    App, BlueprintSet, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process,
+    Reference, Segment, Selector, Setup, Source, Text, Workspace,
+};
+pub use source::{MAX_FILE_BYTES, SourceFile};

@@ -1,0 +1,601 @@
+//! From one document's values to typed ones: short forms are written out, small grammars are checked, and
+//! what refers to other documents is noted for `cross`.
+//!
+//! Structure has been checked by then. A value of the wrong type has been reported and is passed over here,
+//! so that everything else in the document is still checked in the same run.
+
+pub(crate) mod app;
+pub(crate) mod machine;
+pub(crate) mod process;
+pub(crate) mod setup;
+pub(crate) mod tuning;
+pub(crate) mod workspace;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use plumb_model::{MachineName, NameError};
+use serde_json::Value;
+
+use crate::check::{Checked, name, wrong_type};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Diagnostics, Spot, quote};
+use crate::document::Document;
+use crate::events::join;
+use crate::nearest::nearest;
+use crate::reference::{Parsed, Piece, parse, pieces};
+use crate::set::{Reference, Segment, Selector, Text};
+
+/// A value and its pointer.
+#[derive(Debug, Clone)]
+pub(crate) struct Node<'a> {
+    pub value: &'a Value,
+    pub at: String,
+}
+
+/// A reference, and where it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    pub reference: Reference,
+    pub spot: Spot,
+}
+
+/// What a text with references became.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rendered {
+    pub text: Text,
+    pub uses: Vec<Use>,
+}
+
+/// Where a text stands, which decides on what it may refer to and hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Env,
+    Command,
+    Content,
+}
+
+/// The workspace's variables.
+#[derive(Debug, Default)]
+pub(crate) struct Vars {
+    pub values: BTreeMap<String, String>,
+    /// The manifest could not be read in full, so an unknown one may well be there.
+    pub incomplete: bool,
+}
+
+/// The longest argument or variable in bytes, its final NUL left out: Linux's MAX_ARG_STRLEN.
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+
+/// What reads one document.
+pub(crate) struct Reader<'a, 'b> {
+    pub document: &'a Document<'a>,
+    pub checked: &'b Checked,
+    pub vars: &'b Vars,
+    pub out: &'b mut Diagnostics,
+}
+
+impl<'a> Reader<'a, '_> {
+    pub fn root(&self) -> Node<'a> {
+        const NOTHING: &Value = &Value::Null;
+        Node {
+            value: self.document.value.as_ref().unwrap_or(NOTHING),
+            at: String::new(),
+        }
+    }
+
+    pub fn get(&self, node: &Node<'a>, key: &str) -> Option<Node<'a>> {
+        node.value.get(key).map(|value| Node {
+            value,
+            at: join(&node.at, key),
+        })
+    }
+
+    /// The entries of a mapping.
+    pub fn entries(&mut self, node: &Node<'a>) -> Vec<(&'a str, Node<'a>)> {
+        match node.value {
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| {
+                    (
+                        key.as_str(),
+                        Node {
+                            value,
+                            at: join(&node.at, key),
+                        },
+                    )
+                })
+                .collect(),
+            _ => {
+                self.mismatch(node, "a mapping");
+                Vec::new()
+            }
+        }
+    }
+
+    pub fn items(&self, node: &Node<'a>) -> Vec<Node<'a>> {
+        let items = node.value.as_array().map(Vec::as_slice).unwrap_or_default();
+        items
+            .iter()
+            .enumerate()
+            .map(|(at, value)| Node {
+                value,
+                at: format!("{}/{at}", node.at),
+            })
+            .collect()
+    }
+
+    pub fn text(&mut self, node: &Node<'a>) -> Option<&'a str> {
+        let text = node.value.as_str();
+        if text.is_none() {
+            self.mismatch(node, "text");
+        }
+        text
+    }
+
+    pub fn get_text(&mut self, node: &Node<'a>, key: &str) -> Option<(&'a str, Node<'a>)> {
+        let node = self.get(node, key)?;
+        Some((self.text(&node)?, node))
+    }
+
+    pub fn get_number(&mut self, node: &Node<'a>, key: &str) -> Option<u32> {
+        let node = self.get(node, key)?;
+        let number = node.value.as_u64().and_then(|n| u32::try_from(n).ok());
+        if number.is_none() {
+            self.mismatch(&node, "a whole number");
+        }
+        number
+    }
+
+    /// Says that a type is wrong, unless that has been said. That the schema and this code agree is nothing
+    /// to rely on silently.
+    pub fn mismatch(&mut self, node: &Node<'_>, expected: &str) {
+        if !self.checked.reported.contains(&node.at) {
+            let problem = wrong_type(self.document, &node.at, node.value, &[expected.to_owned()]);
+            self.out.push(problem);
+        }
+    }
+
+    pub fn spot(&self, node: &Node<'_>) -> Spot {
+        self.document.spot(&node.at)
+    }
+
+    pub fn key_spot(&self, node: &Node<'_>) -> Spot {
+        self.document.key_spot(&node.at)
+    }
+
+    /// Reports a value.
+    pub fn bad(
+        &mut self,
+        node: &Node<'_>,
+        code: Code,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        let spot = self.spot(node);
+        self.out.push(
+            Diagnostic::error(code, message)
+                .here(&spot)
+                .maybe_hint(hint.map(str::to_owned)),
+        );
+    }
+
+    /// Reports a key.
+    pub fn bad_key(
+        &mut self,
+        node: &Node<'_>,
+        code: Code,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        let spot = self.key_spot(node);
+        self.out.push(
+            Diagnostic::error(code, message)
+                .here(&spot)
+                .maybe_hint(hint.map(str::to_owned)),
+        );
+    }
+
+    /// Parses a name that stands as a value.
+    pub fn name<N: std::str::FromStr<Err = NameError>>(&mut self, node: &Node<'a>) -> Option<N> {
+        let text = self.text(node)?;
+        let spot = self.spot(node);
+        self.parse_name(text, &spot)
+    }
+
+    /// Parses a name that stands as a key.
+    pub fn name_key<N: std::str::FromStr<Err = NameError>>(
+        &mut self,
+        key: &str,
+        node: &Node<'_>,
+    ) -> Option<N> {
+        let spot = self.key_spot(node);
+        self.parse_name(key, &spot)
+    }
+
+    fn parse_name<N: std::str::FromStr<Err = NameError>>(
+        &mut self,
+        text: &str,
+        spot: &Spot,
+    ) -> Option<N> {
+        match text.parse() {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let better = suggestion(text);
+                self.out.push(
+                    Diagnostic::error(
+                        Code::BadName,
+                        format!("{} is no name: {error}", quote(text)),
+                    )
+                    .here(spot)
+                    .maybe_hint(better.map(|b| format!("`{b}` would be one"))),
+                );
+                None
+            }
+        }
+    }
+
+    pub fn duration(
+        &mut self,
+        node: &Node<'a>,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let text = self.text(node)?;
+        match crate::scalar::duration_ms(text) {
+            Ok(ms) if range.contains(&ms) => Some(ms),
+            Ok(_) => {
+                let message = format!(
+                    "{} is {}, and must lie between {} and {}",
+                    name(&node.at),
+                    quote(text),
+                    shown_ms(*range.start()),
+                    shown_ms(*range.end())
+                );
+                self.bad(node, Code::OutOfRange, message, None);
+                None
+            }
+            Err(problem) => {
+                let hint = text
+                    .parse::<u64>()
+                    .ok()
+                    .map(|n| format!("write `{n}s` for {n} seconds"));
+                self.bad(
+                    node,
+                    Code::BadDuration,
+                    format!("{} is no duration", quote(text)),
+                    hint.as_deref().or(Some(problem)),
+                );
+                None
+            }
+        }
+    }
+
+    /// A text without references that is put before the operating system as it is.
+    fn acceptable(&mut self, node: &Node<'_>, text: &str, place: Place) -> bool {
+        if place == Place::Content {
+            return true;
+        }
+        let problem = if text.contains('\0') {
+            "holds a NUL, which ends a text for the operating system"
+        } else if text.len() > MAX_ARGUMENT_BYTES {
+            "is longer than the 128 KiB that Linux takes"
+        } else {
+            return true;
+        };
+        self.bad(
+            node,
+            Code::BadText,
+            format!("{} {problem}", name(&node.at)),
+            Some("put it into a file"),
+        );
+        false
+    }
+
+    /// A text that may hold references.
+    pub fn rendered(&mut self, node: &Node<'a>, place: Place) -> Option<Rendered> {
+        let text = self.text(node)?;
+        if !self.acceptable(node, text, place) {
+            return None;
+        }
+        let mut out = Rendered::default();
+        let mut good = true;
+        let mut literal = String::new();
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        for piece in pieces(text) {
+            let inner = match piece {
+                Piece::Literal(text) => {
+                    literal.push_str(text);
+                    continue;
+                }
+                Piece::Open => {
+                    self.bad(
+                        node,
+                        Code::BadReference,
+                        "`${` without its `}`",
+                        Some("close it, or write $${ for a literal `${`"),
+                    );
+                    good = false;
+                    continue;
+                }
+                Piece::Ref(inner) => inner,
+            };
+            let nth = seen.entry(inner).or_insert(0);
+            let spot = self
+                .document
+                .inside(&node.at, &format!("${{{inner}}}"), *nth);
+            *nth += 1;
+            match parse(inner) {
+                Ok(Parsed::Var(var)) => match self.vars.values.get(&var) {
+                    Some(value) => literal.push_str(value),
+                    None => {
+                        good = false;
+                        self.unknown_var(&var, &spot);
+                    }
+                },
+                Ok(Parsed::Ref(reference)) => {
+                    if reference == Reference::Release && place != Place::Env {
+                        good = false;
+                        self.out.push(
+                            Diagnostic::error(Code::ReferenceOutOfPlace, "`${release}` is known only when a process starts, and stands in `env`")
+                                .here(&spot)
+                                .hint("write `env: { RELEASE: \"${release}\" }`, and use $RELEASE in the command"),
+                        );
+                        continue;
+                    }
+                    if !literal.is_empty() {
+                        out.text
+                            .push(Segment::Literal(std::mem::take(&mut literal)));
+                    }
+                    out.text.push(Segment::Ref(reference.clone()));
+                    out.uses.push(Use { reference, spot });
+                }
+                Err(refusal) => {
+                    good = false;
+                    self.out.push(
+                        Diagnostic::error(refusal.code, refusal.message)
+                            .here(&spot)
+                            .hint(refusal.hint),
+                    );
+                }
+            }
+        }
+        if !literal.is_empty() {
+            out.text.push(Segment::Literal(literal));
+        }
+        good.then_some(out)
+    }
+
+    /// A text in which only `${vars.X}` may stand.
+    pub fn with_vars(&mut self, node: &Node<'a>) -> Option<String> {
+        let rendered = self.rendered(node, Place::Content)?;
+        if let Some(first) = rendered.uses.first() {
+            self.out.push(
+                Diagnostic::error(
+                    Code::ReferenceOutOfPlace,
+                    format!("{} takes no references but ${{vars.X}}", name(&node.at)),
+                )
+                .here(&first.spot)
+                .hint("write it out, or put it under `vars` in plumb.yaml"),
+            );
+            return None;
+        }
+        Some(
+            rendered
+                .text
+                .into_iter()
+                .map(|s| match s {
+                    Segment::Literal(text) => text,
+                    Segment::Ref(_) => String::new(),
+                })
+                .collect(),
+        )
+    }
+
+    fn unknown_var(&mut self, var: &str, spot: &Spot) {
+        if self.vars.incomplete {
+            return;
+        }
+        let known = self.vars.values.keys().map(String::as_str);
+        let hint = match nearest(var, known) {
+            Some(meant) => format!("did you mean ${{vars.{meant}}}?"),
+            None => format!(
+                "add it to plumb.yaml: `vars: {{ {}: … }}`",
+                if crate::scalar::is_label_key(var) {
+                    var
+                } else {
+                    "NAME"
+                }
+            ),
+        };
+        self.out.push(
+            Diagnostic::error(
+                Code::UnknownVar,
+                format!("the workspace has no variable {}", quote(var)),
+            )
+            .here(spot)
+            .hint(hint),
+        );
+    }
+
+    /// A mapping of environment variables.
+    pub fn env(&mut self, node: &Node<'a>) -> BTreeMap<String, Rendered> {
+        let mut env = BTreeMap::new();
+        for (key, value) in self.entries(node) {
+            if !crate::scalar::is_env_name(key) {
+                self.bad_key(
+                    &value,
+                    Code::BadEnvName,
+                    format!(
+                        "{} cannot be the name of an environment variable",
+                        quote(key)
+                    ),
+                    Some("use letters, digits and `_`, and do not start with a digit"),
+                );
+                continue;
+            }
+            if let Some(rendered) = self.rendered(&value, Place::Env) {
+                env.insert(key.to_owned(), rendered);
+            }
+        }
+        env
+    }
+
+    /// A mapping of texts without references, such as labels.
+    pub fn labels(&mut self, node: &Node<'a>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (key, value) in self.entries(node) {
+            let Some(text) = self.text(&value) else {
+                continue;
+            };
+            if !crate::scalar::is_label_key(key) {
+                self.bad_key(
+                    &value,
+                    Code::BadLabel,
+                    format!("{} cannot be a label", quote(key)),
+                    Some("use at most 63 letters, digits, `-`, `_` and `.`"),
+                );
+            } else if !crate::scalar::is_label_value(text) {
+                self.bad(
+                    &value,
+                    Code::BadLabel,
+                    "a label's value is one line of at most 255 bytes",
+                    None,
+                );
+            } else {
+                labels.insert(key.to_owned(), text.to_owned());
+            }
+        }
+        labels
+    }
+
+    /// Which machines, and where each of them is named.
+    pub fn machines(&mut self, root: &Node<'a>) -> Option<Selected> {
+        let node = self.get(root, "machines")?;
+        let spot = self.spot(&node);
+        let mut named = Vec::new();
+        let selector = match node.value {
+            Value::String(text) if text == "all" => Selector::All,
+            Value::String(_) => {
+                let name = self.name::<MachineName>(&node)?;
+                named.push((name.clone(), spot.clone()));
+                Selector::Names(vec![name])
+            }
+            Value::Array(_) => {
+                for item in self.items(&node) {
+                    if let Some(name) = self.name::<MachineName>(&item) {
+                        named.push((name, self.spot(&item)));
+                    }
+                }
+                let mut names: Vec<MachineName> =
+                    named.iter().map(|(name, _)| name.clone()).collect();
+                names.sort();
+                names.dedup();
+                if names.is_empty() {
+                    return None;
+                }
+                Selector::Names(names)
+            }
+            Value::Object(map) => {
+                let labels = self.labels(&node);
+                if labels.len() < map.len().max(1) {
+                    return None;
+                }
+                Selector::Labels(labels)
+            }
+            _ => {
+                self.mismatch(&node, "`all`, a name, a list of names or labels");
+                return None;
+            }
+        };
+        Some(Selected {
+            selector,
+            named,
+            spot,
+        })
+    }
+
+    /// One of several words. What else it may be has been said by the structural check.
+    pub fn choice<T: Copy>(&mut self, node: &Node<'a>, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(node)?;
+        let found = choices
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
+        if found.is_none() && !self.checked.reported.contains(&node.at) {
+            let message = format!("{} is no choice for {}", quote(text), name(&node.at));
+            self.bad(node, Code::BadChoice, message, None);
+        }
+        found
+    }
+
+    /// The folder of the document's file.
+    pub fn folder(&self) -> &str {
+        self.document
+            .source
+            .path
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder)
+    }
+
+    /// A path of the repository, relative to its root.
+    pub fn repository_path(&mut self, node: &Node<'a>) -> Option<String> {
+        let text = self.text(node)?;
+        match crate::scalar::repository_path(self.folder(), text) {
+            Ok(path) => Some(path),
+            Err(problem) => {
+                self.bad(
+                    node,
+                    Code::BadPath,
+                    format!("{}: {problem}", quote(text)),
+                    None,
+                );
+                None
+            }
+        }
+    }
+}
+
+/// A selector, and where it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Selected {
+    pub selector: Selector,
+    pub named: Vec<(MachineName, Spot)>,
+    pub spot: Spot,
+}
+
+/// The texts of an environment without the places of their references.
+pub(crate) fn texts(env: &BTreeMap<String, Rendered>) -> BTreeMap<String, Text> {
+    env.iter()
+        .map(|(key, r)| (key.clone(), r.text.clone()))
+        .collect()
+}
+
+/// A number of milliseconds as one would write it.
+fn shown_ms(ms: u64) -> impl Display {
+    match ms {
+        0 => "0s".to_owned(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// A name made out of what is none.
+fn suggestion(text: &str) -> Option<String> {
+    if text.len() > 2 * plumb_model::name::MAX_NAME_BYTES {
+        return None;
+    }
+    let lower: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let words: Vec<&str> = lower.split('-').filter(|w| !w.is_empty()).collect();
+    let name = words.join("-");
+    plumb_model::name::check(&name).is_ok().then_some(name)
+}

@@ -1,0 +1,505 @@
+//! One process of an App: command, environment, ports, health.
+
+use std::collections::BTreeMap;
+
+use plumb_model::PortName;
+use serde_json::Value;
+
+use super::app::ReadApp;
+use super::{Node, Place, Reader, Rendered};
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Spot, alternatives, quote};
+use crate::nearest::nearest;
+use crate::set::{Health, Port, Probe, Segment, Text};
+
+/// A process as far as it is right.
+#[derive(Debug, Default)]
+pub(crate) struct ReadProcess {
+    pub argv: Vec<Text>,
+    pub env: BTreeMap<String, Rendered>,
+    pub ports: BTreeMap<PortName, (Port, Spot)>,
+    /// The health check before its port is known, and where it is written.
+    pub read_health: Option<(ReadHealth, Spot)>,
+    pub health: Option<Health>,
+    pub replicas: Option<u32>,
+    pub dir: String,
+    /// Where `dir` is written.
+    dir_spot: Option<Spot>,
+    /// The text of a shell command, and where it is written.
+    shell: Option<(String, Spot)>,
+    /// References of the command; those of `env` stay with it.
+    uses: Vec<super::Use>,
+}
+
+/// A health check before its port is known.
+#[derive(Debug)]
+pub(crate) struct ReadHealth {
+    /// The path, or none for a connection.
+    path: Option<String>,
+    port: Option<(PortName, Spot)>,
+    codes: Vec<(u16, u16)>,
+    interval_ms: u64,
+    timeout_ms: u64,
+    healthy_threshold: u32,
+    unhealthy_threshold: u32,
+}
+
+/// Reads a process that is but a command.
+pub(crate) fn short<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> ReadProcess {
+    let mut out = ReadProcess::default();
+    command(r, node, &mut out);
+    out
+}
+
+/// Reads a process in any of its forms.
+pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> ReadProcess {
+    if !node.value.is_object() {
+        return short(r, node);
+    }
+    let mut out = ReadProcess {
+        replicas: r.get_number(node, "replicas"),
+        ..ReadProcess::default()
+    };
+    if let Some(run) = r.get(node, "run") {
+        command(r, &run, &mut out);
+    }
+    if let Some(env) = r.get(node, "env") {
+        out.env = r.env(&env);
+    }
+    if let Some(node) = r.get(node, "ports") {
+        out.ports = ports(r, &node);
+    }
+    if let Some(node) = r.get(node, "health") {
+        out.read_health = health(r, &node).map(|health| (health, r.key_spot(&node)));
+    }
+    if let Some(node) = r.get(node, "dir") {
+        out.dir_spot = Some(r.spot(&node));
+        out.dir = dir(r, &node).unwrap_or_default();
+    }
+    out
+}
+
+fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut ReadProcess) {
+    match node.value {
+        Value::Array(_) => {
+            for (at, item) in r.items(node).iter().enumerate() {
+                let Some(rendered) = r.rendered(item, Place::Command) else {
+                    continue;
+                };
+                if at == 0 && rendered.text.is_empty() {
+                    r.bad(
+                        item,
+                        Code::EmptyCommand,
+                        "a command begins with the name of a program",
+                        Some("write it like `run: [./server, --port, \"8080\"]`"),
+                    );
+                }
+                out.argv.push(rendered.text);
+                out.uses.extend(rendered.uses);
+            }
+        }
+        Value::String(text) => {
+            if text.trim().is_empty() {
+                r.bad(
+                    node,
+                    Code::EmptyCommand,
+                    "this command is empty",
+                    Some("write it like `run: ./server`"),
+                );
+                return;
+            }
+            let Some(rendered) = r.rendered(node, Place::Command) else {
+                return;
+            };
+            let word = |text: &str| vec![Segment::Literal(text.to_owned())];
+            out.argv = vec![word("/bin/sh"), word("-c"), rendered.text];
+            out.uses.extend(rendered.uses);
+            out.shell = Some((text.clone(), r.spot(node)));
+        }
+        _ => r.mismatch(node, "text or a list"),
+    }
+}
+
+/// A folder inside the source.
+pub(crate) fn dir<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<String> {
+    let text = r.text(node)?;
+    match crate::scalar::folder_beneath(text) {
+        Ok(dir) => Some(dir),
+        Err(problem) => {
+            r.bad(
+                node,
+                Code::BadPath,
+                format!("{}: {problem}", quote(text)),
+                None,
+            );
+            None
+        }
+    }
+}
+
+/// Ports by name.
+pub(crate) fn ports<'a>(
+    r: &mut Reader<'a, '_>,
+    node: &Node<'a>,
+) -> BTreeMap<PortName, (Port, Spot)> {
+    let mut out = BTreeMap::new();
+    for (key, entry) in r.entries(node) {
+        let number = if entry.value.is_object() {
+            r.get(&entry, "port")
+        } else {
+            Some(entry.clone())
+        };
+        let port = number.and_then(|number| match number.value {
+            Value::String(text) if text == "auto" => Some(Port::Auto),
+            Value::Number(n) => {
+                let port = n
+                    .as_u64()
+                    .and_then(|n| u16::try_from(n).ok())
+                    .filter(|n| *n > 0);
+                if port.is_none() {
+                    r.mismatch(&number, "a whole number from 1 to 65535");
+                }
+                port.map(Port::Fixed)
+            }
+            _ => {
+                r.mismatch(&number, "a number or `auto`");
+                None
+            }
+        });
+        if let Some(name) = r.name_key::<PortName>(key, &entry) {
+            // A port whose number is wrong still exists for those who refer to it by name.
+            out.insert(name, (port.unwrap_or(Port::Auto), r.key_spot(&entry)));
+        }
+    }
+    out
+}
+
+/// A health check in any of its forms.
+pub(crate) fn health<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<ReadHealth> {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut out = ReadHealth {
+        path: None,
+        port: None,
+        codes: vec![(200, 399)],
+        interval_ms: 30_000,
+        timeout_ms: 5_000,
+        healthy_threshold: 2,
+        unhealthy_threshold: 3,
+    };
+    if !node.value.is_object() {
+        out.path = Some(health_path(r, node)?);
+        return Some(out);
+    }
+    let (path, tcp) = (r.get(node, "path"), r.get(node, "tcp"));
+    let port = r.get(node, "port");
+    match (&path, &tcp) {
+        (Some(_), Some(tcp)) => {
+            r.bad_key(
+                tcp,
+                Code::ExactlyOne,
+                "a health check asks either a `path` or `tcp`",
+                Some("remove one of them"),
+            );
+            return None;
+        }
+        (None, None) => {
+            r.bad_key(
+                node,
+                Code::ExactlyOne,
+                "this health check does not say what to ask",
+                Some("add `path: /healthz`, or `tcp: http` to connect to the port of that name"),
+            );
+            return None;
+        }
+        _ => {}
+    }
+    if let (Some(port), Some(_)) = (&port, &tcp) {
+        r.bad_key(
+            port,
+            Code::ExactlyOne,
+            "`tcp` names its port itself",
+            Some("remove `port`"),
+        );
+    }
+    let good = match &path {
+        Some(path) => {
+            out.path = health_path(r, path);
+            out.path.is_some()
+        }
+        None => true,
+    };
+    for named in port.iter().chain(&tcp) {
+        out.port = Some((r.name::<PortName>(named)?, r.spot(named)));
+    }
+    if let Some(codes) = r.get(node, "codes") {
+        if tcp.is_some() {
+            r.bad_key(
+                &codes,
+                Code::ExactlyOne,
+                "a connection has no status code",
+                Some("remove `codes`"),
+            );
+        }
+        let several = r.items(&codes);
+        let several = if codes.value.is_array() {
+            several
+        } else {
+            vec![codes]
+        };
+        out.codes = several
+            .iter()
+            .filter_map(|node| self::codes(r, node))
+            .collect();
+        out.codes.sort_unstable();
+        out.codes.dedup();
+    }
+    if let Some(node) = r.get(node, "interval") {
+        out.interval_ms = r.duration(&node, 100..=HOUR_MS).unwrap_or(out.interval_ms);
+    }
+    if let Some(node) = r.get(node, "timeout") {
+        out.timeout_ms = r.duration(&node, 10..=HOUR_MS).unwrap_or(out.timeout_ms);
+    }
+    out.healthy_threshold = r
+        .get_number(node, "healthy_threshold")
+        .unwrap_or(out.healthy_threshold);
+    out.unhealthy_threshold = r
+        .get_number(node, "unhealthy_threshold")
+        .unwrap_or(out.unhealthy_threshold);
+    good.then_some(out)
+}
+
+fn health_path<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<String> {
+    let path = r.with_vars(node)?;
+    if crate::scalar::is_request_path(&path) {
+        return Some(path);
+    }
+    r.bad(
+        node,
+        Code::BadHealthPath,
+        format!("{} is no path to ask", quote(&path)),
+        Some("start it with `/`, and write spaces and the like as %20"),
+    );
+    None
+}
+
+fn codes<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<(u16, u16)> {
+    let text = match node.value {
+        Value::Number(n) => n.to_string(),
+        _ => r.text(node)?.to_owned(),
+    };
+    let codes = crate::scalar::status_codes(&text);
+    if codes.is_none() && !r.checked.reported.contains(&node.at) {
+        r.bad(
+            node,
+            Code::BadStatusCodes,
+            format!("{} is no range of status codes", quote(&text)),
+            Some("write it like 200-399"),
+        );
+    }
+    codes
+}
+
+/// Settles what needs all of the app: health ports, folders, names that are used twice.
+pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str) {
+    let sourced = app.source.is_some() || r.root().value.get("source").is_some();
+    let mut seen: BTreeMap<PortName, Spot> = BTreeMap::new();
+    for process in app.processes.values_mut() {
+        for (name, (_, spot)) in &process.ports {
+            match seen.get(name) {
+                Some(first) => r.out.push(
+                    Diagnostic::error(Code::DuplicatePort, format!("two processes of this app have a port {}", quote(name.as_str())))
+                        .at(spot, "one is here")
+                        .at(first, "the other is here")
+                        .hint("give them different names, since others refer to a port by the app's name and its own"),
+                ),
+                None => {
+                    seen.insert(name.clone(), spot.clone());
+                }
+            }
+        }
+        reserved(r, process, &app.tuning.env);
+        port_variable(r, process, &app.tuning.env);
+        if let Some((read, spot)) = process.read_health.take() {
+            process.health = settle(r, read, &spot, &process.ports);
+        }
+        if let Some(spot) = &process.dir_spot
+            && !sourced
+        {
+            r.out.push(
+                Diagnostic::error(
+                    Code::DirWithoutSource,
+                    "`dir` is a folder inside the source, and this app has none",
+                )
+                .here(spot)
+                .hint("add `source: { path: ../web }`"),
+            );
+        }
+        process.dir = [source_dir, &process.dir]
+            .into_iter()
+            .filter(|d| !d.is_empty())
+            .collect::<Vec<_>>()
+            .join("/");
+        app.uses.append(&mut process.uses);
+        app.uses
+            .extend(process.env.values().flat_map(|r| r.uses.iter().cloned()));
+    }
+}
+
+/// `PORT_NAME` is what Plumb hands in for a port.
+pub(crate) fn port_env(port: &PortName) -> String {
+    format!(
+        "PORT_{}",
+        port.as_str().to_ascii_uppercase().replace('-', "_")
+    )
+}
+
+fn reserved(r: &mut Reader<'_, '_>, process: &ReadProcess, shared: &BTreeMap<String, Rendered>) {
+    let mut variables: BTreeMap<String, &PortName> = BTreeMap::new();
+    for (port, (_, spot)) in &process.ports {
+        if let Some(other) = variables.insert(port_env(port), port) {
+            r.out.push(
+                Diagnostic::error(
+                    Code::ReservedVariable,
+                    format!(
+                        "the ports {} and {} would both be handed in as {}",
+                        quote(other.as_str()),
+                        quote(port.as_str()),
+                        port_env(port)
+                    ),
+                )
+                .here(spot)
+                .hint("rename one of them"),
+            );
+        }
+    }
+    if process.ports.len() == 1 {
+        variables.extend(process.ports.keys().map(|port| ("PORT".to_owned(), port)));
+    }
+    for (variable, port) in variables {
+        let (own, everyone) = (
+            process.env.contains_key(&variable),
+            shared.contains_key(&variable),
+        );
+        if own || everyone {
+            let (_, spot) = &process.ports[port];
+            r.out.push(
+                Diagnostic::error(
+                    Code::ReservedVariable,
+                    format!(
+                        "`env` sets {variable}, which is handed in for the port {}",
+                        quote(port.as_str())
+                    ),
+                )
+                .at(spot, "this port")
+                .hint(format!("remove {variable} from `env`")),
+            );
+        }
+    }
+}
+
+/// `$PORT` in a command of a process that has not exactly one port is empty, which is easily overlooked.
+fn port_variable(
+    r: &mut Reader<'_, '_>,
+    process: &ReadProcess,
+    shared: &BTreeMap<String, Rendered>,
+) {
+    let Some((text, spot)) = &process.shell else {
+        return;
+    };
+    let uses = text.match_indices("$PORT").any(|(at, word)| {
+        let next = text[at + word.len()..].chars().next();
+        !next.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
+    });
+    let given = process.env.contains_key("PORT") || shared.contains_key("PORT");
+    if !uses || given || process.ports.len() == 1 {
+        return;
+    }
+    let names: Vec<String> = process
+        .ports
+        .keys()
+        .map(|port| format!("${}", port_env(port)))
+        .collect();
+    let hint = if names.is_empty() {
+        "add `ports: { http: auto }`".to_owned()
+    } else {
+        format!("say which one: {}", alternatives(&names))
+    };
+    let have = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.len().to_string()
+    };
+    r.out.push(
+        Diagnostic::warning(Code::PortNotSet, format!("this command uses $PORT, which is set where a process has exactly one port; this one has {have}"))
+            .here(spot)
+            .hint(hint),
+    );
+}
+
+fn settle(
+    r: &mut Reader<'_, '_>,
+    read: ReadHealth,
+    spot: &Spot,
+    ports: &BTreeMap<PortName, (Port, Spot)>,
+) -> Option<Health> {
+    let names: Vec<String> = ports.keys().map(|port| format!("`{port}`")).collect();
+    let port = match read.port {
+        Some((port, _)) if ports.contains_key(&port) => port,
+        Some((port, spot)) => {
+            let hint = match nearest(port.as_str(), ports.keys().map(PortName::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if names.is_empty() => format!("add `ports: {{ {port}: auto }}`"),
+                None => format!("there is {}", alternatives(&names)),
+            };
+            r.out.push(
+                Diagnostic::error(
+                    Code::UnknownHealthPort,
+                    format!("the process has no port {}", quote(port.as_str())),
+                )
+                .here(&spot)
+                .hint(hint),
+            );
+            return None;
+        }
+        None => {
+            let mut all = ports.keys();
+            match (all.next(), all.next()) {
+                (Some(only), None) => only.clone(),
+                (None, _) => {
+                    r.out.push(
+                        Diagnostic::error(
+                            Code::UnknownHealthPort,
+                            "this health check has no port to ask: the process has none",
+                        )
+                        .here(spot)
+                        .hint("add `ports: { http: auto }`"),
+                    );
+                    return None;
+                }
+                _ => {
+                    r.out.push(
+                        Diagnostic::error(Code::WhichPort, "the process has several ports, and this health check does not say which one to ask")
+                            .here(spot)
+                            .hint(format!("add `port: …`; there is {}", alternatives(&names))),
+                    );
+                    return None;
+                }
+            }
+        }
+    };
+    let probe = match read.path {
+        Some(path) => Probe::Http {
+            port,
+            path,
+            codes: read.codes,
+        },
+        None => Probe::Tcp { port },
+    };
+    Some(Health {
+        probe,
+        interval_ms: read.interval_ms,
+        timeout_ms: read.timeout_ms,
+        healthy_threshold: read.healthy_threshold,
+        unhealthy_threshold: read.unhealthy_threshold,
+    })
+}

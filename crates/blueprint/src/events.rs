@@ -1,0 +1,435 @@
+//! The first pass over a document: where each key and value stands, and whether the document is within its
+//! limits. It must come before any other parser sees the text, since those take minutes or gigabytes over
+//! what this refuses in milliseconds.
+//!
+//! It builds no values, and does not decide on types.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Diagnostics, quote};
+use crate::source::{Chunk, Mark, Range, Source};
+
+/// The deepest nesting, aliases followed. The language itself goes six levels deep.
+pub const MAX_DEPTH: usize = 64;
+
+/// So many nodes may aliases add to a document. Enough to share an environment among a thousand processes,
+/// and far from what costs noticeable time.
+pub const MAX_ALIASED_NODES: u64 = 100_000;
+
+/// Where one value stands, and the key in front of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub key: Option<Range>,
+    pub value: Range,
+    /// A mapping or list over several lines: its key is the better place to point at.
+    pub block: bool,
+}
+
+/// The places of one document, by JSON pointer.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    pub entries: HashMap<String, Entry>,
+    /// Its values cannot be trusted: there is a problem that the next pass would stumble over.
+    pub unreadable: bool,
+    /// There is nothing in it but comments.
+    pub empty: bool,
+}
+
+/// Appends a key to a JSON pointer.
+pub(crate) fn join(pointer: &str, key: &str) -> String {
+    let mut out = String::with_capacity(pointer.len() + key.len() + 1);
+    out.push_str(pointer);
+    out.push('/');
+    for c in key.chars() {
+        match c {
+            '~' => out.push_str("~0"),
+            '/' => out.push_str("~1"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+enum Collection {
+    List {
+        next: usize,
+    },
+    Map {
+        key: Option<(String, Range)>,
+        seen: HashMap<String, Range>,
+    },
+}
+
+struct Frame {
+    collection: Collection,
+    pointer: String,
+    /// The key that stands for this whole collection, and where it starts.
+    key: Option<Range>,
+    start: Range,
+    anchor: usize,
+    /// Nodes in it so far, aliases followed, itself included.
+    nodes: u64,
+    /// Levels below and including it, so far.
+    depth: usize,
+    /// It stands where a key should.
+    is_key: bool,
+}
+
+/// Reads one chunk. Gives the places of each of its documents, or nothing if it had to stop.
+pub(crate) fn read(
+    source: &Source<'_>,
+    chunk: &Chunk<'_>,
+    out: &mut Diagnostics,
+) -> Option<Vec<Spans>> {
+    let mut pass = Pass {
+        source,
+        line: chunk.line,
+        out,
+        docs: Vec::new(),
+        stack: Vec::new(),
+        anchors: HashMap::new(),
+        aliased: 0,
+    };
+    let mut parser = Parser::new_from_str(chunk.text);
+    while let Some(next) = parser.next_event() {
+        let step = match next {
+            Ok((event, span)) => {
+                let range = Range {
+                    start: pass.mark(span.start),
+                    end: pass.mark(span.end),
+                };
+                pass.event(event, range)
+            }
+            Err(error) => {
+                let at = pass.mark(*error.marker());
+                let spot = source.spot(Range { start: at, end: at });
+                Err(syntax(error.info(), source.line(at.line)).here(&spot))
+            }
+        };
+        if let Err(fatal) = step {
+            pass.out.push(fatal);
+            return None;
+        }
+    }
+    Some(pass.docs)
+}
+
+/// A syntax error in our own words as far as they go.
+pub(crate) fn syntax(info: &str, line: &str) -> Diagnostic {
+    let tab = line.trim_start_matches(' ').starts_with('\t');
+    let hint = if tab {
+        Some("YAML is indented with spaces; there is a tab on this line")
+    } else if info.contains("unknown anchor") {
+        Some("an alias `*name` needs an anchor `&name` before it, in the same document")
+    } else if info.contains("mapping values are not allowed") {
+        Some("a text that holds `: ` wants quotes; a nested key wants its own, deeper line")
+    } else if line.contains(": *")
+        || line.contains(": &")
+        || line.contains(": @")
+        || line.contains(": %")
+        || line.contains(": `")
+    {
+        Some("a text that starts with one of `* & ! % @` or a backtick wants quotes")
+    } else {
+        None
+    };
+    Diagnostic::error(Code::Syntax, format!("this is not YAML: {}", info.trim()))
+        .maybe_hint(hint.map(str::to_owned))
+}
+
+struct Pass<'a, 'b> {
+    source: &'a Source<'a>,
+    line: u32,
+    out: &'b mut Diagnostics,
+    docs: Vec<Spans>,
+    stack: Vec<Frame>,
+    /// What is behind each anchor: nodes and depth; none while it is still open.
+    anchors: HashMap<usize, (u64, usize)>,
+    aliased: u64,
+}
+
+impl Pass<'_, '_> {
+    fn mark(&self, marker: saphyr_parser::Marker) -> Mark {
+        Mark {
+            line: self.line + (marker.line() as u32).saturating_sub(1),
+            column: marker.col() as u32,
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>, range: Range) -> Result<(), Diagnostic> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.aliased = 0;
+                self.docs.push(Spans {
+                    empty: true,
+                    ..Spans::default()
+                });
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.tag(tag.as_deref(), range);
+                if anchor > 0 {
+                    self.anchors.insert(anchor, (1, 1));
+                }
+                if self.wants_key() {
+                    self.key(text.into_owned(), range);
+                } else {
+                    if !(self.stack.is_empty()
+                        && text.is_empty() | (text == "~")
+                        && style == ScalarStyle::Plain)
+                    {
+                        self.used();
+                    }
+                    let pointer = self.place(range, false);
+                    drop(pointer);
+                    self.count(1);
+                }
+            }
+            Event::Alias(anchor) => {
+                let spot = self.source.spot(range);
+                let Some(&(nodes, depth)) = self.anchors.get(&anchor) else {
+                    return Err(Diagnostic::error(
+                        Code::AliasBomb,
+                        "this alias refers to what it stands in",
+                    )
+                    .here(&spot)
+                    .hint("an alias may only repeat what was complete before it"));
+                };
+                self.aliased += nodes;
+                if self.aliased > MAX_ALIASED_NODES {
+                    return Err(Diagnostic::error(
+                        Code::AliasBomb,
+                        format!("aliases blow this document up beyond {MAX_ALIASED_NODES} further values"),
+                    )
+                    .at(&spot, format!("this alone stands for {nodes}"))
+                    .hint("write it out, or put what is shared under `defaults` in plumb.yaml"));
+                }
+                if self.stack.len() + depth > MAX_DEPTH {
+                    return Err(too_deep().here(&spot));
+                }
+                if self.wants_key() {
+                    self.bad_key(range);
+                    self.key(
+                        format!("\u{0}alias {}:{}", range.start.line, range.start.column),
+                        range,
+                    );
+                } else {
+                    self.place(range, false);
+                    self.count(nodes);
+                    if let Some(frame) = self.stack.last_mut() {
+                        frame.depth = frame.depth.max(depth + 1);
+                    }
+                }
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.tag(tag.as_deref(), range);
+                self.open(Collection::List { next: 0 }, anchor, range)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.tag(tag.as_deref(), range);
+                self.open(
+                    Collection::Map {
+                        key: None,
+                        seen: HashMap::new(),
+                    },
+                    anchor,
+                    range,
+                )?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(range),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn used(&mut self) {
+        if let Some(doc) = self.docs.last_mut() {
+            doc.empty = false;
+        }
+    }
+
+    fn unreadable(&mut self) {
+        if let Some(doc) = self.docs.last_mut() {
+            doc.unreadable = true;
+        }
+    }
+
+    fn tag(&mut self, tag: Option<&saphyr_parser::Tag>, range: Range) {
+        let Some(tag) = tag else { return };
+        let spot = self.source.spot(range);
+        self.out.push(
+            Diagnostic::error(
+                Code::Tag,
+                format!(
+                    "YAML tags such as {} have no meaning here",
+                    quote(&tag.to_string())
+                ),
+            )
+            .here(&spot)
+            .hint("remove the tag; quote the value if it is meant as text"),
+        );
+        self.unreadable();
+    }
+
+    fn wants_key(&self) -> bool {
+        matches!(
+            self.stack.last(),
+            Some(Frame {
+                collection: Collection::Map { key: None, .. },
+                ..
+            })
+        )
+    }
+
+    fn bad_key(&mut self, range: Range) {
+        let spot = self.source.spot(range);
+        self.out.push(
+            Diagnostic::error(Code::KeyNotText, "a key must be a plain text")
+                .here(&spot)
+                .hint("write the key out; if it starts with `{`, `[` or `*`, quote it"),
+        );
+        self.unreadable();
+    }
+
+    fn key(&mut self, text: String, range: Range) {
+        let Some(Frame {
+            collection: Collection::Map { key, seen },
+            ..
+        }) = self.stack.last_mut()
+        else {
+            return;
+        };
+        if let Some(first) = seen.get(&text) {
+            let (first, second) = (self.source.spot(*first), self.source.spot(range));
+            self.out.push(
+                Diagnostic::error(
+                    Code::DuplicateKey,
+                    format!("{} stands here twice", quote(&text)),
+                )
+                .at(&second, "again here")
+                .at(&first, "first here")
+                .hint("remove one of them, or rename it"),
+            );
+        } else {
+            seen.insert(text.clone(), range);
+        }
+        *key = Some((text, range));
+    }
+
+    /// Notes where a value stands, and gives its pointer and its key.
+    fn place(&mut self, range: Range, block: bool) -> (String, Option<Range>) {
+        let (pointer, key) = match self.stack.last_mut() {
+            None => (String::new(), None),
+            Some(Frame {
+                collection,
+                pointer,
+                ..
+            }) => match collection {
+                Collection::List { next } => {
+                    *next += 1;
+                    (join(pointer, &(*next - 1).to_string()), None)
+                }
+                Collection::Map { key, .. } => match key.take() {
+                    Some((text, at)) => (join(pointer, &text), Some(at)),
+                    None => (pointer.clone(), None),
+                },
+            },
+        };
+        if let Some(doc) = self.docs.last_mut() {
+            // The first of two equal keys is the one whose value counts.
+            doc.entries.entry(pointer.clone()).or_insert(Entry {
+                key,
+                value: range,
+                block,
+            });
+        }
+        (pointer, key)
+    }
+
+    fn count(&mut self, nodes: u64) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.nodes += nodes;
+            frame.depth = frame.depth.max(2);
+        }
+    }
+
+    fn open(
+        &mut self,
+        collection: Collection,
+        anchor: usize,
+        range: Range,
+    ) -> Result<(), Diagnostic> {
+        self.used();
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(too_deep().here(&self.source.spot(range)));
+        }
+        let is_key = self.wants_key();
+        let (pointer, key) = if is_key {
+            self.bad_key(range);
+            let here = format!("\u{0}key {}:{}", range.start.line, range.start.column);
+            self.key(here.clone(), range);
+            (here, None)
+        } else {
+            self.place(range, true)
+        };
+        self.stack.push(Frame {
+            collection,
+            pointer,
+            key,
+            start: range,
+            anchor,
+            nodes: 1,
+            depth: 1,
+            is_key,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self, range: Range) {
+        let Some(frame) = self.stack.pop() else {
+            return;
+        };
+        if frame.anchor > 0 {
+            self.anchors
+                .insert(frame.anchor, (frame.nodes, frame.depth));
+        }
+        if let Some(parent) = self.stack.last_mut() {
+            parent.nodes += frame.nodes;
+            parent.depth = parent.depth.max(frame.depth + 1);
+        }
+        if frame.is_key {
+            return;
+        }
+        let (start, end) = (frame.start.start, range.end);
+        // A collection in braces on one line can be shown as a whole.
+        let flow = frame.start.end > frame.start.start && self.opens_flow(frame.start);
+        let block = !flow || start.line != end.line;
+        if let Some(entry) = self
+            .docs
+            .last_mut()
+            .and_then(|doc| doc.entries.get_mut(&frame.pointer))
+            && entry.key == frame.key
+            && entry.value == frame.start
+        {
+            *entry = Entry {
+                key: frame.key,
+                value: Range { start, end },
+                block,
+            };
+        }
+    }
+
+    fn opens_flow(&self, range: Range) -> bool {
+        self.source.text[self.source.byte(range.start)..].starts_with(['{', '['])
+    }
+}
+
+fn too_deep() -> Diagnostic {
+    Diagnostic::error(
+        Code::TooDeep,
+        format!("nested more than {MAX_DEPTH} levels deep"),
+    )
+    .hint("no blueprint needs that; is a bracket left open?")
+}

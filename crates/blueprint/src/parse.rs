@@ -1,0 +1,567 @@
+//! The order of the passes: read every file, check each document by itself, then all of them together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::OwnerName;
+use plumb_model::plan::Origin;
+
+use crate::check::{self, Checked};
+use crate::code::Code;
+use crate::convert::workspace::{self, Defaults, Manifest};
+use crate::convert::{Reader, Vars, app, machine, setup};
+use crate::cross::{self, Known, Machines, Owner};
+use crate::diagnostic::{Diagnostic, Diagnostics, alternatives, quote};
+use crate::document::{self, Document};
+use crate::later;
+use crate::nearest::nearest;
+use crate::schema::Kind;
+use crate::set::{BlueprintSet, Content, Port, Source as AppSource, Workspace};
+use crate::source::{Source, SourceFile};
+
+/// What a caller may ask of [`parse`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The environment whose overlay is laid over the manifest: `staging` means the file
+    /// `plumb.staging.yaml` beside it.
+    pub env: Option<String>,
+}
+
+/// A document that has been through the structural check.
+struct Entry<'a> {
+    document: Document<'a>,
+    kind: Kind,
+    checked: Checked,
+}
+
+/// Parses, validates and normalises the blueprints of a workspace.
+///
+/// # Guarantees
+/// The result is the same for any order of keys and files and any split over files, `origins` apart. Every
+/// problem of every file is reported in one go, up to [`crate::MAX_DIAGNOSTICS`].
+///
+/// # Errors
+/// All problems, if there is an error among them. Warnings alone are in [`BlueprintSet::warnings`].
+pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Diagnostics> {
+    let mut out = Diagnostics::default();
+    let mut known = Known::default();
+    let mut order: Vec<&SourceFile> = files.iter().collect();
+    order.sort_by(|a, b| a.path.cmp(&b.path));
+    let sources: Vec<Source<'_>> = order
+        .into_iter()
+        .filter_map(|file| {
+            let source = Source::decode(file, &mut out);
+            if source.is_none() {
+                known.incomplete();
+            }
+            source
+        })
+        .collect();
+    let mut set = Set {
+        known,
+        ..Set::default()
+    };
+    let mut entries = Vec::new();
+    for source in &sources {
+        for document in document::read(source, &mut out) {
+            if let Some(kind) = set.register(&document, &mut out)
+                && let Some(value) = &document.value
+            {
+                let checked = check::check(&document, kind, value, &mut out);
+                entries.push(Entry {
+                    document,
+                    kind,
+                    checked,
+                });
+            }
+        }
+    }
+    let manifest = set.manifest(&entries, options, &mut out);
+    set.documents(&entries, &manifest, &mut out);
+    for entry in &entries {
+        set.origins(entry);
+    }
+    cross::check(&set.known, &set.machines, &set.owners, &mut out);
+    finish(set, manifest, out)
+}
+
+fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<BlueprintSet, Diagnostics> {
+    let out = out.finish();
+    let (Some(name), 0) = (manifest.manifest.name.clone(), out.errors()) else {
+        return Err(out);
+    };
+    let mut paths = BTreeSet::new();
+    for app in set.apps.values() {
+        if let Some(AppSource::Path { path }) = &app.source {
+            paths.insert(path.clone());
+        }
+    }
+    for file in set.setups.values().flat_map(|setup| setup.files.values()) {
+        if let Content::Source(path) = &file.content {
+            paths.insert(path.clone());
+        }
+    }
+    Ok(BlueprintSet {
+        workspace: Workspace {
+            name,
+            policy: manifest.manifest.policy(),
+            vars: manifest.vars.values,
+            base_domain: manifest.base_domain,
+        },
+        machines: set.machines.infos,
+        apps: set.apps,
+        setups: set.setups,
+        origins: set.origins,
+        paths,
+        warnings: out,
+    })
+}
+
+/// The manifest with its overlay.
+#[derive(Default)]
+struct ReadManifest {
+    manifest: Manifest,
+    vars: Vars,
+    defaults: Defaults,
+    base_domain: Option<String>,
+}
+
+/// What comes together while documents are read.
+#[derive(Default)]
+struct Set {
+    known: Known,
+    machines: Machines,
+    flawed_machines: bool,
+    owners: Vec<Owner>,
+    apps: BTreeMap<OwnerName, crate::set::App>,
+    setups: BTreeMap<OwnerName, crate::set::Setup>,
+    origins: BTreeMap<String, Origin>,
+    /// Where the Workspace is, whether or not it could be read.
+    workspace: Option<crate::diagnostic::Spot>,
+    unreadable_manifest: bool,
+}
+
+impl Set {
+    /// Takes a document's kind and name in, and gives its kind if it is one that is driven.
+    fn register(&mut self, document: &Document<'_>, out: &mut Diagnostics) -> Option<Kind> {
+        let readable = document.value.is_some();
+        if document.value.as_ref().is_some_and(|v| !v.is_object()) {
+            out.push(
+                Diagnostic::error(Code::NotAMapping, "a blueprint is a mapping")
+                    .here(&document.spot(""))
+                    .hint("begin it with `kind: App` and `name: hello`"),
+            );
+            self.known.incomplete();
+            return None;
+        }
+        let Some((word, kind_spot)) = &document.kind else {
+            match &document.name {
+                Some((name, _)) => {
+                    self.known.possible.insert(name.clone());
+                }
+                None => self.known.incomplete(),
+            }
+            if let Some(value) = document.value.as_ref() {
+                let problem = match value.get("kind") {
+                    Some(value) => {
+                        check::wrong_type(document, "/kind", value, &["text".to_owned()])
+                    }
+                    None => Diagnostic::error(
+                        Code::KindMissing,
+                        "this document does not say what it is: it has no `kind`",
+                    )
+                    .here(&document.spot(""))
+                    .hint(format!("add one of {}", alternatives(&kind_words()))),
+                };
+                out.push(problem);
+            }
+            return None;
+        };
+        let kind = Kind::parse(word);
+        if !readable {
+            match kind {
+                Some(Kind::Workspace) => self.unreadable_manifest = true,
+                Some(Kind::Machine) => self.flawed_machines = true,
+                _ => {}
+            }
+        }
+        if kind == Some(Kind::Workspace) {
+            match &self.workspace {
+                Some(first) => out.push(
+                    Diagnostic::error(Code::DuplicateName, "there are two Workspaces")
+                        .at(kind_spot, "the second is here")
+                        .at(first, "the first is here")
+                        .hint("a repository has one manifest, plumb.yaml; another environment is an Overlay"),
+                ),
+                None => self.workspace = Some(kind_spot.clone()),
+            }
+        }
+        let later = later::KINDS.iter().find(|(name, _)| name == word);
+        if let Some((_, instead)) = later {
+            out.push(
+                Diagnostic::error(Code::KindWithoutDriver, format!("`kind: {word}` is part of the blueprint language, but this version of plumb has no driver for it"))
+                    .here(kind_spot)
+                    .hint(*instead),
+            );
+        } else if kind.is_none() {
+            let words = kind_words();
+            let hint = match nearest(
+                word,
+                Kind::ALL
+                    .into_iter()
+                    .map(Kind::as_str)
+                    .chain(later::KINDS.map(|(name, _)| name)),
+            ) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("there is {}", alternatives(&words)),
+            };
+            out.push(
+                Diagnostic::error(
+                    Code::UnknownKind,
+                    format!("there is no kind {}", quote(word)),
+                )
+                .here(kind_spot)
+                .hint(hint),
+            );
+        }
+        self.register_name(document, word, kind, out);
+        kind
+    }
+
+    fn register_name(
+        &mut self,
+        document: &Document<'_>,
+        word: &str,
+        kind: Option<Kind>,
+        out: &mut Diagnostics,
+    ) {
+        let machine = kind == Some(Kind::Machine);
+        let owner = matches!(kind, Some(Kind::App | Kind::Setup)) || word == "Service";
+        let Some((name, spot)) = &document.name else {
+            self.known.machines_incomplete |= machine || kind.is_none();
+            self.known.owners_incomplete |= owner || kind.is_none();
+            return;
+        };
+        let first = if machine {
+            self.known
+                .machines
+                .get(name)
+                .cloned()
+                .map(|spot| ("Machine".to_owned(), spot))
+        } else {
+            self.known.owners.get(name).cloned()
+        };
+        match first {
+            Some((first_kind, first)) if machine || owner => {
+                let message = if first_kind == word {
+                    format!("there are two of the name {}: {word}", quote(name))
+                } else {
+                    format!(
+                        "the name {} is taken: App, Service and Setup share their names",
+                        quote(name)
+                    )
+                };
+                out.push(
+                    Diagnostic::error(Code::DuplicateName, message)
+                        .at(spot, format!("this {word}"))
+                        .at(&first, format!("and this {first_kind}"))
+                        .hint("rename one of them"),
+                );
+            }
+            _ if machine => {
+                self.known.machines.insert(name.clone(), spot.clone());
+            }
+            _ if owner => {
+                self.known
+                    .owners
+                    .insert(name.clone(), (word.to_owned(), spot.clone()));
+            }
+            // It may have been meant to be anything.
+            _ if kind.is_none() => {
+                self.known.possible.insert(name.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads the manifest, finds the overlay that was asked for, and lays it over.
+    fn manifest(
+        &mut self,
+        entries: &[Entry<'_>],
+        options: &Options,
+        out: &mut Diagnostics,
+    ) -> ReadManifest {
+        let base = entries.iter().find(|e| e.kind == Kind::Workspace);
+        if self.workspace.is_none() && self.known.complete() {
+            out.push(
+                Diagnostic::error(
+                    Code::NoManifest,
+                    "this folder has no manifest: no document says `kind: Workspace`",
+                )
+                .in_file("plumb.yaml")
+                .hint(
+                    "add a file plumb.yaml with the two lines `kind: Workspace` and `name: shop`",
+                ),
+            );
+        }
+        let folder = |path: &str| {
+            path.rsplit_once('/')
+                .map_or(String::new(), |(f, _)| format!("{f}/"))
+        };
+        let manifest_path = self.workspace.as_ref().map_or("", |spot| &*spot.file);
+        let home = folder(manifest_path);
+        let mut overlay = None;
+        let mut available = Vec::new();
+        for entry in entries.iter().filter(|e| e.kind == Kind::Overlay) {
+            let path = &*entry.document.source.path;
+            let name = path.strip_prefix(home.as_str()).and_then(overlay_name);
+            match name {
+                Some(name) if Some(name) == options.env.as_deref() && overlay.is_none() => overlay = Some(entry),
+                Some(name) => available.push(name),
+                None if base.is_none() => {}
+                None => out.push(
+                    Diagnostic::error(Code::OverlayOutOfPlace, "no `--env` can choose this Overlay")
+                        .here(&entry.document.spot("/kind"))
+                        .hint(format!("put it beside the manifest: {home}plumb.NAME.yaml is chosen by `--env NAME`")),
+                ),
+            }
+        }
+        for entry in entries.iter().filter(|e| e.kind != Kind::Overlay) {
+            let path = &*entry.document.source.path;
+            if path
+                .strip_prefix(home.as_str())
+                .and_then(overlay_name)
+                .is_some()
+            {
+                out.push(
+                    Diagnostic::error(
+                        Code::OverlayOutOfPlace,
+                        format!(
+                            "a file plumb.NAME.yaml is an Overlay, and holds no {}",
+                            entry.kind.as_str()
+                        ),
+                    )
+                    .here(&entry.document.spot("/kind"))
+                    .hint("move it to another file"),
+                );
+            }
+        }
+        if let (Some(env), None) = (&options.env, overlay)
+            && base.is_some()
+            && self.known.complete()
+        {
+            available.sort_unstable();
+            let words: Vec<String> = available.iter().map(|name| quote(name)).collect();
+            let hint = match nearest(env, available.iter().copied()) {
+                Some(meant) => format!("did you mean `--env {meant}`?"),
+                None if words.is_empty() => {
+                    format!("add {home}plumb.{env}.yaml with `kind: Overlay`, or leave `--env` out")
+                }
+                None => format!("there is {}", alternatives(&words)),
+            };
+            out.push(
+                Diagnostic::error(
+                    Code::UnknownOverlay,
+                    format!("there is no overlay for the environment {}", quote(env)),
+                )
+                .in_file(&format!("{home}plumb.{env}.yaml"))
+                .hint(hint),
+            );
+        }
+        let flawed_before = out.errors();
+        let no_vars = Vars::default();
+        let layers: Vec<&Entry<'_>> = base.into_iter().chain(overlay).collect();
+        let mut read = ReadManifest::default();
+        for layer in &layers {
+            let upper = workspace::manifest(&mut layer.reader(&no_vars, out));
+            read.manifest = upper.over(std::mem::take(&mut read.manifest));
+        }
+        // An Overlay that is not chosen is held to the same rules.
+        for entry in entries
+            .iter()
+            .filter(|e| e.kind == Kind::Overlay && !layers.iter().any(|l| std::ptr::eq(*l, *e)))
+        {
+            let own = workspace::manifest(&mut entry.reader(&no_vars, out));
+            let mut values = read.manifest.vars.clone();
+            values.extend(own.vars);
+            let vars = Vars {
+                values,
+                incomplete: base.is_none(),
+            };
+            workspace::defaults(&mut entry.reader(&vars, out));
+        }
+        let broken = base.is_none() || self.unreadable_manifest || out.errors() > flawed_before;
+        read.vars = Vars {
+            values: read.manifest.vars.clone(),
+            incomplete: broken,
+        };
+        for layer in &layers {
+            let mut reader = layer.reader(&read.vars, out);
+            if let Some(domain) = workspace::base_domain(&mut reader) {
+                read.base_domain = Some(domain);
+            }
+            let upper = workspace::defaults(&mut reader);
+            read.defaults = Defaults {
+                app: upper.app.over(&read.defaults.app),
+                setup_drift: upper.setup_drift.or(read.defaults.setup_drift),
+            };
+        }
+        read
+    }
+
+    /// Reads machines, apps and Setups.
+    fn documents(&mut self, entries: &[Entry<'_>], manifest: &ReadManifest, out: &mut Diagnostics) {
+        for entry in entries {
+            let before = out.errors();
+            let broken = !entry.checked.reported.is_empty();
+            let mut reader = entry.reader(&manifest.vars, out);
+            match entry.kind {
+                Kind::Workspace | Kind::Overlay => {}
+                Kind::Machine => {
+                    let root = reader.root();
+                    let name = reader
+                        .get(&root, "name")
+                        .and_then(|name| reader.name(&name));
+                    let info = machine::read(&mut reader);
+                    self.flawed_machines |= broken || out.errors() > before;
+                    if let Some(name) = name {
+                        self.machines.infos.entry(name).or_insert(info);
+                    }
+                }
+                Kind::App => {
+                    let root = reader.root();
+                    let name = reader
+                        .get(&root, "name")
+                        .and_then(|name| reader.name::<OwnerName>(&name));
+                    let read = app::read(&mut reader, name.as_ref(), &manifest.defaults.app);
+                    let flawed = broken || out.errors() > before;
+                    if let Some(name) = name {
+                        self.app(name, read, flawed);
+                    }
+                }
+                Kind::Setup => {
+                    let root = reader.root();
+                    let name = reader
+                        .get(&root, "name")
+                        .and_then(|name| reader.name::<OwnerName>(&name));
+                    let read = setup::read(&mut reader);
+                    if let Some(name) = name {
+                        self.setup(
+                            name,
+                            read,
+                            manifest.defaults.setup_drift.unwrap_or_default(),
+                        );
+                    }
+                }
+            }
+            // The structural check and the conversion must not each rely on the other.
+            if let Some(pointer) = &entry.checked.left
+                && out.errors() == before
+            {
+                out.push(
+                    Diagnostic::error(
+                        Code::AgainstSchema,
+                        format!("{} is not as the language has it", check::name(pointer)),
+                    )
+                    .here(&entry.document.spot(pointer)),
+                );
+            }
+        }
+        self.machines.complete = !self.flawed_machines
+            && !self.known.machines_incomplete
+            && self.known.possible.is_empty();
+    }
+
+    fn app(&mut self, name: OwnerName, read: app::ReadApp, flawed: bool) {
+        let fixed = read
+            .ports()
+            .filter_map(|(_, port, spot, replicas)| match port {
+                Port::Fixed(number) => Some((number, spot.clone(), replicas)),
+                Port::Auto => None,
+            })
+            .collect();
+        let ports = (!flawed).then(|| read.ports().map(|(name, ..)| name.clone()).collect());
+        self.owners.push(Owner {
+            name: name.clone(),
+            selected: read.selected.clone(),
+            uses: read.uses.clone(),
+            fixed,
+            claims: Vec::new(),
+            ports,
+            is_app: true,
+        });
+        if let Some(selected) = &read.selected {
+            let selector = selected.selector.clone();
+            self.apps
+                .entry(name)
+                .or_insert_with(|| read.finish(selector));
+        }
+    }
+
+    fn setup(&mut self, name: OwnerName, read: setup::ReadSetup, drift: plumb_model::DriftPolicy) {
+        if let Some(selected) = &read.selected {
+            let setup = crate::set::Setup {
+                machines: selected.selector.clone(),
+                drift: read.drift.unwrap_or(drift),
+                files: read.files,
+                directories: read.directories,
+            };
+            self.setups.entry(name.clone()).or_insert(setup);
+        }
+        self.owners.push(Owner {
+            name,
+            selected: read.selected,
+            uses: read.uses,
+            fixed: Vec::new(),
+            claims: read.claims,
+            ports: None,
+            is_app: false,
+        });
+    }
+
+    fn origins(&mut self, entry: &Entry<'_>) {
+        let Some((name, spot)) = &entry.document.name else {
+            return;
+        };
+        let origin = |spot: &crate::diagnostic::Spot| Origin {
+            file: spot.file.to_string(),
+            line: spot.line,
+            column: spot.column,
+        };
+        let key = format!("{}/{name}", entry.kind.as_str());
+        for (pointer, spot) in entry.document.upper_keys() {
+            self.origins
+                .insert(format!("{key}#{pointer}"), origin(&spot));
+        }
+        self.origins.insert(key, origin(spot));
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn reader<'b>(&'a self, vars: &'b Vars, out: &'b mut Diagnostics) -> Reader<'a, 'b>
+    where
+        'a: 'b,
+    {
+        Reader {
+            document: &self.document,
+            checked: &self.checked,
+            vars,
+            out,
+        }
+    }
+}
+
+fn kind_words() -> Vec<String> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| format!("`{}`", kind.as_str()))
+        .collect()
+}
+
+/// `staging` out of `plumb.staging.yaml`.
+fn overlay_name(file: &str) -> Option<&str> {
+    let stem = file
+        .strip_suffix(".yaml")
+        .or_else(|| file.strip_suffix(".yml"))?;
+    let name = stem.strip_prefix("plumb.")?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}

@@ -1,0 +1,198 @@
+//! The JSON Schemas (2020-12) of the language: published under `schemas/` for editors, and compiled once for
+//! the structural check.
+
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::written;
+
+/// The kinds of document that this version drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The manifest.
+    Workspace,
+    /// Changes to the manifest for one environment.
+    Overlay,
+    /// A VM.
+    Machine,
+    /// An app.
+    App,
+    /// A machine's own set-up.
+    Setup,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Workspace,
+        Self::Overlay,
+        Self::Machine,
+        Self::App,
+        Self::Setup,
+    ];
+
+    /// The word that stands behind `kind:`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Workspace => "Workspace",
+            Self::Overlay => "Overlay",
+            Self::Machine => "Machine",
+            Self::App => "App",
+            Self::Setup => "Setup",
+        }
+    }
+
+    /// The kind that a word stands for.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// The name of its schema under `schemas/`.
+    #[must_use]
+    pub fn schema_file(self) -> &'static str {
+        match self {
+            Self::Workspace => "workspace.json",
+            Self::Overlay => "overlay.json",
+            Self::Machine => "machine.json",
+            Self::App => "app.json",
+            Self::Setup => "setup.json",
+        }
+    }
+}
+
+/// A kind's schema.
+#[must_use]
+pub fn schema(kind: Kind) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let root = match kind {
+        Kind::Workspace => generator.root_schema_for::<written::Workspace>(),
+        Kind::Overlay => generator.root_schema_for::<written::Overlay>(),
+        Kind::Machine => generator.root_schema_for::<written::Machine>(),
+        Kind::App => generator.root_schema_for::<written::App>(),
+        Kind::Setup => generator.root_schema_for::<written::Setup>(),
+    };
+    let mut value = root.to_value();
+    without_null(&mut value);
+    value
+}
+
+/// The schema of any document: one of the kinds.
+#[must_use]
+pub fn schema_of_any() -> Value {
+    let mut definitions = Map::new();
+    let mut branches = Vec::new();
+    for kind in Kind::ALL {
+        let Value::Object(mut one) = schema(kind) else {
+            continue;
+        };
+        one.remove("$schema");
+        if let Some(Value::Object(shared)) = one.remove("$defs") {
+            definitions.extend(shared);
+        }
+        definitions.insert(kind.as_str().to_owned(), Value::Object(one));
+        branches.push(json!({ "$ref": format!("#/$defs/{}", kind.as_str()) }));
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Blueprint",
+        "description": "A Plumb blueprint: one document of any kind.",
+        "oneOf": branches,
+        "$defs": definitions,
+    })
+}
+
+/// A key that may be left out may not therefore be null: `ports:` with nothing behind it is a mistake, and
+/// messages about "X or null" help nobody.
+fn without_null(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Object(map) => {
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|t| t != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    map.insert("type".into(), one);
+                }
+            }
+            if let Some(Value::Array(branches)) = map.get_mut("anyOf") {
+                let before = branches.len();
+                branches.retain(|branch| branch != &json!({ "type": "null" }));
+                if branches.len() < before
+                    && let [Value::Object(one)] = branches.as_slice()
+                {
+                    let one = one.clone();
+                    map.remove("anyOf");
+                    for (key, item) in one {
+                        map.entry(key).or_insert(item);
+                    }
+                }
+            }
+            map.values_mut().for_each(without_null);
+        }
+        _ => {}
+    }
+}
+
+/// A schema and its compiled form.
+pub(crate) struct Compiled {
+    pub schema: Value,
+    pub validator: Validator,
+}
+
+/// The compiled schema of a kind. Compiling costs more than checking a thousand documents, so it is done once.
+pub(crate) fn compiled(kind: Kind) -> &'static Compiled {
+    static ALL: [LazyLock<Compiled>; 5] = [
+        LazyLock::new(|| compile(Kind::Workspace)),
+        LazyLock::new(|| compile(Kind::Overlay)),
+        LazyLock::new(|| compile(Kind::Machine)),
+        LazyLock::new(|| compile(Kind::App)),
+        LazyLock::new(|| compile(Kind::Setup)),
+    ];
+    &ALL[kind as usize]
+}
+
+fn compile(kind: Kind) -> Compiled {
+    let schema = schema(kind);
+    let validator = jsonschema::draft202012::new(&schema)
+        .expect("the schemas are generated from types, and a test compiles each");
+    Compiled { schema, validator }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Refresh with `PLUMB_UPDATE=1 cargo test -p plumb-blueprint schemas`.
+    #[test]
+    fn the_published_schemas_are_those_of_the_types() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
+        let all = Kind::ALL
+            .into_iter()
+            .map(|kind| (kind.schema_file(), schema(kind)))
+            .chain([("plumb.json", schema_of_any())]);
+        for (name, schema) in all {
+            let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+            let path = folder.join(name);
+            if std::env::var_os("PLUMB_UPDATE").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            assert!(
+                std::fs::read_to_string(&path).unwrap_or_default() == text,
+                "schemas/{name} is stale: run `PLUMB_UPDATE=1 cargo test -p plumb-blueprint schemas`"
+            );
+        }
+    }
+
+    #[test]
+    fn each_schema_compiles_and_knows_no_null() {
+        for kind in Kind::ALL {
+            let text = compiled(kind).schema.to_string();
+            assert!(!text.contains("\"null\""), "{}: {text}", kind.as_str());
+        }
+    }
+}

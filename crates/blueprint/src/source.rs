@@ -1,0 +1,253 @@
+//! A file as it was handed in: decoded, cut into lines and documents, and places in it.
+
+use std::sync::Arc;
+
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
+
+/// The largest file in bytes. A blueprint of ten thousand resources fits; what is larger is not written by hand.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// A blueprint file, as the caller read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Relative to the repository's root, separated by `/`.
+    pub path: String,
+    /// Its bytes.
+    pub text: Vec<u8>,
+}
+
+/// A decoded file.
+pub(crate) struct Source<'a> {
+    pub path: Arc<str>,
+    pub text: &'a str,
+    /// The byte ranges of the lines, without their line breaks.
+    lines: Vec<(usize, usize)>,
+}
+
+/// A position as the YAML parser tells it: both counted from 0, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mark {
+    pub line: u32,
+    pub column: u32,
+}
+
+/// From a position up to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub start: Mark,
+    pub end: Mark,
+}
+
+/// One document's text, and the number of lines before it.
+pub(crate) struct Chunk<'a> {
+    pub text: &'a str,
+    pub line: u32,
+}
+
+impl<'a> Source<'a> {
+    /// Decodes a file, or says why it is no text. A leading byte order mark is dropped.
+    pub fn decode(file: &'a SourceFile, out: &mut Diagnostics) -> Option<Self> {
+        let path: Arc<str> = file.path.as_str().into();
+        if file.text.len() > MAX_FILE_BYTES {
+            out.push(
+                Diagnostic::error(
+                    Code::FileTooLarge,
+                    format!("this file has {} bytes, more than the {MAX_FILE_BYTES} that a blueprint may have", file.text.len()),
+                )
+                .in_file(&path)
+                .hint("split it over several files, and put large file contents in files of their own: `source: ./big.txt`"),
+            );
+            return None;
+        }
+        let text = match std::str::from_utf8(&file.text) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = String::from_utf8_lossy(&file.text[..error.valid_up_to()]);
+                let wide = matches!(file.text.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff]));
+                let message = if wide {
+                    "this file is UTF-16, not UTF-8".to_owned()
+                } else {
+                    format!(
+                        "this file is not UTF-8: byte 0x{:02x}",
+                        file.text[error.valid_up_to()]
+                    )
+                };
+                let line = good.matches('\n').count() as u32 + 1;
+                let column = good.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u32 + 1;
+                let spot = Spot {
+                    file: path,
+                    line,
+                    column,
+                    length: 1,
+                };
+                out.push(
+                    Diagnostic::error(Code::NotUtf8, message)
+                        .here(&spot)
+                        .hint("save it as UTF-8"),
+                );
+                return None;
+            }
+        };
+        let source = Self::new(path, text);
+        // Both parsers treat these as ends or as noise; a person cannot see them at all.
+        let bad = source
+            .text
+            .char_indices()
+            .find(|(_, c)| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'));
+        if let Some((at, c)) = bad {
+            let name = if c == '\0' {
+                "a NUL byte".to_owned()
+            } else {
+                format!("the control character U+{:04X}", c as u32)
+            };
+            out.push(
+                Diagnostic::error(Code::ControlCharacter, format!("this file holds {name}"))
+                    .here(&source.spot_at(at, 1))
+                    .hint("remove it; inside double quotes, YAML writes it as an escape such as \"\\e\""),
+            );
+            return None;
+        }
+        Some(source)
+    }
+
+    /// For rendering, where a file that is no text is shown as well as it can be.
+    pub fn new(path: Arc<str>, text: &'a str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let end = start + line.trim_end_matches(['\n', '\r']).len();
+            lines.push((start, end));
+            start += line.len();
+        }
+        lines.push((start, start));
+        Self { path, text, lines }
+    }
+
+    /// The text of a line, counted from 0; empty past the end.
+    pub fn line(&self, line: u32) -> &'a str {
+        self.lines
+            .get(line as usize)
+            .map_or("", |(start, end)| &self.text[*start..*end])
+    }
+
+    /// The byte at which a position stands.
+    pub fn byte(&self, mark: Mark) -> usize {
+        let Some((start, end)) = self.lines.get(mark.line as usize) else {
+            return self.text.len();
+        };
+        let line = &self.text[*start..*end];
+        let column = mark.column as usize;
+        if line.is_ascii() {
+            return start + column.min(line.len());
+        }
+        line.char_indices()
+            .nth(column)
+            .map_or(*end, |(at, _)| start + at)
+    }
+
+    /// What to point at for a range: its first line's share of it.
+    pub fn spot(&self, range: Range) -> Spot {
+        let Range { start, end } = range;
+        let length = if start.line == end.line {
+            end.column.saturating_sub(start.column)
+        } else {
+            let line = self.line(start.line);
+            let full = line.trim_end().chars().count() as u32;
+            full.saturating_sub(start.column)
+        };
+        Spot {
+            file: Arc::clone(&self.path),
+            line: start.line + 1,
+            column: start.column + 1,
+            length: length.max(1),
+        }
+    }
+
+    /// What to point at for so many characters from a byte on.
+    pub fn spot_at(&self, byte: usize, chars: u32) -> Spot {
+        let line = self.lines.partition_point(|(start, _)| *start <= byte) - 1;
+        let before = &self.text[self.lines[line].0..byte];
+        Spot {
+            file: Arc::clone(&self.path),
+            line: line as u32 + 1,
+            column: before.chars().count() as u32 + 1,
+            length: chars,
+        }
+    }
+
+    /// Cuts the file at its `---` lines, so that a broken document leaves the others readable. YAML takes
+    /// `---` at the start of a line for a boundary even inside a block of text.
+    pub fn chunks(&self) -> Vec<Chunk<'a>> {
+        let mut chunks = Vec::new();
+        let (mut from, mut from_line, mut content) = (0, 0, false);
+        for (number, (start, _)) in self.lines.iter().enumerate() {
+            let line = self.line(number as u32);
+            let marker = line
+                .strip_prefix("---")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+            if marker && content {
+                chunks.push(Chunk {
+                    text: &self.text[from..*start],
+                    line: from_line,
+                });
+                (from, from_line) = (*start, number as u32);
+            }
+            // Directives and comments belong to the document that follows them.
+            let prelude = line.trim_start().is_empty()
+                || line.trim_start().starts_with('#')
+                || line.starts_with('%');
+            content = (content && !marker) || marker || !prelude;
+        }
+        chunks.push(Chunk {
+            text: &self.text[from..],
+            line: from_line,
+        });
+        chunks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: &str) -> Vec<(String, u32)> {
+        let source = Source::new("x".into(), text);
+        let cut = source.chunks();
+        cut.iter().map(|c| (c.text.to_owned(), c.line)).collect()
+    }
+
+    #[test]
+    fn a_file_is_cut_at_its_document_markers_and_nothing_is_lost() {
+        for text in [
+            "",
+            "a: 1\n",
+            "---\na: 1\n---\nb: 1\n",
+            "# c\n---\na: 1\n--- # x\nb: 2",
+            "%YAML 1.2\n---\na: 1\n",
+            "a: |\n  ---\n  x\n---x: 1\n",
+            "a: 1\r\n---\r\nb: 2\r\n",
+        ] {
+            let joined: String = chunks(text).into_iter().map(|(t, _)| t).collect();
+            assert_eq!(joined, text);
+        }
+        assert_eq!(
+            chunks("# c\n---\na: 1\n--- # x\nb: 2\n"),
+            [
+                ("# c\n---\na: 1\n".into(), 0),
+                ("--- # x\nb: 2\n".into(), 3)
+            ]
+        );
+        assert_eq!(chunks("a: |\n  ---\n---x: 1\n").len(), 1);
+    }
+
+    #[test]
+    fn columns_count_characters_and_a_byte_order_mark_counts_nothing() {
+        let source = Source::new("x".into(), "\u{feff}ä: ö\nb");
+        let mark = Mark { line: 0, column: 3 };
+        assert_eq!(&source.text[source.byte(mark)..source.byte(mark) + 2], "ö");
+        let spot = source.spot_at(source.byte(mark), 1);
+        assert_eq!((spot.line, spot.column), (1, 4));
+    }
+}
