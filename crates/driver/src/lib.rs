@@ -10,8 +10,11 @@ pub mod file;
 pub mod health;
 pub mod host;
 pub mod logs;
+pub mod owned;
 pub mod process;
 pub mod shim;
+mod trouble;
+pub mod watch;
 
 pub use plumb_model::Depth;
 use plumb_model::{Action, Address, Fault, Observation, ReleaseNumber, ResourceSpec};

@@ -1,0 +1,93 @@
+//! Removes what Plumb owns, and nothing else.
+
+use plumb_model::{Fault, Observation, ResourceKind};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, fsync, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::{Answers, Claim, Job, Nodes, claim, discard, forget, parents};
+use crate::trouble;
+
+impl Nodes {
+    /// Removes the paths of one round, durably, and forgets them.
+    ///
+    /// Guarantees: only owned paths are touched; a directory goes only if Plumb made it and it is empty, and otherwise
+    /// stays and is nobody's from then on; a path is forgotten only after its removal is on the disk.
+    pub(super) fn remove(&mut self, round: &[Job<'_>], answers: &mut Answers) {
+        let Some(owned) = self.owned.as_mut() else {
+            return;
+        };
+        let mut gone = Vec::new();
+        for jobs in round.chunk_by(|a, b| a.parent == b.parent) {
+            let folder = parents::open(jobs[0].parent, true);
+            let mut touched = Vec::new();
+            for job in jobs {
+                let Claim::Mine { created } = claim(owned, job) else {
+                    answers[job.index] = Some(Ok(Observation::Absent));
+                    continue;
+                };
+                let removed = match &folder {
+                    // Its folder is gone, and it went along.
+                    Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+                    Err(e) => Err(parents::explain(*e, job.parent, job.name)),
+                    Ok(dir) => {
+                        discard(dir, &owned.temporary(job.path), self.kind);
+                        remove_one(dir, job, self.kind, created)
+                    }
+                };
+                match removed {
+                    Ok(()) => touched.push(job),
+                    Err(fault) => answers[job.index] = Some(Err(fault)),
+                }
+            }
+            let synced = match &folder {
+                Ok(dir) if !touched.is_empty() => fsync(dir),
+                _ => Ok(()),
+            };
+            for job in touched {
+                match synced {
+                    Ok(()) => gone.push(job),
+                    Err(e) => {
+                        answers[job.index] =
+                            Some(Err(trouble::fault(e, "sync the directory", job.parent)));
+                    }
+                }
+            }
+        }
+        let changes: Vec<_> = gone.iter().map(|job| forget(job)).collect();
+        let failed = owned.append(&changes).err().map(|e| Fault::from(&e));
+        for job in gone {
+            self.seen.forget(job.path);
+            answers[job.index] = Some(match &failed {
+                None => Ok(Observation::Absent),
+                Some(fault) => Err(fault.clone()),
+            });
+        }
+    }
+}
+
+fn remove_one(
+    dir: &OwnedFd,
+    job: &Job<'_>,
+    kind: ResourceKind,
+    created: bool,
+) -> Result<(), Fault> {
+    let stat = match statat(dir, job.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(trouble::fault(e, "look at", job.path)),
+    };
+    let found = FileType::from_raw_mode(stat.st_mode);
+    let flags = match (kind, found) {
+        // A directory where the file was is somebody else's, and so is what stands where the directory was.
+        (ResourceKind::File, FileType::Directory) => return Ok(()),
+        (ResourceKind::File, _) => AtFlags::empty(),
+        (_, FileType::Directory) if created => AtFlags::REMOVEDIR,
+        _ => return Ok(()),
+    };
+    match unlinkat(dir, job.name, flags) {
+        // Not empty, or something is mounted there: others use it, so it stays.
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(()),
+        Err(e) => Err(trouble::fault(e, "remove", job.path)),
+    }
+}
