@@ -109,6 +109,8 @@ fn pairs(store: &dyn Store, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>, B
 /// One write for a line, so that whoever reads or traces it never sees half of one.
 fn say(line: &str) {
     let line = format!("{line}\n");
-    // Whoever listened may be gone; then nobody counts on the line.
-    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    if std::io::stdout().lock().write_all(line.as_bytes()).is_err() {
+        // Whoever listened is gone, as when the test has failed; without an end the disk would fill up.
+        std::process::exit(1);
+    }
 }
