@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plumb_blueprint::BlueprintSet;
-use plumb_blueprint::set::{
+use plumb_blueprint::{
     App, Content, FileDecl, Health, Port, Probe, Process, Selector, Setup, Source as AppSource,
 };
 use plumb_model::plan::{NotDone, Origin};
@@ -264,7 +264,7 @@ impl<'a> Compiler<'a> {
 
     fn text(
         &mut self,
-        text: &plumb_blueprint::set::Text,
+        text: &plumb_blueprint::Text,
         scope: &Scope<'_>,
         origin: Option<Origin>,
     ) -> String {

@@ -465,13 +465,13 @@ fn consents(desired: &Desired, input: &Input<'_>, radius: &BlastRadius) -> Vec<N
     let mut consents = Vec::new();
     let recorded = &input.recorded.state;
     if let Request::Apply { .. } = input.request {
-        if let (Some(old), Some(new)) = (&recorded.manifest, &desired.manifest) {
-            if old != new {
-                consents.push(NeedsConsent {
+        if let (Some(old), Some(new)) = (&recorded.manifest, &desired.manifest)
+            && old != new
+        {
+            consents.push(NeedsConsent {
                     allow: "rename".to_owned(),
                     reason: format!("workspace `{old}` is recorded here, and these blueprints are of workspace `{new}`"),
                 });
-            }
         }
         if desired.owners.is_empty() && !recorded.owners.is_empty() {
             consents.push(NeedsConsent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_blueprint::set::{Reference, Segment};
+use plumb_blueprint::{Reference, Segment};
 use plumb_model::state::{Commit, MachineInfo};
 use plumb_model::{MachineName, OwnerName, PortName, symbolic};
 
@@ -117,7 +117,7 @@ fn endpoint<'a>(
                 "app `{app}` runs on machine `{other}` and publishes its ports on 127.0.0.1 there, \
                  which machine `{machine}` cannot reach"
             ),
-            format!("run both on the same machine, or give the address in `vars`"),
+            "run both on the same machine, or give the address in `vars`".to_owned(),
         ),
         None => no_port(app, machine),
     })
