@@ -353,9 +353,11 @@ impl Journal {
                 line: index + 1,
             };
             let Some(json) = decode(line) else {
-                // Only the very last line can be torn by a crash, and then nobody was told that it was recorded.
-                // The first is never torn, since it is renamed into place.
-                if lines.peek().is_none() && index > 0 {
+                // Only the very last line can be torn by a crash, and then nobody was told that it was recorded: it
+                // has no end, or holds zeros where a page did not reach the disk. The first is never torn, since it
+                // is renamed into place.
+                let unfinished = !line.ends_with(b"\n") || line.contains(&0);
+                if lines.peek().is_none() && index > 0 && unfinished {
                     self.torn = true;
                     break;
                 }
@@ -466,25 +468,31 @@ mod tests {
         }
     }
 
-    /// Threat 37, the agent's side. Mutation: skip lines that cannot be read.
+    /// Threat 37, the agent's side. Mutations: skip lines that cannot be read; leave out the checksum; take a line
+    /// that two were merged into for a torn one.
     #[test]
-    fn a_flipped_bit_before_the_last_line_is_refused_with_the_repair() {
+    fn a_flipped_bit_anywhere_is_refused_with_the_repair() {
         let data = tempfile::tempdir().unwrap();
         let mut owned = open(data.path()).unwrap();
         owned.append(&[own("/a")]).unwrap();
         owned.append(&[own("/b")]).unwrap();
         let path = data.path().join("owned/file.journal");
-        let mut text = fs::read(&path).unwrap();
-        let second = text.iter().position(|b| *b == b'\n').unwrap() + 30;
-        text[second] ^= 1;
-        fs::write(&path, &text).unwrap();
-        let error = open(data.path()).unwrap_err();
-        assert!(
-            matches!(error, OwnedError::Damaged { line: 2, .. }),
-            "{error}"
-        );
-        assert!(error.to_string().contains("mv "), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), text, "nothing was written");
+        let whole = fs::read(&path).unwrap();
+        // The very last line feed apart: without it the line is one that a crash cut off.
+        for at in 0..whole.len() - 1 {
+            let mut text = whole.clone();
+            text[at] ^= 1;
+            fs::write(&path, &text).unwrap();
+            let error = open(data.path()).expect_err(&format!("flipped at {at}"));
+            assert!(matches!(error, OwnedError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("mv "), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), text, "nothing was written");
+        }
+        let mut zeros = whole.clone();
+        let last = whole.len() - 20;
+        zeros[last..last + 10].fill(0);
+        fs::write(&path, zeros).unwrap();
+        assert_eq!(open(data.path()).unwrap().held.len(), 1);
     }
 
     #[test]

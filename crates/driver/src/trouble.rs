@@ -31,6 +31,10 @@ pub fn fault(errno: Errno, doing: &str, path: &str) -> Fault {
         ),
         Errno::NOENT => (Reason::BadPath, "it or a part of its path does not exist".to_owned()),
         Errno::NOTDIR => (Reason::BadPath, "a part of its path is not a directory".to_owned()),
+        Errno::BUSY => (
+            Reason::BadPath,
+            "something is mounted there; unmount it or choose another path".to_owned(),
+        ),
         Errno::NAMETOOLONG => (
             Reason::BadPath,
             "the path or its last part is too long for the file system".to_owned(),

@@ -326,3 +326,57 @@ pub(super) fn exists(dir: impl AsFd, path: &str, name: &str) -> Result<bool, Fau
         Err(e) => Err(trouble::fault(e, "look at", path)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mutation: trust every fingerprint, or only those of the past.
+    #[test]
+    fn a_fingerprint_within_the_clocks_tick_or_from_the_future_is_not_trusted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let stat = fstat(file.as_file()).unwrap();
+        let (seconds, nanos) = ctime(&stat);
+        let changed =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(nanos);
+        for (millis, racy) in [
+            (0, true),
+            (10, true),
+            (19, true),
+            (20, false),
+            (3_600_000, false),
+        ] {
+            let now = changed + Duration::from_millis(millis);
+            assert_eq!(is_racy(&stat, now), racy, "{millis} ms after");
+        }
+        assert!(is_racy(&stat, changed - Duration::from_secs(3600)));
+    }
+
+    /// Mutation: leave a field out of the mark.
+    #[test]
+    fn the_mark_moves_with_every_field_of_the_fingerprint_and_with_the_digest() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let stat = fstat(file.as_file()).unwrap();
+        let base = Seen::mark(&stat, Hash::of(b"x"));
+        assert_eq!(Seen::mark(&stat, Hash::of(b"x")), base);
+        assert_ne!(Seen::mark(&stat, Hash::of(b"y")), base);
+        type Change = fn(&mut Stat);
+        let changes: [Change; 10] = [
+            |s| s.st_dev += 1,
+            |s| s.st_ino += 1,
+            |s| s.st_size += 1,
+            |s| s.st_mtime += 1,
+            |s| s.st_mtime_nsec += 1,
+            |s| s.st_ctime += 1,
+            |s| s.st_ctime_nsec += 1,
+            |s| s.st_mode ^= 1,
+            |s| s.st_uid += 1,
+            |s| s.st_gid += 1,
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut moved = stat;
+            change(&mut moved);
+            assert_ne!(Seen::mark(&moved, Hash::of(b"x")), base, "field {at}");
+        }
+    }
+}
