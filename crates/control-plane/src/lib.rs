@@ -1,1 +1,26 @@
-//! plumb-control-plane
+//! The control plane: the tokio shell around the planner, the ledger and dispatch.
+//!
+//! Tour: [`server`] starts it; [`access`] holds every call against one table of rules; [`identity`] is the CA;
+//! `enrollment`, `agents` and `api` are the three services of `plumb.v1`; `recorder` plans and records, one apply at
+//! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts.
+//!
+//! It never plans by itself, never decides what a machine holds, and writes nothing to standard output. Called by
+//! the command line: `plumb server` and `plumb dev`.
+
+pub mod access;
+pub mod blobs;
+pub mod gateway;
+pub mod identity;
+pub mod server;
+
+mod agents;
+mod api;
+mod enrollment;
+mod incoming;
+mod logs;
+mod recorder;
+mod refuse;
+#[cfg(test)]
+mod tests;
+
+pub use server::{Config, Running, StartError, start};

@@ -116,6 +116,8 @@ pub fn endpoint(target: &Target) -> Result<Endpoint, ConnectError> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
+        // Room for the problems of a refused plan, which come in the trailers.
+        .http2_max_header_list_size(1024 * 1024)
         .buffer_size(64);
     Ok(endpoint)
 }

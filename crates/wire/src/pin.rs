@@ -172,9 +172,118 @@ impl ServerCertVerifier for Pinned {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
     use rustls::pki_types::pem::PemObject;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
+    use crate::client::{Target, connect};
+
+    struct Ca {
+        der: Vec<u8>,
+        issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    }
+
+    fn ca(name: &str) -> Ca {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let issuer = rcgen::Issuer::new(params, key);
+        Ca { der, issuer }
+    }
+
+    /// Answers one connection with a certificate for `name` from `ca`, whose chain shows `shown` too. Yields its
+    /// address and, later, what the client sent after a handshake, or why there was none.
+    async fn server(
+        ca: &Ca,
+        name: &str,
+        shown: &[u8],
+    ) -> (String, oneshot::Receiver<io::Result<Vec<u8>>>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &ca.issuer)
+            .unwrap();
+        let chain = vec![leaf.der().clone(), CertificateDer::from(shown.to_vec())];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols.push(b"h2".to_vec());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (tx, rx) = oneshot::channel();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let got = match TlsAcceptor::from(Arc::new(config)).accept(tcp).await {
+                Ok(mut tls) => {
+                    let mut bytes = Vec::new();
+                    // How the client hangs up is its own business; what it sent before counts.
+                    let _ = tls.read_to_end(&mut bytes).await;
+                    Ok(bytes)
+                }
+                Err(error) => Err(error),
+            };
+            let _ = tx.send(got);
+        });
+        (address, rx)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_pinned_ca_is_handed_over_and_nothing_is_sent() {
+        let ours = ca("ours");
+        let (address, got) = server(&ours, SERVER_NAME, &ours.der).await;
+        let der = fetch_ca(&address, CaDigest::of(&ours.der)).await.unwrap();
+        assert_eq!(der, ours.der);
+        assert_eq!(got.await.unwrap().unwrap(), b"");
+    }
+
+    /// Threat 20. A man in the middle who shows the right CA beside his own certificate, one with another CA, and one
+    /// whose certificate is for another name: the handshake fails in each case, so nothing can have been sent after
+    /// it. Mutation: in `Pinned`, return `ServerCertVerified::assertion()` once the CA is found, or skip the digest.
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_pin_fails_before_anything_is_sent() {
+        let ours = ca("ours");
+        let theirs = ca("theirs");
+        for (by, name, shown) in [
+            (&theirs, SERVER_NAME, &ours.der),
+            (&theirs, SERVER_NAME, &theirs.der),
+            (&ours, "elsewhere.example.com", &ours.der),
+        ] {
+            let (address, got) = server(by, name, shown).await;
+            let error = fetch_ca(&address, CaDigest::of(&ours.der))
+                .await
+                .unwrap_err();
+            assert!(matches!(error, ConnectError::WrongCa { .. }), "{error}");
+            assert!(got.await.unwrap().is_err(), "{error}");
+
+            let (address, got) = server(by, name, shown).await;
+            let target = Target {
+                address: address.clone(),
+                ca_pem: to_pem(&ours.der),
+                identity: None,
+            };
+            let error = connect(&target).await.unwrap_err();
+            assert!(matches!(error, ConnectError::WrongCa { .. }), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+            assert!(got.await.unwrap().is_err(), "{error}");
+        }
+    }
 
     #[test]
     fn pem_reads_back_at_every_remainder() {

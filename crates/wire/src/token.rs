@@ -4,9 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use plumb_model::Secret;
+use plumb_model::{Secret, name};
 
-/// How many hex digits an id has: 8 random bytes.
+/// How many hex digits the id of a join token has: 8 random bytes.
 pub const ID_DIGITS: usize = 16;
 
 /// How many hex digits a secret has: 32 random bytes.
@@ -16,7 +16,7 @@ pub const SECRET_DIGITS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not an API token.
-    #[error("not an API token: expected plumb_ID_SECRET, as the context file holds it")]
+    #[error("not an API token: expected plumb_NAME_SECRET, as the context file holds it")]
     NotAnApiToken,
     /// Not a join token.
     #[error(
@@ -29,10 +29,10 @@ fn hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A token for the API: `plumb_ID_SECRET`.
+/// A token for the API: `plumb_NAME_SECRET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiToken {
-    /// What it is looked up by.
+    /// Its name, which it is looked up by; it follows the grammar of every name, so it holds no `_`.
     pub id: String,
     /// What proves it.
     pub secret: Secret,
@@ -54,10 +54,12 @@ impl FromStr for ApiToken {
             .strip_prefix("plumb_")
             .ok_or(TokenError::NotAnApiToken)?;
         match rest.split_once('_') {
-            Some((id, secret)) if hex(id, ID_DIGITS) && hex(secret, SECRET_DIGITS) => Ok(Self {
-                id: id.to_owned(),
-                secret: Secret::new(secret.to_owned()),
-            }),
+            Some((id, secret)) if name::check(id).is_ok() && hex(secret, SECRET_DIGITS) => {
+                Ok(Self {
+                    id: id.to_owned(),
+                    secret: Secret::new(secret.to_owned()),
+                })
+            }
             _ => Err(TokenError::NotAnApiToken),
         }
     }
@@ -148,12 +150,12 @@ mod tests {
     fn tokens_read_back_and_nothing_shows_their_secrets() {
         let secret = "ab".repeat(32);
         let api = ApiToken {
-            id: "0123456789abcdef".into(),
+            id: "local".into(),
             secret: Secret::new(secret.clone()),
         };
         assert_eq!(api.text().expose().parse(), Ok(api.clone()));
         let join = JoinToken {
-            id: api.id.clone(),
+            id: "0123456789abcdef".into(),
             secret: api.secret.clone(),
             ca: CaDigest::of(b"x"),
         };

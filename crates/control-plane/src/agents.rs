@@ -1,0 +1,240 @@
+//! The agents' service: sessions, blobs, logs on their way up.
+//!
+//! Every call has been let in by the guard, which left the machine's name in the request; nothing in a message can
+//! name another. It decides nothing: what is said goes to the gateway, what is to be said comes from it.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumb_dispatch::protocol::ToServer;
+use plumb_model::Hash;
+use plumb_wire::PIECE_BYTES;
+use plumb_wire::convert::{WireError, parse};
+use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::session::{FromAgent, to_agent};
+use plumb_wire::v1;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::access::FromMachine;
+use crate::blobs::Blobs;
+use crate::gateway::{Gateway, Session};
+use crate::refuse;
+
+/// How long a new stream may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a session that is over may take to hand its goodbye to the network.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many messages wait for the network, each at most a piece.
+const PIECES: usize = 4;
+
+/// The `Agents` service.
+pub(crate) struct Agents {
+    pub gateway: Gateway,
+    pub blobs: Arc<Blobs>,
+    /// Turns true when the control plane goes down.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// The machine that the guard has let in.
+fn machine<T>(request: &Request<T>) -> Result<FromMachine, Status> {
+    request
+        .extensions()
+        .get::<FromMachine>()
+        .cloned()
+        .ok_or_else(|| {
+            Refusal::new(
+                Reason::NoCredential,
+                "this call came past the access rules and is refused; report it",
+            )
+            .into()
+        })
+}
+
+#[tonic::async_trait]
+impl v1::agents_server::Agents for Agents {
+    type SessionStream = ReceiverStream<Result<v1::ServerMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let machine = machine(&request)?;
+        let incoming = request.into_inner();
+        let (tx, rx) = mpsc::channel(PIECES);
+        tokio::spawn(session(machine, incoming, tx, self.gateway.clone()));
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    type FetchBlobStream = ReceiverStream<Result<v1::FetchBlobResponse, Status>>;
+
+    async fn fetch_blob(
+        &self,
+        request: Request<v1::FetchBlobRequest>,
+    ) -> Result<Response<Self::FetchBlobStream>, Status> {
+        let machine = machine(&request)?;
+        let request = request.into_inner();
+        let digest: Hash = parse("digest", &request.digest).map_err(Refusal::from)?;
+        if !self.gateway.may_fetch(&machine.name, &digest) {
+            return Err(Refusal::new(
+                Reason::NotFound,
+                format!(
+                    "no assignment of machine {} names the blob {digest}",
+                    machine.name
+                ),
+            )
+            .into());
+        }
+        let (tx, rx) = mpsc::channel(PIECES);
+        let blobs = self.blobs.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(refusal) = send_blob(&blobs, &digest, request.offset, &tx) {
+                let _ = tx.blocking_send(Err(refusal.into()));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn push_logs(
+        &self,
+        request: Request<Streaming<v1::PushLogsRequest>>,
+    ) -> Result<Response<v1::PushLogsResponse>, Status> {
+        let machine = machine(&request)?;
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(HELLO_WITHIN, incoming.message())
+            .await
+            .map_err(|_| Refusal::from(WireError::FirstMessage("a request")))??
+            .ok_or_else(|| Refusal::from(WireError::FirstMessage("a request")))?;
+        let Some(sink) = self.gateway.logs().claim(first.request, &machine.name) else {
+            // Whoever asked has gone meanwhile: that is nothing to be told off for.
+            return Ok(Response::new(v1::PushLogsResponse {}));
+        };
+        let mut stopping = self.stopping.clone();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            if let Some(batch) = message.batch {
+                let news = v1::LogsResponse {
+                    machine: machine.name.to_string(),
+                    news: Some(v1::logs_response::News::Batch(batch)),
+                };
+                // Waiting here holds the agent back through the stream's own flow control; it counts what it drops.
+                if sink.send(Ok(news)).await.is_err() {
+                    break;
+                }
+            }
+            next = tokio::select! {
+                message = incoming.message() => message?,
+                () = sink.closed() => None,
+                _ = stopping.wait_for(|stop| *stop) => None,
+            };
+        }
+        Ok(Response::new(v1::PushLogsResponse {}))
+    }
+}
+
+fn send_blob(
+    blobs: &Blobs,
+    digest: &Hash,
+    offset: u64,
+    tx: &mpsc::Sender<Result<v1::FetchBlobResponse, Status>>,
+) -> Result<(), Refusal> {
+    let (mut reader, total) = blobs.read(digest, offset).map_err(|e| refuse::blob(&e))?;
+    let mut total = Some(total);
+    loop {
+        let mut data = Vec::with_capacity(PIECE_BYTES);
+        let read = reader
+            .by_ref()
+            .take(PIECE_BYTES as u64)
+            .read_to_end(&mut data)
+            .map_err(|e| refuse::storage(&e))?;
+        if read == 0 && total.is_none() {
+            return Ok(());
+        }
+        let piece = v1::FetchBlobResponse {
+            data,
+            total: total.take().unwrap_or_default(),
+        };
+        // The reader has gone: nothing more to do.
+        if tx.blocking_send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// One session, from hello to its end.
+async fn session(
+    machine: FromMachine,
+    mut incoming: Streaming<v1::AgentMessage>,
+    tx: mpsc::Sender<Result<v1::ServerMessage, Status>>,
+    gateway: Gateway,
+) {
+    let mut decoder = FromAgent::default();
+    let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
+    let hello = match first {
+        Ok(Ok(Some(message))) => decoder.take(message),
+        _ => Err(WireError::FirstMessage("a hello")),
+    };
+    let hello = match hello {
+        Ok(Some(ToServer::Hello(hello))) => hello,
+        Ok(_) => return refuse_session(&tx, WireError::FirstMessage("a hello")).await,
+        Err(error) => return refuse_session(&tx, error).await,
+    };
+    let name = machine.name.clone();
+    let Some(Session {
+        id,
+        mut outbox,
+        mut over,
+    }) = gateway.connected(machine, hello).await
+    else {
+        let refusal = Refusal::new(
+            Reason::Closing,
+            "the control plane is going down, or the machine's identity was just replaced; try again",
+        );
+        let _ = tx.send(Err(refusal.into())).await;
+        return;
+    };
+    tracing::info!(machine = %name, session = id, "agent connected");
+
+    let errors = tx.clone();
+    let mut writer = tokio::spawn(async move {
+        while let Some(message) = outbox.recv().await {
+            for piece in to_agent(message) {
+                if tx.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    loop {
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            _ = &mut writer => break,
+            _ = &mut over => {
+                let _ = tokio::time::timeout(GOODBYE_WITHIN, &mut writer).await;
+                break;
+            }
+        };
+        match message.map(|message| message.map(|m| decoder.take(m))) {
+            Ok(Some(Ok(Some(message)))) => gateway.said(id, message).await,
+            Ok(Some(Ok(None))) => {}
+            Ok(Some(Err(error))) => {
+                refuse_session(&errors, error).await;
+                break;
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    writer.abort();
+    gateway.gone(id).await;
+    tracing::info!(machine = %name, session = id, "agent disconnected");
+}
+
+async fn refuse_session(tx: &mpsc::Sender<Result<v1::ServerMessage, Status>>, error: WireError) {
+    tracing::warn!("a session ends: {error}");
+    let refusal = tx.send(Err(Refusal::from(error).into()));
+    let _ = tokio::time::timeout(GOODBYE_WITHIN, refusal).await;
+}

@@ -1,0 +1,527 @@
+//! The service behind the command line: turns messages into calls of recorder, gateway, ledger and blobs, and back.
+//!
+//! Every call has been let in by the guard. It holds no state of its own, and never returns the secret of a token
+//! that is stored.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use plumb_ledger::{Ledger, TokenKind, TokenRecord};
+use plumb_model::condition::MachineEvent;
+use plumb_model::state::Outcome;
+use plumb_model::{Hash, MachineName, OwnerName, ReleaseNumber, Secret, Timestamp};
+use plumb_wire::convert::{WireError, parse, parse_optional, time_text, to_json};
+use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::token::{ApiToken, CaDigest, JoinToken};
+use plumb_wire::v1;
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::access::{Access, Caller, Role};
+use crate::blobs::Blobs;
+use crate::gateway::{Gateway, WantedLogs};
+use crate::recorder::Recorder;
+use crate::refuse;
+
+/// The name of the token that is made anew at each start.
+pub(crate) const LOCAL: &str = "local";
+
+/// The shortest time between two views of one `Watch`.
+const COALESCE: Duration = Duration::from_millis(100);
+
+/// The most events in one message of `Watch`.
+const WATCH_EVENTS: usize = 256;
+
+/// How many messages wait for a reader of `Watch` or `Logs`.
+const READER: usize = 16;
+
+/// The most uploads at once: each holds a thread while it comes in.
+pub(crate) const UPLOADS: usize = 16;
+
+/// The most digests that are asked about at once.
+const MAX_DIGESTS: usize = 65_536;
+
+/// The most entries of the history in one answer, and how many there are unless told otherwise.
+const HISTORY: (usize, usize) = (1000, 50);
+
+/// How long a join token is good for unless told otherwise, and at most.
+const JOIN_LIFE: (u32, u32) = (3600, 30 * 24 * 3600);
+
+/// The `ControlPlane` service.
+pub(crate) struct Api {
+    pub recorder: Arc<Recorder>,
+    pub gateway: Gateway,
+    pub ledger: Ledger,
+    pub access: Arc<Access>,
+    pub blobs: Arc<Blobs>,
+    pub ca: CaDigest,
+    pub now: fn() -> Timestamp,
+    pub uploads: Arc<Semaphore>,
+    /// Turns true when the control plane goes down.
+    pub stopping: watch::Receiver<bool>,
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| {
+            Refusal::new(
+                Reason::NoCredential,
+                "this call came past the access rules and is refused; report it",
+            )
+            .into()
+        })
+}
+
+fn closing() -> Refusal {
+    Refusal::new(
+        Reason::Closing,
+        "the control plane is going down; start it with `plumb server`, and try again",
+    )
+}
+
+/// Makes a secret: 32 random bytes as hex.
+pub(crate) fn secret() -> Result<Secret, Refusal> {
+    let bytes = crate::identity::random::<32>().map_err(|e| refuse::storage(&e))?;
+    Ok(Secret::new(hex(&bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A new token and its record, which holds only the secret's hash.
+pub(crate) fn api_token(
+    name: &str,
+    role: Role,
+    now: Timestamp,
+) -> Result<(ApiToken, TokenRecord), Refusal> {
+    let secret = secret()?;
+    let record = TokenRecord {
+        id: name.to_owned(),
+        secret: Hash::of(secret.expose().as_bytes()),
+        kind: TokenKind::Api {
+            role: role.as_str().to_owned(),
+        },
+        created: now,
+        expires_at: None,
+        last_used: None,
+        consumed: None,
+    };
+    let token = ApiToken {
+        id: name.to_owned(),
+        secret,
+    };
+    Ok((token, record))
+}
+
+impl Api {
+    fn new_token(&self, request: v1::CreateTokenRequest) -> Result<(Secret, TokenRecord), Refusal> {
+        use v1::create_token_request::Kind;
+        let now = (self.now)();
+        match request.kind.ok_or(WireError::Missing("kind"))? {
+            Kind::Api(api) => {
+                let role = Role::try_from_wire(api.role)?;
+                plumb_model::name::check(&api.name).map_err(|e| WireError::Field {
+                    field: "api.name",
+                    why: e.to_string(),
+                })?;
+                if api.name == LOCAL {
+                    return Err(Refusal::new(
+                        Reason::NameTaken,
+                        "the token `local` is the control plane's own; choose another name",
+                    ));
+                }
+                let (token, record) = api_token(&api.name, role, now)?;
+                Ok((token.text(), record))
+            }
+            Kind::Join(join) => {
+                let machine = parse_optional::<MachineName>("join.machine", &join.machine)?;
+                let seconds = match join.ttl_seconds {
+                    0 => JOIN_LIFE.0,
+                    seconds if seconds <= JOIN_LIFE.1 => seconds,
+                    _ => {
+                        return Err(Refusal::new(
+                            Reason::BadMessage,
+                            "a join token is good for at most 30 days; ask for less",
+                        ));
+                    }
+                };
+                let id = crate::identity::random::<8>().map_err(|e| refuse::storage(&e))?;
+                let token = JoinToken {
+                    id: hex(&id),
+                    secret: secret()?,
+                    ca: self.ca,
+                };
+                let record = TokenRecord {
+                    id: token.id.clone(),
+                    secret: Hash::of(token.secret.expose().as_bytes()),
+                    kind: TokenKind::Join { machine },
+                    created: now,
+                    expires_at: Some(now + Duration::from_secs(u64::from(seconds))),
+                    last_used: None,
+                    consumed: None,
+                };
+                Ok((token.text(), record))
+            }
+        }
+    }
+}
+
+impl Role {
+    fn try_from_wire(role: i32) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|known| v1::Role::from(*known) as i32 == role)
+            .ok_or_else(|| {
+                Refusal::new(
+                    Reason::BadMessage,
+                    "there is no such role; there are viewer, planner, deployer, operator and admin",
+                )
+            })
+    }
+}
+
+#[tonic::async_trait]
+impl v1::control_plane_server::ControlPlane for Api {
+    async fn get_info(
+        &self,
+        request: Request<v1::GetInfoRequest>,
+    ) -> Result<Response<v1::GetInfoResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(v1::GetInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lineage: self.recorder.lineage.to_string(),
+            workspace: self.recorder.workspace.to_string(),
+            revision: self.recorder.revision().0,
+            token: caller.name,
+            role: v1::Role::from(caller.role).into(),
+        }))
+    }
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<v1::PlanResponse>, Status> {
+        let planned = self.recorder.plan(request.into_inner()).await?;
+        Ok(Response::new(v1::PlanResponse {
+            plan_json: to_json(&planned.plan),
+            approval: planned.plan.approval.to_string(),
+            base_revision: planned.plan.base.0,
+        }))
+    }
+
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let caller = caller(&request)?;
+        let applied = self
+            .recorder
+            .apply(caller.name, request.into_inner())
+            .await?;
+        Ok(Response::new(v1::ApplyResponse {
+            revision: applied.revision.0,
+            releases: applied
+                .releases
+                .into_iter()
+                .map(|(owner, release)| (owner.into(), release.0))
+                .collect(),
+        }))
+    }
+
+    async fn missing_blobs(
+        &self,
+        request: Request<v1::MissingBlobsRequest>,
+    ) -> Result<Response<v1::MissingBlobsResponse>, Status> {
+        let digests = request.into_inner().digests;
+        if digests.len() > MAX_DIGESTS {
+            let message = format!("at most {MAX_DIGESTS} digests may be asked about at once");
+            return Err(Refusal::new(Reason::TooLarge, message).into());
+        }
+        let blobs = self.blobs.clone();
+        let digests = refuse::blocking(move || {
+            let mut missing = Vec::new();
+            for text in digests {
+                if !blobs.has(&parse("digests", &text)?) {
+                    missing.push(text);
+                }
+            }
+            Ok(missing)
+        })
+        .await?;
+        Ok(Response::new(v1::MissingBlobsResponse { digests }))
+    }
+
+    async fn upload_blob(
+        &self,
+        request: Request<Streaming<v1::UploadBlobRequest>>,
+    ) -> Result<Response<v1::UploadBlobResponse>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming
+            .message()
+            .await?
+            .ok_or_else(|| Refusal::from(WireError::FirstMessage("a digest")))?;
+        let digest: Hash = parse("digest", &first.digest).map_err(Refusal::from)?;
+        let _place = self.uploads.acquire().await.map_err(|_| closing())?;
+        let (tx, mut rx) = mpsc::channel::<Option<Vec<u8>>>(4);
+        let blobs = self.blobs.clone();
+        // Dropping `tx` without the final `None` says that the caller went away: nothing is kept then.
+        let stored = tokio::task::spawn_blocking(move || {
+            let mut upload = blobs.upload(digest).map_err(|e| refuse::blob(&e))?;
+            while let Some(data) = rx.blocking_recv() {
+                match data {
+                    Some(data) => upload.write(&data).map_err(|e| refuse::blob(&e))?,
+                    None => return upload.finish().map_err(|e| refuse::blob(&e)),
+                }
+            }
+            Err(closing())
+        });
+        let mut data = Some(first.data);
+        while let Some(bytes) = data {
+            // The writer has failed, and says why below.
+            if tx.send(Some(bytes)).await.is_err() {
+                break;
+            }
+            data = incoming.message().await?.map(|message| message.data);
+        }
+        let _ = tx.send(None).await;
+        let size = stored.await.map_err(|e| refuse::panicked(&e))??;
+        Ok(Response::new(v1::UploadBlobResponse { size }))
+    }
+
+    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (tx, rx) = mpsc::channel(READER);
+        tokio::spawn(watch(self.gateway.clone(), self.stopping.clone(), tx));
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let (_, view) = self.gateway.view().await.ok_or_else(closing)?;
+        Ok(Response::new(v1::GetStatusResponse {
+            view_json: view.to_vec(),
+        }))
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        let request = request.into_inner();
+        let owner = parse_optional::<OwnerName>("owner", &request.owner).map_err(Refusal::from)?;
+        let limit = match request.limit as usize {
+            0 => HISTORY.1,
+            limit => limit.min(HISTORY.0),
+        };
+        let ledger = self.ledger.clone();
+        let entries = refuse::blocking(move || history(&ledger, owner.as_ref(), limit)).await?;
+        Ok(Response::new(v1::HistoryResponse { entries }))
+    }
+
+    type LogsStream = LogStream;
+
+    async fn logs(
+        &self,
+        request: Request<v1::LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        let wanted = wanted_logs(&request).map_err(Refusal::from)?;
+        let (tx, rx) = mpsc::channel(READER);
+        let owner = wanted.owner.clone();
+        let requests = self
+            .gateway
+            .open_logs(wanted, tx)
+            .await
+            .ok_or_else(closing)?
+            .ok_or_else(|| {
+                Refusal::new(
+                    Reason::NotFound,
+                    format!(
+                        "no process of {owner} is recorded there; `plumb status` shows what is"
+                    ),
+                )
+            })?;
+        Ok(Response::new(LogStream {
+            inner: ReceiverStream::new(rx),
+            gateway: self.gateway.clone(),
+            requests,
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let caller = caller(&request)?;
+        let (text, record) = self.new_token(request.into_inner())?;
+        let ledger = self.ledger.clone();
+        let record = refuse::blocking(move || {
+            ledger
+                .put_token(&record)
+                .map_err(|e| refuse::token(&e))
+                .map(|()| record)
+        })
+        .await?;
+        self.access.token_stored(record.clone());
+        tracing::info!(by = %caller.name, id = %record.id, "token made");
+        Ok(Response::new(v1::CreateTokenResponse {
+            token: text.expose().to_owned(),
+            id: record.id,
+            expires: time_text(record.expires_at),
+        }))
+    }
+}
+
+fn wanted_logs(request: &v1::LogsRequest) -> Result<WantedLogs, WireError> {
+    Ok(WantedLogs {
+        owner: parse("owner", &request.owner)?,
+        process: parse_optional("process", &request.process)?,
+        machine: parse_optional("machine", &request.machine)?,
+        follow: request.follow,
+        since: parse_optional("since", &request.since)?,
+        tail: request.tail,
+    })
+}
+
+fn history(
+    ledger: &Ledger,
+    owner: Option<&OwnerName>,
+    limit: usize,
+) -> Result<Vec<v1::HistoryEntry>, Refusal> {
+    let records = match owner {
+        Some(owner) => ledger.releases(owner, limit),
+        None => ledger.revisions(limit),
+    }
+    .map_err(|e| refuse::ledger(&e))?;
+    let mut known: BTreeMap<OwnerName, BTreeMap<ReleaseNumber, Outcome>> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for record in records {
+        let mut outcomes = BTreeMap::new();
+        for (owner, (release, _)) in &record.released {
+            if !known.contains_key(owner) {
+                let noted = ledger.outcomes(owner).map_err(|e| refuse::ledger(&e))?;
+                known.insert(owner.clone(), noted);
+            }
+            let outcome = known
+                .get(owner)
+                .and_then(|noted| noted.get(release))
+                .copied()
+                .unwrap_or(Outcome::Converging);
+            outcomes.insert(owner.to_string(), outcome_word(outcome).to_owned());
+        }
+        entries.push(v1::HistoryEntry {
+            record_json: to_json(&record),
+            outcomes,
+        });
+    }
+    Ok(entries)
+}
+
+fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Converging => "converging",
+        Outcome::Converged => "converged",
+        Outcome::Failed => "failed",
+        Outcome::Superseded => "superseded",
+        Outcome::Removed => "removed",
+    }
+}
+
+/// Keeps one reader informed until it goes or the control plane does.
+async fn watch(
+    gateway: Gateway,
+    mut stopping: watch::Receiver<bool>,
+    tx: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+) {
+    let mut changes = gateway.changes();
+    let mut events = gateway.events();
+    let mut shown = 0;
+    let mut message = v1::WatchResponse::default();
+    loop {
+        // What came before the view is in the view.
+        changes.borrow_and_update();
+        let Some((number, view)) = gateway.view().await else {
+            return;
+        };
+        if number != shown {
+            message.view_json = view.to_vec();
+            shown = number;
+        }
+        drain(&mut events, &mut message);
+        let sent = Instant::now();
+        if !message.view_json.is_empty() || !message.events.is_empty() {
+            let message = std::mem::take(&mut message);
+            if tx.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            event = events.recv() => match event {
+                Ok(event) => take(event, &mut message),
+                Err(broadcast::error::RecvError::Lagged(lost)) => message.dropped += lost,
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            () = tx.closed() => return,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        tokio::time::sleep_until(sent + COALESCE).await;
+    }
+}
+
+fn take((machine, event): (MachineName, MachineEvent), message: &mut v1::WatchResponse) {
+    message.events.push(v1::WatchEvent {
+        machine: machine.into(),
+        event_json: to_json(&event),
+    });
+}
+
+fn drain(
+    events: &mut broadcast::Receiver<(MachineName, MachineEvent)>,
+    message: &mut v1::WatchResponse,
+) {
+    while message.events.len() < WATCH_EVENTS {
+        match events.try_recv() {
+            Ok(event) => take(event, message),
+            Err(broadcast::error::TryRecvError::Lagged(lost)) => message.dropped += lost,
+            Err(_) => return,
+        }
+    }
+}
+
+/// The lines of one `Logs` call; dropping it tells the machines to stop.
+pub(crate) struct LogStream {
+    inner: ReceiverStream<Result<v1::LogsResponse, Status>>,
+    gateway: Gateway,
+    requests: Vec<u64>,
+}
+
+impl Stream for LogStream {
+    type Item = Result<v1::LogsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.inner).poll_next(cx)
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        self.gateway.close_logs(std::mem::take(&mut self.requests));
+    }
+}

@@ -1,0 +1,198 @@
+//! Certificates for machines: the first one for a join token, every other one for a signature by the enrolled key.
+//!
+//! Guarantees: a token serves once, however many come with it at once; the name in a certificate comes from the
+//! token or, where that fixes none, is one that nobody else holds; a machine that is enrolled already gives way only
+//! to a token that names it.
+
+use std::sync::Arc;
+
+use plumb_ledger::{Ledger, MachineIdentity, TokenKind};
+use plumb_model::{Lineage, MachineName, Timestamp, WorkspaceName};
+use plumb_wire::convert::parse_optional;
+use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::token::JoinToken;
+use plumb_wire::v1;
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
+
+use crate::access::{Access, enrolled_key};
+use crate::gateway::Gateway;
+use crate::identity::{Authority, Identity, Issued, requested_key};
+use crate::refuse;
+
+/// The `Enrollment` service.
+pub(crate) struct Enrollment {
+    pub authority: Arc<Authority>,
+    pub ledger: Ledger,
+    pub access: Arc<Access>,
+    pub gateway: Gateway,
+    pub lineage: Lineage,
+    pub workspace: WorkspaceName,
+    pub now: fn() -> Timestamp,
+    /// One join or renewal at a time, so that two tokens cannot give one name to two machines.
+    pub turn: Arc<Mutex<()>>,
+}
+
+/// What the blocking part of a join needs.
+struct Joining {
+    authority: Arc<Authority>,
+    ledger: Ledger,
+    access: Arc<Access>,
+    lineage: Lineage,
+    workspace: WorkspaceName,
+    now: Timestamp,
+}
+
+impl Enrollment {
+    fn joining(&self) -> Joining {
+        Joining {
+            authority: self.authority.clone(),
+            ledger: self.ledger.clone(),
+            access: self.access.clone(),
+            lineage: self.lineage.clone(),
+            workspace: self.workspace.clone(),
+            now: (self.now)(),
+        }
+    }
+}
+
+impl Joining {
+    fn identity(&self, machine: &MachineName) -> Identity {
+        Identity {
+            lineage: self.lineage.clone(),
+            workspace: self.workspace.clone(),
+            machine: machine.clone(),
+        }
+    }
+
+    fn join(self, request: &v1::JoinRequest) -> Result<(MachineName, Issued), Refusal> {
+        let unknown = || {
+            Refusal::new(
+                Reason::TokenUnknown,
+                "the join token is not valid; make one with `plumb token create --join`",
+            )
+        };
+        let token: JoinToken = request.token.parse().map_err(|_| unknown())?;
+        let wanted = parse_optional::<MachineName>("machine", &request.machine)?;
+        let key = requested_key(&request.csr_der).map_err(|e| refuse::csr(&e))?;
+        // The secret comes first: without it nothing is told about the token.
+        let record = self
+            .ledger
+            .get_token(&token.id)
+            .map_err(|e| refuse::ledger(&e))?
+            .filter(|record| record.matches(token.secret.expose()))
+            .ok_or_else(unknown)?;
+        let TokenKind::Join { machine: bound } = record.kind else {
+            return Err(unknown());
+        };
+        let bound_here = bound.is_some();
+        let machine = wanted.or(bound).ok_or_else(|| {
+            Refusal::new(
+                Reason::BadMessage,
+                "this join token fixes no name, and the agent gave none; start it with --machine NAME",
+            )
+        })?;
+        let enrolled = self.access.machine(&machine);
+        let taken = enrolled.is_some_and(|identity| identity.removed.is_none());
+        if taken && !bound_here && record.consumed.is_none() {
+            return Err(Refusal::new(
+                Reason::NameTaken,
+                format!(
+                    "a machine named {machine} is enrolled already; choose another name, or let this one take its place with `plumb token create --join --machine {machine}`"
+                ),
+            )
+            .with("machine", &machine));
+        }
+        // Made before the token is spent, so that a failure here costs no token.
+        let issued = self
+            .authority
+            .issue(&key, &self.identity(&machine), self.now)
+            .map_err(|e| refuse::identity(&e))?;
+        self.ledger
+            .consume_join(&token.id, token.secret.expose(), &machine, self.now)
+            .map_err(|e| refuse::consume(&e))?;
+        let identity = MachineIdentity {
+            machine: machine.clone(),
+            public_key_sha256: key.digest.0,
+            certificate_serial: issued.serial.clone(),
+            enrolled_at: self.now,
+            removed: None,
+        };
+        self.ledger
+            .put_identity(&identity)
+            .map_err(|e| refuse::ledger(&e))?;
+        self.access.machine_stored(identity);
+        tracing::info!(%machine, token = %token.id, "machine enrolled");
+        Ok((machine, issued))
+    }
+
+    fn renew(self, request: &v1::RenewRequest) -> Result<Issued, Refusal> {
+        let machine: MachineName = plumb_wire::convert::parse("machine", &request.machine)?;
+        let key = requested_key(&request.csr_der).map_err(|e| refuse::csr(&e))?;
+        enrolled_key(
+            self.access.machine(&machine).as_ref(),
+            &machine,
+            &key.digest,
+        )?;
+        let issued = self
+            .authority
+            .issue(&key, &self.identity(&machine), self.now)
+            .map_err(|e| refuse::identity(&e))?;
+        let identity = self
+            .ledger
+            .renew_identity(&machine, &key.digest.0, &issued.serial)
+            .map_err(|e| refuse::record(&e))?;
+        self.access.machine_stored(identity);
+        Ok(issued)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::enrollment_server::Enrollment for Enrollment {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let request = request.into_inner();
+        let joining = self.joining();
+        let turn = self.turn.clone().lock_owned().await;
+        // The turn is given back by the work, not by this call: a caller who hangs up must not let the next one in
+        // between the token and the identity.
+        let (machine, issued) = refuse::blocking(move || {
+            let _turn = turn;
+            joining.join(&request)
+        })
+        .await?;
+        self.gateway
+            .evict(
+                machine.clone(),
+                "another machine was enrolled under this name".to_owned(),
+            )
+            .await;
+        Ok(Response::new(v1::JoinResponse {
+            chain_der: issued.chain_der,
+            lineage: self.lineage.to_string(),
+            workspace: self.workspace.to_string(),
+            machine: machine.into(),
+            not_after: issued.not_after.to_string(),
+        }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let request = request.into_inner();
+        let joining = self.joining();
+        let turn = self.turn.clone().lock_owned().await;
+        let issued = refuse::blocking(move || {
+            let _turn = turn;
+            joining.renew(&request)
+        })
+        .await?;
+        Ok(Response::new(v1::RenewResponse {
+            chain_der: issued.chain_der,
+            not_after: issued.not_after.to_string(),
+        }))
+    }
+}

@@ -1,0 +1,609 @@
+//! Owns the fleet: one task takes every event in order, hands it to [`Fleet`], and carries its effects out.
+//!
+//! Nothing else touches the fleet; sessions, the API and the recorder talk to the task through [`Gateway`], over one
+//! bounded queue. It never waits for an agent: one that does not take its messages is disconnected, and comes back to
+//! a snapshot. It ticks only while somebody is connected.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use plumb_dispatch::fleet::{Effect, Event};
+use plumb_dispatch::protocol::{Hello, LogsRequest, Now, ToAgent, ToServer};
+use plumb_dispatch::{Fleet, Recording};
+use plumb_ledger::Ledger;
+use plumb_model::condition::MachineEvent;
+use plumb_model::state::Outcome;
+use plumb_model::{
+    Hash, MachineName, OwnerName, ProcessName, ReleaseNumber, ResourceKind, Timestamp,
+};
+use plumb_planner::Observed;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::access::{Access, FromMachine};
+use crate::logs::{Logs, Sink, notice};
+
+/// How many events may wait for the task; past it, whoever sends waits.
+const QUEUE: usize = 1024;
+
+/// How many messages may wait for one agent. The fleet has one assignment in flight at most, so this many mean that
+/// the agent reads no more.
+const OUTBOX: usize = 64;
+
+/// How many events a reader of `Watch` may be behind before it loses some, counted.
+const EVENTS: usize = 1024;
+
+/// How often silence is looked for while somebody is connected. The shortest deadline of the fleet is 45 s, so that
+/// this adds little to it.
+const TICK: Duration = Duration::from_secs(5);
+
+/// How long a machine may take to open a log stream that it was asked for.
+const LOGS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many outcomes may wait for the disk.
+const OUTCOMES: usize = 1024;
+
+/// A session as its connection sees it.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number.
+    pub id: u64,
+    /// What to say to the agent, in order; the end of it ends the session.
+    pub outbox: mpsc::Receiver<ToAgent>,
+    /// Resolves when the session is over, even if the agent does not read.
+    pub over: oneshot::Receiver<()>,
+}
+
+/// What is wanted of an owner's logs.
+#[derive(Debug, Clone)]
+pub struct WantedLogs {
+    /// Whose.
+    pub owner: OwnerName,
+    /// Of one process only.
+    pub process: Option<ProcessName>,
+    /// From one machine only.
+    pub machine: Option<MachineName>,
+    /// Go on with what is written from now on.
+    pub follow: bool,
+    /// Nothing older than this.
+    pub since: Option<Timestamp>,
+    /// Only so many of the last lines.
+    pub tail: Option<u32>,
+}
+
+enum Input {
+    Connected {
+        machine: FromMachine,
+        hello: Hello,
+        reply: oneshot::Sender<Session>,
+    },
+    Said {
+        session: u64,
+        message: ToServer,
+    },
+    Gone {
+        session: u64,
+    },
+    Recorded {
+        recording: Recording,
+        done: oneshot::Sender<()>,
+    },
+    Evict {
+        machine: MachineName,
+        reason: String,
+    },
+    OpenLogs {
+        wanted: WantedLogs,
+        sink: Sink,
+        /// The requests that were made; none if nothing that is recorded fits.
+        reply: oneshot::Sender<Option<Vec<u64>>>,
+    },
+    CloseLogs(Vec<u64>),
+    Observe(oneshot::Sender<Observed>),
+    View(oneshot::Sender<(u64, Arc<Vec<u8>>)>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to the task that owns the fleet. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    inputs: mpsc::Sender<Input>,
+    changed: watch::Receiver<u64>,
+    events: broadcast::Sender<(MachineName, MachineEvent)>,
+    logs: Arc<Logs>,
+    blobs: Arc<RwLock<BTreeMap<MachineName, Arc<BTreeSet<Hash>>>>>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Starts the task.
+    pub(crate) fn start(
+        fleet: Fleet,
+        recording: &Recording,
+        ledger: Ledger,
+        access: Arc<Access>,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let (changed_tx, changed) = watch::channel(1);
+        let (events, _) = broadcast::channel(EVENTS);
+        let gateway = Self {
+            inputs,
+            changed,
+            events: events.clone(),
+            logs: Arc::default(),
+            blobs: Arc::default(),
+        };
+        let (outcomes, writer) = outcome_writer(ledger);
+        let mut task = Task {
+            fleet,
+            access,
+            now,
+            started: Instant::now(),
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            open_logs: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            changed: changed_tx,
+            view: None,
+            events,
+            logs: gateway.logs.clone(),
+            blobs: gateway.blobs.clone(),
+            outcomes,
+            writer: Some(writer),
+        };
+        task.note_recording(recording);
+        tokio::spawn(task.run(queue));
+        gateway
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(input(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Takes an agent in. None if the control plane is going down, or the machine's identity has been replaced since
+    /// the call was let in.
+    pub async fn connected(&self, machine: FromMachine, hello: Hello) -> Option<Session> {
+        self.ask(|reply| Input::Connected {
+            machine,
+            hello,
+            reply,
+        })
+        .await
+    }
+
+    /// Passes on what an agent said; waits while the task is behind.
+    pub async fn said(&self, session: u64, message: ToServer) {
+        let _ = self.inputs.send(Input::Said { session, message }).await;
+    }
+
+    /// A session's connection is gone.
+    pub async fn gone(&self, session: u64) {
+        let _ = self.inputs.send(Input::Gone { session }).await;
+    }
+
+    /// Something was recorded. Returns once the fleet knows.
+    pub async fn recorded(&self, recording: Recording) {
+        let _ = self.ask(|done| Input::Recorded { recording, done }).await;
+    }
+
+    /// Ends the session of a machine whose identity is no longer what it was.
+    pub async fn evict(&self, machine: MachineName, reason: String) {
+        let _ = self.inputs.send(Input::Evict { machine, reason }).await;
+    }
+
+    /// What is known of the fleet, for the planner.
+    pub async fn observe(&self) -> Option<Observed> {
+        self.ask(Input::Observe).await
+    }
+
+    /// The workspace as JSON and the number of the change that it shows.
+    pub async fn view(&self) -> Option<(u64, Arc<Vec<u8>>)> {
+        self.ask(Input::View).await
+    }
+
+    /// Moves with every change of the view.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// What happens on machines from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<(MachineName, MachineEvent)> {
+        self.events.subscribe()
+    }
+
+    /// Whether a machine's recorded assignment names a blob.
+    #[must_use]
+    pub fn may_fetch(&self, machine: &MachineName, digest: &Hash) -> bool {
+        let blobs = self.blobs.read().unwrap_or_else(PoisonError::into_inner);
+        blobs.get(machine).is_some_and(|set| set.contains(digest))
+    }
+
+    /// Asks every machine that runs an owner for its logs. `Ok(None)`: nothing that is recorded fits.
+    pub(crate) async fn open_logs(
+        &self,
+        wanted: WantedLogs,
+        sink: Sink,
+    ) -> Option<Option<Vec<u64>>> {
+        self.ask(|reply| Input::OpenLogs {
+            wanted,
+            sink,
+            reply,
+        })
+        .await
+    }
+
+    /// Nobody listens to these logs any more. Never waits: it is called where a stream is dropped.
+    pub(crate) fn close_logs(&self, requests: Vec<u64>) {
+        for request in &requests {
+            self.logs.forget(*request);
+        }
+        // If the queue is full the agent learns of it when it next sends a line.
+        let _ = self.inputs.try_send(Input::CloseLogs(requests));
+    }
+
+    /// The log requests that wait for their machine.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// Says goodbye to every agent and ends the task, once what became of releases is on disk.
+    pub async fn stop(&self) {
+        let _ = self.ask(Input::Stop).await;
+    }
+}
+
+struct Link {
+    machine: MachineName,
+    outbox: mpsc::Sender<ToAgent>,
+    /// Dropped to say that the session is over.
+    _over: oneshot::Sender<()>,
+}
+
+struct Task {
+    fleet: Fleet,
+    access: Arc<Access>,
+    now: fn() -> Timestamp,
+    started: Instant,
+    sessions: BTreeMap<u64, Link>,
+    last_session: u64,
+    /// Owner → the machines that have a process of it.
+    open_logs: BTreeMap<OwnerName, BTreeSet<MachineName>>,
+    /// Log requests that were sent to a session.
+    requests: BTreeMap<u64, u64>,
+    changed: watch::Sender<u64>,
+    view: Option<Arc<Vec<u8>>>,
+    events: broadcast::Sender<(MachineName, MachineEvent)>,
+    logs: Arc<Logs>,
+    blobs: Arc<RwLock<BTreeMap<MachineName, Arc<BTreeSet<Hash>>>>>,
+    outcomes: mpsc::Sender<Noted>,
+    writer: Option<JoinHandle<()>>,
+}
+
+type Noted = (OwnerName, ReleaseNumber, Outcome);
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Input>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let input = tokio::select! {
+                input = queue.recv() => input,
+                _ = tick.tick(), if !self.sessions.is_empty() => {
+                    self.handle(Event::Tick).await;
+                    continue;
+                }
+            };
+            match input {
+                Some(Input::Stop(done)) => {
+                    self.stop().await;
+                    let _ = done.send(());
+                    return;
+                }
+                Some(input) => self.take(input).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Connected {
+                machine,
+                hello,
+                reply,
+            } => self.connected(machine, hello, reply).await,
+            Input::Said { session, message } => {
+                self.handle(Event::Message { session, message }).await;
+            }
+            Input::Gone { session } => self.gone(session).await,
+            Input::Recorded { recording, done } => {
+                self.note_recording(&recording);
+                self.handle(Event::Recorded(recording)).await;
+                let _ = done.send(());
+            }
+            Input::Evict { machine, reason } => {
+                if let Some(session) = self.fleet.session_of(&machine) {
+                    self.send(session, ToAgent::Goodbye { reason });
+                    self.gone(session).await;
+                }
+            }
+            Input::OpenLogs {
+                wanted,
+                sink,
+                reply,
+            } => {
+                let requests = self.ask_for_logs(&wanted, &sink);
+                if let Err(Some(requests)) = reply.send(requests) {
+                    self.close_logs(requests);
+                }
+            }
+            Input::CloseLogs(requests) => self.close_logs(requests),
+            Input::Observe(reply) => {
+                let machines = self
+                    .fleet
+                    .facts()
+                    .map(|(name, facts)| (name.clone(), facts.clone()))
+                    .collect();
+                let statuses = self
+                    .fleet
+                    .statuses()
+                    .map(|status| (status.address.clone(), status.clone()))
+                    .collect();
+                let _ = reply.send(Observed { machines, statuses });
+            }
+            Input::View(reply) => {
+                let number = *self.changed.borrow();
+                let view = self.view.get_or_insert_with(|| {
+                    Arc::new(plumb_wire::convert::to_json(&self.fleet.view()))
+                });
+                let _ = reply.send((number, view.clone()));
+            }
+            Input::Stop(_) => {}
+        }
+    }
+
+    async fn connected(
+        &mut self,
+        machine: FromMachine,
+        hello: Hello,
+        reply: oneshot::Sender<Session>,
+    ) {
+        let record = self.access.machine(&machine.name);
+        if crate::access::enrolled_key(record.as_ref(), &machine.name, &machine.key).is_err() {
+            return;
+        }
+        self.last_session += 1;
+        let id = self.last_session;
+        let (outbox_tx, outbox) = mpsc::channel(OUTBOX);
+        let (over_tx, over) = oneshot::channel();
+        let session = Session { id, outbox, over };
+        if reply.send(session).is_err() {
+            return;
+        }
+        let link = Link {
+            machine: machine.name.clone(),
+            outbox: outbox_tx,
+            _over: over_tx,
+        };
+        self.sessions.insert(id, link);
+        self.handle(Event::Connected {
+            session: id,
+            machine: machine.name,
+            hello,
+        })
+        .await;
+    }
+
+    async fn gone(&mut self, session: u64) {
+        if self.forget(session) {
+            self.handle(Event::Disconnected { session }).await;
+        }
+    }
+
+    /// Drops a session's ends. Whether there was one.
+    fn forget(&mut self, session: u64) -> bool {
+        let Some(link) = self.sessions.remove(&session) else {
+            return false;
+        };
+        self.requests.retain(|_, at| *at != session);
+        self.logs
+            .fail_all(&link.machine, "the machine lost its connection");
+        true
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall: (self.now)(),
+            mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.now();
+            for effect in self.fleet.handle(event, now) {
+                match effect {
+                    Effect::Send { session, message } => {
+                        if !self.send(session, message) && self.forget(session) {
+                            events.push_back(Event::Disconnected { session });
+                        }
+                    }
+                    Effect::Close { session, reason } => {
+                        tracing::info!(session, "session closed: {reason}");
+                        self.forget(session);
+                    }
+                    Effect::Outcome {
+                        owner,
+                        release,
+                        outcome,
+                    } => {
+                        let _ = self.outcomes.send((owner, release, outcome)).await;
+                    }
+                    Effect::Events { machine, events } => {
+                        for event in events {
+                            // Nobody listening is no failure.
+                            let _ = self.events.send((machine.clone(), event));
+                        }
+                    }
+                    Effect::LogsFailed {
+                        machine,
+                        request,
+                        message,
+                    } => {
+                        self.requests.remove(&request);
+                        self.logs.fail(request, &machine, &message);
+                    }
+                    Effect::Changed => {
+                        self.view = None;
+                        self.changed.send_modify(|number| *number += 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a message into a session's outbox. Whether it went in, or the session is gone already.
+    fn send(&self, session: u64, message: ToAgent) -> bool {
+        let Some(link) = self.sessions.get(&session) else {
+            return true;
+        };
+        let sent = link.outbox.try_send(message).is_ok();
+        if !sent {
+            tracing::warn!(machine = %link.machine, "the agent takes no messages; its session ends");
+        }
+        sent
+    }
+
+    /// What the services look up without asking the task.
+    fn note_recording(&mut self, recording: &Recording) {
+        let mut blobs = BTreeMap::new();
+        self.open_logs.clear();
+        for (name, machine) in &recording.machines {
+            let Some(assignment) = &machine.assignment else {
+                continue;
+            };
+            let mut named = BTreeSet::new();
+            for resource in assignment.resources() {
+                named.extend(resource.spec.blobs().map(|(digest, _)| digest));
+                if resource.address.kind == ResourceKind::Process {
+                    self.open_logs
+                        .entry(resource.address.owner.clone())
+                        .or_default()
+                        .insert(name.clone());
+                }
+            }
+            blobs.insert(name.clone(), Arc::new(named));
+        }
+        *self.blobs.write().unwrap_or_else(PoisonError::into_inner) = blobs;
+    }
+
+    fn ask_for_logs(&mut self, wanted: &WantedLogs, sink: &Sink) -> Option<Vec<u64>> {
+        let machines: Vec<MachineName> = self
+            .open_logs
+            .get(&wanted.owner)?
+            .iter()
+            .filter(|name| wanted.machine.as_ref().is_none_or(|only| only == *name))
+            .cloned()
+            .collect();
+        if machines.is_empty() {
+            return None;
+        }
+        let mut requests = Vec::new();
+        for machine in machines {
+            let Some(session) = self.fleet.session_of(&machine) else {
+                notice(
+                    sink,
+                    &machine,
+                    "the machine is not connected; its logs are shown when it is",
+                );
+                continue;
+            };
+            let Some(request) = self.logs.open(machine.clone(), sink.clone()) else {
+                notice(
+                    sink,
+                    &machine,
+                    "too many logs are being opened at once; try again",
+                );
+                continue;
+            };
+            let message = ToAgent::OpenLogs(LogsRequest {
+                request,
+                owner: wanted.owner.clone(),
+                process: wanted.process.clone(),
+                follow: wanted.follow,
+                since: wanted.since,
+                tail: wanted.tail,
+            });
+            if !self.send(session, message) {
+                self.logs
+                    .fail(request, &machine, "the machine takes no messages just now");
+                continue;
+            }
+            self.requests.insert(request, session);
+            requests.push(request);
+            let logs = self.logs.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LOGS_WITHIN).await;
+                logs.fail(request, &machine, "the machine did not answer in time");
+            });
+        }
+        Some(requests)
+    }
+
+    fn close_logs(&mut self, requests: Vec<u64>) {
+        for request in requests {
+            self.logs.forget(request);
+            if let Some(session) = self.requests.remove(&request) {
+                self.send(session, ToAgent::CloseLogs { request });
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        let goodbye = "the control plane is going down; everything runs on, and this agent tries again by itself";
+        for link in std::mem::take(&mut self.sessions).into_values() {
+            let _ = link.outbox.try_send(ToAgent::Goodbye {
+                reason: goodbye.to_owned(),
+            });
+        }
+        self.logs.clear();
+        // The writer ends when its queue does, and has then written everything.
+        self.outcomes = mpsc::channel(1).0;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.await;
+        }
+    }
+}
+
+/// Writes outcomes in order, as many at a time as have gathered while the disk was busy.
+fn outcome_writer(ledger: Ledger) -> (mpsc::Sender<Noted>, JoinHandle<()>) {
+    let (tx, mut rx) = mpsc::channel::<Noted>(OUTCOMES);
+    let writer = tokio::spawn(async move {
+        loop {
+            let mut batch = Vec::new();
+            if rx.recv_many(&mut batch, OUTCOMES).await == 0 {
+                return;
+            }
+            let ledger = ledger.clone();
+            let written = tokio::task::spawn_blocking(move || ledger.set_outcomes(batch)).await;
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("cannot note what became of releases: {error}"),
+                Err(error) => tracing::error!("cannot note what became of releases: {error}"),
+            }
+        }
+    });
+    (tx, writer)
+}

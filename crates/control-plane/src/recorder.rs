@@ -1,0 +1,493 @@
+//! Plans, and records what was approved: one apply at a time.
+//!
+//! Guarantees: what is recorded is exactly what the approval hash names, planned again against the recorded state
+//! under the lock; every blob that it needs was stored before; a caller who hangs up in the middle leaves an apply
+//! either done, with the fleet told, or undone. It never decides what a plan holds: that is the planner's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use plumb_dispatch::Recording;
+use plumb_ledger::Ledger;
+use plumb_model::state::{Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord};
+use plumb_model::{
+    Assignment, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, Timestamp,
+    WorkspaceName,
+};
+use plumb_planner::{Input, Observed, Planned, Source};
+use plumb_wire::convert::{WireError, from_json, parse};
+use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::v1;
+
+use crate::blobs::Blobs;
+use crate::gateway::Gateway;
+use crate::refuse;
+
+/// How far back a rollback without a number looks: as many releases of an app as are kept.
+const KEPT_RELEASES: usize = 50;
+
+/// How many digests of missing blobs are named in a refusal.
+const NAMED_BLOBS: usize = 64;
+
+/// The recorded state as it is held in memory.
+#[derive(Clone)]
+struct Current {
+    recorded: Arc<Recorded>,
+    assignments: Arc<BTreeMap<MachineName, Arc<Assignment>>>,
+}
+
+/// What an apply came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub revision: Revision,
+    pub releases: BTreeMap<OwnerName, ReleaseNumber>,
+}
+
+/// Plans and records.
+pub(crate) struct Recorder {
+    pub ledger: Ledger,
+    pub lineage: Lineage,
+    pub workspace: WorkspaceName,
+    pub now: fn() -> Timestamp,
+    pub gateway: Gateway,
+    pub blobs: Arc<Blobs>,
+    current: RwLock<Current>,
+    applying: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Reads the recorded state and every machine's assignment. Blocks.
+pub(crate) fn load(
+    ledger: &Ledger,
+) -> Result<(Recorded, BTreeMap<MachineName, Arc<Assignment>>), plumb_ledger::LedgerError> {
+    let recorded = ledger.load()?;
+    let mut assignments = BTreeMap::new();
+    for (name, machine) in &recorded.state.machines {
+        if machine.generation.0 == 0 {
+            continue;
+        }
+        let assignment = ledger.assignment(&machine.assignment)?.ok_or_else(|| {
+            plumb_ledger::LedgerError::Missing {
+                key: format!("assignment {} of machine {name}", machine.assignment),
+            }
+        })?;
+        assignments.insert(name.clone(), Arc::new(assignment));
+    }
+    Ok((recorded, assignments))
+}
+
+impl Recorder {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once, where everything is put together"
+    )]
+    pub fn new(
+        ledger: Ledger,
+        now: fn() -> Timestamp,
+        gateway: Gateway,
+        blobs: Arc<Blobs>,
+        recorded: Recorded,
+        assignments: BTreeMap<MachineName, Arc<Assignment>>,
+    ) -> Self {
+        Self {
+            lineage: ledger.lineage().clone(),
+            workspace: ledger.workspace().clone(),
+            ledger,
+            now,
+            gateway,
+            blobs,
+            current: RwLock::new(Current {
+                recorded: Arc::new(recorded),
+                assignments: Arc::new(assignments),
+            }),
+            applying: Arc::default(),
+        }
+    }
+
+    fn current(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The recorded revision.
+    pub fn revision(&self) -> Revision {
+        self.current().recorded.state.revision
+    }
+
+    async fn observed(&self) -> Result<Observed, Refusal> {
+        self.gateway.observe().await.ok_or_else(|| {
+            Refusal::new(
+                Reason::Closing,
+                "the control plane is going down; try again",
+            )
+        })
+    }
+
+    /// Plans a request against what is recorded now.
+    pub async fn plan(self: &Arc<Self>, request: v1::PlanRequest) -> Result<Planned, Refusal> {
+        let observed = self.observed().await?;
+        let this = self.clone();
+        let recorded = self.current().recorded;
+        refuse::blocking(move || this.plan_against(request, &recorded, &observed)).await
+    }
+
+    /// Plans. Blocks: a rollback reads its release, and a large workspace takes a while.
+    fn plan_against(
+        &self,
+        request: v1::PlanRequest,
+        recorded: &Recorded,
+        observed: &Observed,
+    ) -> Result<Planned, Refusal> {
+        let commit = request.commit.map(Commit::from);
+        let request = self.asked(
+            request.request.ok_or(WireError::Missing("request"))?,
+            recorded,
+        )?;
+        plumb_planner::plan(Input {
+            request: &request,
+            recorded,
+            lineage: &self.lineage,
+            workspace: &self.workspace,
+            observed,
+            commit: commit.as_ref(),
+        })
+        .map_err(|e| refuse::plan(&e))
+    }
+
+    fn asked(
+        &self,
+        request: v1::plan_request::Request,
+        recorded: &Recorded,
+    ) -> Result<plumb_planner::Request, Refusal> {
+        use v1::plan_request::Request;
+        Ok(match request {
+            Request::Blueprints(blueprints) => {
+                let sources = blueprints
+                    .sources
+                    .into_iter()
+                    .map(|(path, source)| {
+                        let source = Source {
+                            digest: parse("sources.digest", &source.digest)?,
+                            size: source.size,
+                            text: source.text,
+                        };
+                        Ok((path, source))
+                    })
+                    .collect::<Result<_, WireError>>()?;
+                plumb_planner::Request::Apply {
+                    blueprint: from_json("blueprint_set_json", &blueprints.blueprint_set_json)?,
+                    sources,
+                }
+            }
+            Request::Rollback(rollback) => {
+                let owner: OwnerName = parse("rollback.owner", &rollback.owner)?;
+                let (to, body) =
+                    self.earlier(&owner, rollback.release.map(ReleaseNumber), recorded)?;
+                plumb_planner::Request::Rollback {
+                    owner,
+                    to,
+                    body: Arc::new(body),
+                }
+            }
+            Request::Destroy(v1::Destroy {}) => plumb_planner::Request::Destroy,
+        })
+    }
+
+    /// The release to go back to, with its content.
+    fn earlier(
+        &self,
+        owner: &OwnerName,
+        wanted: Option<ReleaseNumber>,
+        recorded: &Recorded,
+    ) -> Result<(ReleaseNumber, ReleaseBody), Refusal> {
+        let history = self
+            .ledger
+            .releases(owner, KEPT_RELEASES)
+            .map_err(|e| refuse::ledger(&e))?;
+        let releases: Vec<(ReleaseNumber, Hash)> = history
+            .iter()
+            .filter_map(|record| record.released.get(owner))
+            .filter_map(|(number, body)| Some((*number, (*body)?)))
+            .collect();
+        if releases.is_empty() {
+            return Err(Refusal::new(
+                Reason::NotFound,
+                format!("nothing named {owner} was ever released; `plumb history` lists what was"),
+            ));
+        }
+        let current = recorded.state.owners.get(owner).map(|state| state.release);
+        let found = match wanted {
+            Some(wanted) => releases.iter().find(|(number, _)| *number == wanted),
+            None => {
+                let outcomes = self
+                    .ledger
+                    .outcomes(owner)
+                    .map_err(|e| refuse::ledger(&e))?;
+                let mut before = releases
+                    .iter()
+                    .filter(|(number, _)| current.is_none_or(|current| *number < current));
+                let converged = before
+                    .clone()
+                    .find(|(number, _)| outcomes.get(number) == Some(&Outcome::Converged));
+                converged.or_else(|| before.next())
+            }
+        };
+        let (number, hash) = found.ok_or_else(|| {
+            let message = match wanted {
+                Some(wanted) => format!(
+                    "{owner} has no release {wanted} among its last {KEPT_RELEASES}; `plumb history {owner}` lists them"
+                ),
+                None => format!("{owner} has no earlier release to go back to"),
+            };
+            Refusal::new(Reason::NotFound, message)
+        })?;
+        let body = self
+            .ledger
+            .release(hash)
+            .map_err(|e| refuse::ledger(&e))?
+            .ok_or_else(|| {
+                Refusal::new(
+                    Reason::Storage,
+                    format!("the content of release {number} of {owner} is missing; restore the data folder from a backup"),
+                )
+            })?;
+        Ok((*number, body))
+    }
+
+    /// Plans again, and records it if it is what was approved. Runs to its end even if the caller goes away.
+    pub async fn apply(
+        self: &Arc<Self>,
+        by: String,
+        request: v1::ApplyRequest,
+    ) -> Result<Applied, Refusal> {
+        let turn = self.applying.clone().lock_owned().await;
+        let this = self.clone();
+        tokio::spawn(async move {
+            let applied = this.apply_in_turn(by, request).await;
+            drop(turn);
+            applied
+        })
+        .await
+        .map_err(|e| refuse::panicked(&e))?
+    }
+
+    async fn apply_in_turn(
+        self: Arc<Self>,
+        by: String,
+        request: v1::ApplyRequest,
+    ) -> Result<Applied, Refusal> {
+        let approval: Hash = parse("approval", &request.approval)?;
+        let base = Revision(request.base_revision);
+        let allow: BTreeSet<String> = request.allow.into_iter().collect();
+        let asked = request.request.ok_or(WireError::Missing("request"))?;
+        let observed = self.observed().await?;
+        let this = self.clone();
+        let before = self.current();
+        let done = refuse::blocking(move || {
+            this.record(by, asked, base, approval, &allow, &before, &observed)
+        })
+        .await;
+        match done {
+            Ok((applied, None)) => Ok(applied),
+            Ok((applied, Some((current, recording)))) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                self.gateway.recorded(recording).await;
+                Ok(applied)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The blocking part of an apply: everything up to the ledger.
+    #[allow(clippy::too_many_arguments, reason = "one step of one function")]
+    fn record(
+        &self,
+        by: String,
+        request: v1::PlanRequest,
+        base: Revision,
+        approval: Hash,
+        allow: &BTreeSet<String>,
+        before: &Current,
+        observed: &Observed,
+    ) -> Result<(Applied, Option<(Current, Recording)>), Refusal> {
+        let revision = before.recorded.state.revision;
+        if base != revision {
+            return Err(self.moved(base));
+        }
+        let Planned { plan, next } = self.plan_against(request, &before.recorded, observed)?;
+        if plan.approval != approval {
+            return Err(Refusal::new(
+                Reason::PlanChanged,
+                format!(
+                    "at revision {revision} this would no longer do what was approved: the blueprints, what they refer to, or the machines have changed since; run `plumb plan` again"
+                ),
+            )
+            .with("head", revision)
+            .with("approved", approval)
+            .with("now", plan.approval));
+        }
+        let missing: BTreeSet<&str> = plan
+            .consents
+            .iter()
+            .map(|consent| consent.allow.as_str())
+            .filter(|name| !allow.contains(*name))
+            .collect();
+        if let Some(first) = plan
+            .consents
+            .iter()
+            .find(|c| missing.contains(c.allow.as_str()))
+        {
+            let names = missing.into_iter().collect::<Vec<_>>().join(",");
+            return Err(Refusal::new(
+                Reason::ConsentNeeded,
+                format!("{}; go ahead with --allow {names}", first.reason),
+            )
+            .with("allow", names));
+        }
+        if plan.is_empty() {
+            let applied = Applied {
+                revision,
+                releases: BTreeMap::new(),
+            };
+            return Ok((applied, None));
+        }
+        let (current, bodies) = after(before, &next)?;
+        self.check_blobs(&bodies)?;
+        let record = RevisionRecord {
+            revision: next.state.revision,
+            at: (self.now)(),
+            by,
+            commit: plan.commit,
+            kind: plan.kind,
+            approval,
+            state: Hash::of(&next.state.bytes()),
+            released: next
+                .released
+                .iter()
+                .map(|(owner, release)| {
+                    let body = next.state.owners.get(owner).map(|state| state.body);
+                    (owner.clone(), (*release, body))
+                })
+                .collect(),
+        };
+        let recording = Recording::new(&current.recorded, &current.assignments)
+            .map_err(|e| refuse::storage(&e))?;
+        self.ledger
+            .apply(base, &next, &record)
+            .map_err(|e| refuse::apply(&e))?;
+        tracing::info!(revision = %next.state.revision, by = %record.by, "recorded");
+        let applied = Applied {
+            revision: next.state.revision,
+            releases: next.released,
+        };
+        Ok((applied, Some((current, recording))))
+    }
+
+    /// Names what was recorded since.
+    fn moved(&self, base: Revision) -> Refusal {
+        match self.ledger.head() {
+            Ok(Some(head)) if head.revision > base => {
+                refuse::apply(&plumb_ledger::ApplyError::Moved {
+                    base,
+                    head: head.revision,
+                    by: head.by,
+                    at: head.at,
+                })
+            }
+            Ok(head) => refuse::apply(&plumb_ledger::ApplyError::Ahead {
+                base,
+                head: head.map_or(Revision(0), |head| head.revision),
+            }),
+            Err(error) => refuse::ledger(&error),
+        }
+    }
+
+    /// Every blob that the new releases name must be stored: agents would wait for it for ever.
+    fn check_blobs(&self, bodies: &[Arc<ReleaseBody>]) -> Result<(), Refusal> {
+        let missing: BTreeSet<Hash> = bodies
+            .iter()
+            .flat_map(|body| &body.resources)
+            .flat_map(|resource| resource.spec.blobs())
+            .map(|(digest, _)| digest)
+            .filter(|digest| !self.blobs.has(digest))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<String> = missing
+            .iter()
+            .take(NAMED_BLOBS)
+            .map(Hash::to_string)
+            .collect();
+        Err(Refusal::new(
+            Reason::BlobsMissing,
+            format!(
+                "{} artifacts or files were not sent to the control plane; run the command again",
+                missing.len()
+            ),
+        )
+        .with("total", missing.len())
+        .with("digests", named.join(",")))
+    }
+}
+
+/// What is held in memory once `next` is recorded, and the releases that are new.
+fn after(before: &Current, next: &Next) -> Result<(Current, Vec<Arc<ReleaseBody>>), Refusal> {
+    let broken = |what: String| {
+        refuse::ledger(&plumb_ledger::LedgerError::Unreadable {
+            key: what,
+            reason: "the plan does not hold together; this is a defect of plumb".to_owned(),
+        })
+    };
+    let mut releases = BTreeMap::new();
+    let mut bodies = Vec::new();
+    for (owner, state) in &next.state.owners {
+        let held = before.recorded.state.owners.get(owner);
+        let kept = before
+            .recorded
+            .releases
+            .get(owner)
+            .filter(|_| held.is_some_and(|held| held.body == state.body));
+        let body = match (kept, next.bodies.get(&state.body)) {
+            (Some(body), _) => body.clone(),
+            (None, Some(bytes)) => {
+                let body: ReleaseBody = serde_json::from_slice(bytes)
+                    .map_err(|e| broken(format!("release of {owner}: {e}")))?;
+                Arc::new(body)
+            }
+            (None, None) => return Err(broken(format!("release of {owner}"))),
+        };
+        if next.released.contains_key(owner) {
+            bodies.push(body.clone());
+        }
+        releases.insert(owner.clone(), body);
+    }
+    let mut assignments = BTreeMap::new();
+    for (name, machine) in &next.state.machines {
+        if machine.generation.0 == 0 {
+            continue;
+        }
+        let kept = before
+            .assignments
+            .get(name)
+            .filter(|held| held.hash() == machine.assignment);
+        let assignment = match (kept, next.bodies.get(&machine.assignment)) {
+            (Some(assignment), _) => assignment.clone(),
+            (None, Some(bytes)) => Arc::new(
+                Assignment::parse(bytes)
+                    .map_err(|e| broken(format!("assignment of {name}: {e}")))?,
+            ),
+            (None, None) => return Err(broken(format!("assignment of {name}"))),
+        };
+        assignments.insert(name.clone(), assignment);
+    }
+    let current = Current {
+        recorded: Arc::new(Recorded {
+            state: next.state.clone(),
+            releases,
+        }),
+        assignments: Arc::new(assignments),
+    };
+    Ok((current, bodies))
+}

@@ -1,0 +1,362 @@
+//! Puts the control plane together, serves it, and takes it down again.
+//!
+//! Flow of a start: data folder (lock, format, lineage) → store → CA → blobs → recorded state → fleet → listen. What
+//! fails is one line with the next step, and nothing was served. It writes nothing to standard output.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumb_dispatch::{Fleet, Recording};
+use plumb_ledger::{DataFolder, FolderError, Ledger, LedgerError, SledStore, StoreError};
+use plumb_model::{Lineage, Secret, Timestamp, WorkspaceName};
+use plumb_wire::v1::agents_server::AgentsServer;
+use plumb_wire::v1::control_plane_server::ControlPlaneServer;
+use plumb_wire::v1::enrollment_server::EnrollmentServer;
+use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::access::{Access, GuardLayer, Role};
+use crate::agents::Agents;
+use crate::api::{Api, LOCAL, api_token};
+use crate::blobs::{BlobError, Blobs};
+use crate::enrollment::Enrollment;
+use crate::gateway::Gateway;
+use crate::identity::{Authority, IdentityError, ServerIdentity};
+use crate::incoming;
+use crate::recorder::{Recorder, load};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How often a quiet connection is probed, and how long the answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+
+/// The most streams of one connection at once: a session, some blobs and logs.
+const MAX_STREAMS: u32 = 256;
+
+/// The most bytes of headers of one call.
+const MAX_HEADERS: u32 = 64 * 1024;
+
+/// How many bytes may be under way on one stream and on one connection, which bounds what a caller can have buffered.
+const WINDOWS: (u32, u32) = (1024 * 1024, 4 * 1024 * 1024);
+
+/// How long calls may take to end once the control plane goes down.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a control plane is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder; made if there is none.
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The workspace that it serves.
+    pub workspace: WorkspaceName,
+    /// The clock: [`Timestamp::now`] outside tests.
+    pub now: fn() -> Timestamp,
+}
+
+/// Why a control plane does not start. One line each, with the next step; causes in the source chain.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The store in it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is recorded in it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// What is recorded does not hold together.
+    #[error("the recorded state cannot be used; restore the data folder from a backup")]
+    Recorded(#[from] plumb_dispatch::RecordingError),
+    /// The CA.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The folder of blobs.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// The admin token could not be made.
+    #[error("cannot make the local admin token: {0}")]
+    Token(String),
+    /// The address.
+    #[error("cannot listen on {address}; stop what listens there, or choose another --listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS.
+    #[error("cannot set up TLS or reflection: {0}; this is a defect of plumb")]
+    Setup(String),
+    /// A task that did not come back.
+    #[error("the start failed inside: {0}; see the log, and report it")]
+    Inside(String),
+}
+
+/// A control plane that is being served. Dropping it takes it down at once; [`Running::stop`] says goodbye first.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub local_addr: SocketAddr,
+    /// The CA that clients pin, PEM.
+    pub ca_pem: String,
+    /// The text of the token `local`, role admin; the one of the start before is revoked.
+    pub admin_token: Secret,
+    /// The data folder's lineage.
+    pub lineage: Lineage,
+    /// The workspace.
+    pub workspace: WorkspaceName,
+    stopping: watch::Sender<bool>,
+    gateway: Gateway,
+    served: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    /// Resolves when serving has ended without having been told to: with the reason.
+    pub async fn failed(&mut self) -> String {
+        match (&mut self.served).await {
+            Ok(Ok(())) => "the server ended".to_owned(),
+            Ok(Err(error)) => crate::refuse::chain(&error),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Takes it down: agents are told, calls get a few seconds to end, what became of releases is on disk when it
+    /// returns, and the data folder is free.
+    pub async fn stop(mut self) {
+        let _ = self.stopping.send(true);
+        self.gateway.stop().await;
+        if tokio::time::timeout(DRAIN, &mut self.served).await.is_err() {
+            self.served.abort();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stopping.send(true);
+        self.served.abort();
+    }
+}
+
+/// What the blocking part of a start brings along.
+struct Opened {
+    authority: Authority,
+    server: ServerIdentity,
+    ledger: Ledger,
+    access: Access,
+    blobs: Blobs,
+    fleet: Fleet,
+    recording: Recording,
+    recorder: RecorderParts,
+    admin_token: Secret,
+}
+
+type RecorderParts = (
+    plumb_model::state::Recorded,
+    BTreeMap<plumb_model::MachineName, Arc<plumb_model::Assignment>>,
+);
+
+fn open(config: &Config) -> Result<Opened, StartError> {
+    let now = (config.now)();
+    let folder = DataFolder::open(&config.data)?;
+    let lineage = folder.lineage().clone();
+    let store = Arc::new(SledStore::open(&folder)?);
+    let ledger = Ledger::open(store, lineage.clone(), config.workspace.clone());
+    let authority = Authority::open(&folder.path().join("identity"), &lineage, now)?;
+    let server = authority.server(config.listen.ip(), now)?;
+    let blobs = Blobs::open(&folder.path().join("blobs"))?;
+
+    let (token, record) =
+        api_token(LOCAL, Role::Admin, now).map_err(|e| StartError::Token(e.message))?;
+    ledger.remove_token(LOCAL)?;
+    ledger
+        .put_token(&record)
+        .map_err(|e| StartError::Token(e.to_string()))?;
+    let access = Access::new(
+        lineage.clone(),
+        config.workspace.clone(),
+        config.now,
+        ledger.list_tokens()?,
+        ledger.identities()?,
+    );
+
+    let (recorded, assignments) = load(&ledger)?;
+    let recording = Recording::new(&recorded, &assignments)?;
+    let mut outcomes = BTreeMap::new();
+    for owner in recording.owners.keys() {
+        for (release, outcome) in ledger.outcomes(owner)? {
+            outcomes.insert((owner.clone(), release), outcome);
+        }
+    }
+    let fleet = Fleet::new(lineage, recording.clone(), &outcomes);
+    Ok(Opened {
+        authority,
+        server,
+        ledger,
+        access,
+        blobs,
+        fleet,
+        recording,
+        recorder: (recorded, assignments),
+        admin_token: token.text(),
+    })
+}
+
+/// Starts a control plane, and returns once it takes calls.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    // A second installation is refused, and the first is ours or as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // The port first: a second server on one port must not rotate the first one's token.
+    let listen = |source| StartError::Listen {
+        address: config.listen,
+        source,
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let local_addr = listener.local_addr().map_err(listen)?;
+    let blocking = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&blocking))
+        .await
+        .map_err(|e| StartError::Inside(e.to_string()))??;
+
+    let access = Arc::new(opened.access);
+    let authority = Arc::new(opened.authority);
+    let blobs = Arc::new(opened.blobs);
+    let lineage = opened.ledger.lineage().clone();
+    let (stopping, stop) = watch::channel(false);
+    let gateway = Gateway::start(
+        opened.fleet,
+        &opened.recording,
+        opened.ledger.clone(),
+        access.clone(),
+        config.now,
+    );
+    let (recorded, assignments) = opened.recorder;
+    let recorder = Arc::new(Recorder::new(
+        opened.ledger.clone(),
+        config.now,
+        gateway.clone(),
+        blobs.clone(),
+        recorded,
+        assignments,
+    ));
+    let api = Api {
+        recorder,
+        gateway: gateway.clone(),
+        ledger: opened.ledger.clone(),
+        access: access.clone(),
+        blobs: blobs.clone(),
+        ca: authority.digest(),
+        now: config.now,
+        uploads: Arc::new(Semaphore::new(crate::api::UPLOADS)),
+        stopping: stop.clone(),
+    };
+    let agents = Agents {
+        gateway: gateway.clone(),
+        blobs,
+        stopping: stop.clone(),
+    };
+    let enrollment = Enrollment {
+        authority: authority.clone(),
+        ledger: opened.ledger,
+        access: access.clone(),
+        gateway: gateway.clone(),
+        lineage: lineage.clone(),
+        workspace: config.workspace.clone(),
+        now: config.now,
+        turn: Arc::new(Mutex::new(())),
+    };
+    let served = serve(
+        listener,
+        &authority,
+        &opened.server,
+        access,
+        (enrollment, agents, api),
+        stop,
+    )
+    .await?;
+    Ok(Running {
+        local_addr,
+        ca_pem: authority.certificate_pem(),
+        admin_token: opened.admin_token,
+        lineage,
+        workspace: config.workspace,
+        stopping,
+        gateway,
+        served: tokio::spawn(served),
+    })
+}
+
+async fn serve(
+    listener: TcpListener,
+    authority: &Authority,
+    server: &ServerIdentity,
+    access: Arc<Access>,
+    (enrollment, agents, api): (Enrollment, Agents, Api),
+    mut stop: watch::Receiver<bool>,
+) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
+    let setup = |e: &dyn std::error::Error| StartError::Setup(e.to_string());
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(
+            &server.chain_pem,
+            server.key_pem.expose(),
+        ))
+        .client_ca_root(Certificate::from_pem(authority.certificate_pem()))
+        .client_auth_optional(true)
+        .timeout(HANDSHAKE);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| setup(&e))?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<EnrollmentServer<Enrollment>>().await;
+    health.set_serving::<AgentsServer<Agents>>().await;
+    health.set_serving::<ControlPlaneServer<Api>>().await;
+    let router = Server::builder()
+        .tls_config(tls)
+        .map_err(|e| setup(&e))?
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .http2_max_header_list_size(MAX_HEADERS)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .layer(GuardLayer(access))
+        .add_service(
+            EnrollmentServer::new(enrollment)
+                .max_decoding_message_size(MAX_AGENT_MESSAGE)
+                .max_encoding_message_size(MAX_AGENT_MESSAGE),
+        )
+        .add_service(
+            AgentsServer::new(agents)
+                .max_decoding_message_size(MAX_AGENT_MESSAGE)
+                .max_encoding_message_size(MAX_AGENT_MESSAGE),
+        )
+        .add_service(
+            ControlPlaneServer::new(api)
+                .max_decoding_message_size(MAX_API_MESSAGE)
+                .max_encoding_message_size(MAX_API_MESSAGE),
+        )
+        .add_service(health_service)
+        .add_service(reflection);
+    let incoming = incoming::accept(listener);
+    Ok(router.serve_with_incoming_shutdown(incoming, async move {
+        // An error means that `Running` was dropped, which is the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }))
+}
