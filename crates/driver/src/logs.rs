@@ -334,6 +334,8 @@ mod tests {
     use super::*;
     use crate::shim::log::LogWriter;
     use crate::shim::record::Log;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     struct Written {
@@ -432,20 +434,23 @@ mod tests {
         };
         let path = log.path.clone();
         let until = Instant::now() + Duration::from_secs(20);
+        let read = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&read);
         let follower = std::thread::spawn(move || {
             let mut reader = LogReader::open(&path, query).unwrap();
             let mut seen: Vec<String> = Vec::new();
             while seen.last().is_none_or(|last| last != "2999") {
                 assert!(Instant::now() < until, "stuck after {:?}", seen.last());
                 seen.extend(all(&mut reader));
+                counter.store(seen.len(), Ordering::Relaxed);
             }
             seen
         });
-        for number in 0..3000 {
+        for number in 0..3000_usize {
             log.write(&number.to_string());
-            if number % 100 == 0 {
-                // The follower is slower than memory; it must not fall behind by more than is kept.
-                std::thread::sleep(Duration::from_millis(5));
+            // The follower must not fall behind by more than is kept, which is 600 lines.
+            while read.load(Ordering::Relaxed) + 300 < number && !follower.is_finished() {
+                std::thread::yield_now();
             }
         }
         assert_eq!(follower.join().unwrap(), numbers(0..3000));

@@ -265,7 +265,7 @@ fn a_killed_shim_takes_its_command_along_and_the_next_start_sweeps_the_rest() {
 #[test]
 fn nothing_that_a_command_started_outlives_it() {
     let mut stage = Stage::new();
-    let script = "setsid sh -c 'echo $$ > far; exec sleep 300' & sh -c 'echo $$ > near; exec sleep 300' & \
+    let script = "setsid sh -c 'echo $$ > far; exec sleep 300' & env -i sh -c 'echo $$ > near; exec sleep 300' & \
          while [ ! -s far ] || [ ! -s near ]; do :; done";
     stage.start(&shell(script));
     let (far, near) = (stage.number("far"), stage.number("near"));
@@ -273,7 +273,8 @@ fn nothing_that_a_command_started_outlives_it() {
     assert!(!lives(far) && !lives(near));
 }
 
-/// The lock means the shim, not the app. Mutation: have `shim::detach` keep the lock as standard input.
+/// The lock and the shim's own identity both say so. Mutation: take the lock with a plain `dup` in
+/// `shim::detach`, and do not ask in `Folder::life` whether the shim itself is there.
 #[test]
 fn a_process_that_escapes_does_not_hold_the_lock() {
     let mut stage = Stage::new();
@@ -443,14 +444,32 @@ fn what_cannot_be_started_is_named_at_once_and_leaves_nothing_behind() {
     assert!(stage.driver.shims.is_empty());
 }
 
+/// Somebody else's process.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Self {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("300").stdout(Stdio::null()).stderr(Stdio::null());
+        Self(sleep.spawn().unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Row 29. Mutation: compare pids alone in `proc::open`.
 #[test]
 fn a_stranger_with_a_recorded_pid_is_neither_adopted_nor_killed() {
     let mut stage = Stage::new();
     stage.start(&shell("exit 0"));
     stage.exit();
-    let mut stranger = Command::new("sleep").arg("300").spawn().unwrap();
-    let id = proc::identify(stranger.id()).unwrap();
+    let stranger = Stranger::new();
+    let id = proc::identify(stranger.0.id()).unwrap();
     let reused = ProcessId {
         ticks: id.ticks - 1,
         ..id
@@ -481,9 +500,7 @@ fn a_stranger_with_a_recorded_pid_is_neither_adopted_nor_killed() {
     }
     let next = stage.start(&shell("exec sleep 300"));
     assert!(next.id != state.incarnation && lives(next.pid));
-    assert!(lives(stranger.id()), "a stranger was killed");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(lives(stranger.0.id()), "a stranger was killed");
 }
 
 #[test]
@@ -509,6 +526,9 @@ fn what_ran_before_a_reboot_has_ended_unseen() {
 #[test]
 fn the_environment_is_exactly_what_was_asked_for() {
     let mut stage = Stage::new();
+    let shim = stage.driver.host.shim[0].to_string_lossy().into_owned();
+    let wrapper = format!("export LEAK=1; exec {shim} \"$@\"");
+    stage.driver.host.shim = ["/bin/sh", "-c", &wrapper, "sh"].map(Into::into).to_vec();
     let mut spec = spec(&["cp", "/proc/self/environ", "environ"]);
     let odd = "two\nlines %n $(touch /tmp/x) \"'\\ ä\n";
     for (name, value) in [
@@ -548,7 +568,8 @@ fn the_environment_is_exactly_what_was_asked_for() {
     assert_eq!(found, BTreeMap::from(expected));
 }
 
-/// Row 34. Mutation: leave `env_clear` out of `start::launch`, or hand the spec over as arguments.
+/// Row 34. Mutation: leave `env_clear` out of `start::launch`, hand the spec over as arguments, or take the
+/// lock with a plain `dup` in `shim::detach`.
 #[test]
 fn a_shim_shows_no_value_on_its_command_line_and_inherits_nothing() {
     let mut stage = Stage::new();
