@@ -23,3 +23,9 @@ mod watch;
 pub use self::core::{Running, start};
 pub use config::Config;
 pub use error::AgentError;
+
+/// Whether an agent with this data folder has been enrolled, so that it needs no token.
+#[must_use]
+pub fn is_enrolled(data: &std::path::Path) -> bool {
+    data.join("identity").join("enrolled.json").is_file()
+}

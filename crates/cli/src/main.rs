@@ -1,2 +1,69 @@
-//! plumb
-fn main() {}
+//! `plumb`: the one binary. Arguments, exit codes and rendering; everything else is in the crates above.
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod follow;
+mod git;
+mod out;
+mod remote;
+mod render;
+mod repository;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::out::Exit;
+
+fn main() -> ExitCode {
+    // A shim stays for as long as its process does, so it gets nothing that the command line needs.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().as_deref() == Some(OsStr::new("shim")) {
+        return match words.next() {
+            Some(folder) => plumb_driver::shim::run(Path::new(&folder)),
+            None => {
+                out::complain(
+                    "`plumb shim` is started by the agent; there is no use for it on a command line",
+                );
+                ExitCode::from(1)
+            }
+        };
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(|l| format!(" at {}:{}", l.file(), l.line()))
+            .unwrap_or_default();
+        let what = panic.payload_as_str().unwrap_or("it does not say why");
+        out::complain(&format!(
+            "a defect in plumb{place}: {what}\nPlease report it together with what you did. Nothing is recorded that was not said to be."
+        ));
+    }));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Usage errors are 1, since 2 means "there are changes".
+            return if error.use_stderr() {
+                ExitCode::from(1)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let style = out::Style::detect();
+    match commands::run(cli, &style) {
+        Ok(Exit::Fine) => ExitCode::SUCCESS,
+        Ok(Exit::Failed) => ExitCode::from(1),
+        Ok(Exit::Changes) => ExitCode::from(2),
+        Err(error) => {
+            out::complain(&error::chain(&error));
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The arguments, and the help texts that teach.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use plumb_model::{MachineName, OwnerName, WorkspaceName};
+
+/// Keeps a fleet of VMs true to YAML blueprints.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plumb",
+    version,
+    about = "Keeps a fleet of VMs true to YAML blueprints",
+    after_help = "First steps:\n  plumb dev blueprints-examples/quickstart   the whole road on this machine: plan, apply, serve, heal\n  plumb validate                             check the blueprints in this folder\n  plumb plan                                 show what an apply would change\n  plumb apply                                record it and follow until it has converged\n\nExit codes: 0 fine, 1 error, 2 there are changes (with --detailed-exitcode).",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to reach the control plane: the name of a context or the path of a context file.
+    #[arg(long, global = true, env = "PLUMB_CONTEXT", value_name = "NAME|FILE")]
+    pub context: Option<String>,
+    /// How to print.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Show more: revisions, generations, hashes, health history.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs: a stable, versioned format.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check blueprints: every problem of every file at once, without a server.
+    #[command(
+        after_help = "Example:\n  plumb validate            the workspace that this folder belongs to\n  plumb validate infra/     another one"
+    )]
+    Validate(Blueprints),
+    /// Show what an apply would change, and change nothing.
+    #[command(
+        after_help = "Examples:\n  plumb plan\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON"
+    )]
+    Plan {
+        /// What to plan.
+        #[command(flatten)]
+        blueprints: Blueprints,
+        /// Exit with 2 if there are changes.
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Plan, ask, record, and follow until it has converged.
+    #[command(
+        after_help = "Examples:\n  plumb apply                    asks before it records\n  plumb apply --yes              for scripts\n  plumb apply --yes --detach     returns once it is recorded"
+    )]
+    Apply {
+        /// What to apply.
+        #[command(flatten)]
+        blueprints: Blueprints,
+        /// How to apply.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Show how everything is.
+    Status {
+        /// Keep showing it as it changes, until Ctrl-C.
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Show what an app has written, from every machine that runs it.
+    #[command(
+        after_help = "Examples:\n  plumb logs hello --tail 20\n  plumb logs hello -f\n  plumb logs hello --since 10m"
+    )]
+    Logs {
+        /// The app.
+        app: OwnerName,
+        /// Go on with what is written from now on.
+        #[arg(long, short)]
+        follow: bool,
+        /// Nothing older than this: `10m`, `2h`, or a time such as 2026-11-21T08:00:00Z.
+        #[arg(long)]
+        since: Option<String>,
+        /// At most this many of the newest lines of each process.
+        #[arg(long)]
+        tail: Option<u32>,
+        /// Of one process only.
+        #[arg(long)]
+        process: Option<plumb_model::ProcessName>,
+    },
+    /// Show what was recorded: release, when, by whom, from which commit, with what outcome.
+    History {
+        /// Of one app or Setup only.
+        app: Option<OwnerName>,
+        /// At most this many revisions.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Go back to an earlier release of an app: shown as a plan, applied forward.
+    #[command(
+        after_help = "Examples:\n  plumb rollback hello      the newest earlier release that converged\n  plumb rollback hello 3"
+    )]
+    Rollback {
+        /// The app or Setup.
+        app: OwnerName,
+        /// The release to go back to.
+        release: Option<u64>,
+        /// How to apply.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Remove everything that is recorded from every machine.
+    Destroy {
+        /// How to apply.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Run a control plane and an agent here, and keep this machine true to the blueprints while you edit them.
+    #[command(
+        after_help = "Examples:\n  plumb dev blueprints-examples/quickstart\n  plumb dev . --once --output json    converge, print the status, stop, exit with 0 or 1\n  plumb dev . --machine web-1         this machine plays web-1\n\nIn a second terminal: plumb status, plumb logs APP -f, plumb history, plumb rollback APP."
+    )]
+    Dev(DevArgs),
+    /// Run a control plane.
+    #[command(
+        after_help = "Example:\n  plumb server --data /var/lib/plumb/server --listen 0.0.0.0:7700\n\nIt writes a context with an admin token, which the other commands find."
+    )]
+    Server {
+        /// Its data folder, made if it is missing.
+        #[arg(long)]
+        data: PathBuf,
+        /// Where it listens.
+        #[arg(long, default_value = "127.0.0.1:7700")]
+        listen: SocketAddr,
+        /// The workspace that it holds.
+        #[arg(long, default_value = "main")]
+        workspace: WorkspaceName,
+    },
+    /// Run the agent of this machine.
+    #[command(
+        after_help = "Examples:\n  plumb agent --server 203.0.113.1:7700 --token plumb-join_… --data /var/lib/plumb/agent\n  plumb agent --data /var/lib/plumb/agent     once it has joined, it knows the rest"
+    )]
+    Agent {
+        /// The control plane's address, HOST:PORT. Needed once.
+        #[arg(long)]
+        server: Option<String>,
+        /// A join token from `plumb token create --join`. Needed once. Better handed over in PLUMB_JOIN_TOKEN, since
+        /// command lines can be read by every user of the machine.
+        #[arg(long, env = "PLUMB_JOIN_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// The agent's data folder, made if it is missing.
+        #[arg(long)]
+        data: PathBuf,
+        /// The machine's name, where the token does not fix it.
+        #[arg(long)]
+        machine: Option<MachineName>,
+        /// The time between two looks at everything.
+        #[arg(long, default_value = "30s", value_parser = duration)]
+        interval: Duration,
+        /// Whom apps run as: `app-users` makes a system user for each app (the default for root), `agent` runs all as
+        /// the agent's own user.
+        #[arg(long, value_enum)]
+        run_as: Option<RunAsArg>,
+    },
+    /// Make tokens.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print the JSON Schema of a kind of blueprint, or of all.
+    Schema {
+        /// The kind: workspace, overlay, machine, app, setup.
+        kind: Option<String>,
+    },
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  plumb completions bash > /etc/bash_completion.d/plumb")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; its text is printed once and kept nowhere.
+    #[command(after_help = "Example:\n  plumb token create --join --machine web-1")]
+    Create {
+        /// A token with which one machine joins, once.
+        #[arg(long, required = true)]
+        join: bool,
+        /// The name that the machine gets; without it the agent says one.
+        #[arg(long)]
+        machine: Option<MachineName>,
+        /// How long it is good for.
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+    },
+}
+
+/// Whom apps run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunAsArg {
+    /// A system user for each app.
+    AppUsers,
+    /// The agent's own user.
+    Agent,
+}
+
+/// Which blueprints.
+#[derive(Debug, Clone, Args)]
+pub struct Blueprints {
+    /// A folder of the blueprint repository; the manifest `plumb.yaml` is looked for here and above.
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// The environment whose overlay `plumb.NAME.yaml` is laid over the manifest.
+    #[arg(long)]
+    pub env: Option<String>,
+}
+
+/// How to apply.
+#[derive(Debug, Clone, Args)]
+pub struct ApplyArgs {
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Return once it is recorded.
+    #[arg(long)]
+    pub detach: bool,
+    /// Allow what the plan asks consent for, by name: deletes, data-loss, empty, rename.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub allow: Vec<String>,
+    /// How long to follow.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// How to develop.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Which blueprints.
+    #[command(flatten)]
+    pub blueprints: Blueprints,
+    /// Converge, print the final status, stop, and exit with 0 or 1.
+    #[arg(long)]
+    pub once: bool,
+    /// Leave the apps running at the end.
+    #[arg(long)]
+    pub keep: bool,
+    /// Which machine of the workspace this one plays. Not needed if there is only one.
+    #[arg(long)]
+    pub machine: Option<MachineName>,
+    /// Where to keep state; by default a folder for each workspace in the user's state folder.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Allow what the plan asks consent for, by name.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub allow: Vec<String>,
+    /// How long `--once` waits.
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `500ms`, `10s`, `5m`, `1h`, `2d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration: write 10s, 5m or 1h"))?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("{text:?} is no duration: write 10s, 5m or 1h")),
+    };
+    number
+        .checked_mul(millis)
+        .filter(|ms| *ms > 0 && *ms <= 366 * 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is not between 1ms and 366d"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "5", "s", "1y", "-1s", "0s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! `plumb dev`: a control plane and an agent in one process, which talk over the real gRPC with mTLS.
+//!
+//! Flow: read the blueprints, start both, plan, apply, follow; then plan and apply again whenever a blueprint is
+//! saved, until Ctrl-C. An invalid save shows its diagnostics and changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecursiveMode, Watcher};
+use plumb_control_plane as control_plane;
+use plumb_dispatch::WorkspaceView;
+use plumb_dispatch::view::StateWord;
+use plumb_driver::host::RunAs;
+use plumb_model::MachineName;
+use tokio::sync::mpsc;
+
+use crate::args::{DevArgs, Output};
+use crate::commands::apply::{outcome, shown};
+use crate::commands::server::{self, ended};
+use crate::commands::{Env, agent::shim};
+use crate::context;
+use crate::error::CliError;
+use crate::follow::{Ended, Follow, follow, tell};
+use crate::out::{self, Exit};
+use crate::remote::{News, Remote, Watch};
+use crate::render;
+use crate::repository::{Read, Repository};
+
+/// Saves that come within this time of one another are taken together: editors write beside and rename.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long the agent may take to connect to the control plane of the same process.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The time between two looks at everything.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// What was started.
+struct Pair {
+    server: control_plane::Running,
+    agent: plumb_agent::Running,
+}
+
+impl Pair {
+    /// Stops the apps (unless they are kept), then the agent, then the control plane.
+    async fn stop(self, keep: bool) {
+        self.agent.stop(!keep).await;
+        self.server.stop().await;
+    }
+}
+
+/// Runs `plumb dev`.
+pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
+    let repository = Repository::find(&args.blueprints)?;
+    let read = repository.read(env.output, env.style)?;
+    let machine = machine(args, &read)?;
+    let workspace = read.set.workspace.name.clone();
+    let data = data_folder(args, workspace.as_str())?;
+    quiet_log();
+
+    let server = server::start(&data.join("server"), ([127, 0, 0, 1], 0).into(), workspace).await?;
+    let context = server::context(&server);
+    context.write(env.context)?;
+    let mut remote = Remote::connect(&context).await?;
+    let agent_data = data.join("agent");
+    let token = if plumb_agent::is_enrolled(&agent_data) {
+        None
+    } else {
+        Some(remote.create_join_token(Some(&machine), 60).await?.0)
+    };
+    let agent = plumb_agent::start(plumb_agent::Config {
+        data: agent_data,
+        server: Some(context.address.clone()),
+        token,
+        machine: Some(machine.clone()),
+        interval: INTERVAL,
+        run_as: RunAs::Agent,
+        shim: shim(),
+    })
+    .await;
+    let agent = match agent {
+        Ok(agent) => agent,
+        Err(error) => {
+            server.stop().await;
+            return Err(error.into());
+        }
+    };
+    let pair = Pair { server, agent };
+    let result = tokio::select! {
+        result = work(&mut remote, &repository, read, &machine, args, env) => result,
+        () = ended() => Ok(Exit::Fine),
+    };
+    drop(remote);
+    if env.output == Output::Text {
+        out::line(if args.keep {
+            "Stopping; the apps run on."
+        } else {
+            "Stopping the apps, the agent and the control plane."
+        });
+    }
+    pair.stop(args.keep).await;
+    result
+}
+
+/// Which machine of the workspace this one plays.
+fn machine(args: &DevArgs, read: &Read) -> Result<MachineName, CliError> {
+    let known: Vec<String> = read.set.machines.keys().map(ToString::to_string).collect();
+    match (&args.machine, read.set.machines.len()) {
+        (Some(machine), _) if read.set.machines.contains_key(machine) => Ok(machine.clone()),
+        (Some(machine), _) => {
+            let hint = plumb_blueprint::nearest(machine.as_str(), known.iter().map(String::as_str));
+            let hint = hint
+                .map(|n| format!("; did you mean {n}?"))
+                .unwrap_or_default();
+            Err(CliError::Other(format!(
+                "no machine {machine} in these blueprints{hint}; there are: {}",
+                known.join(", ")
+            )))
+        }
+        (None, 1) => read
+            .set
+            .machines
+            .keys()
+            .next()
+            .cloned()
+            .ok_or_else(no_machine),
+        (None, 0) => Err(no_machine()),
+        (None, _) => Err(CliError::Other(format!(
+            "these blueprints have several machines; say which one this machine plays with --machine: {}",
+            known.join(", ")
+        ))),
+    }
+}
+
+fn no_machine() -> CliError {
+    CliError::Other(
+        "these blueprints have no machine; add a document with `kind: Machine` and `name: local`"
+            .to_owned(),
+    )
+}
+
+fn data_folder(args: &DevArgs, workspace: &str) -> Result<PathBuf, CliError> {
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => context::base("XDG_STATE_HOME", ".local/state", "state", "--data")?
+            .join("dev")
+            .join(workspace),
+    };
+    std::path::absolute(&data).map_err(CliError::file("find", data))
+}
+
+/// Everything between start and stop.
+async fn work(
+    remote: &mut Remote,
+    repository: &Repository,
+    read: Read,
+    machine: &MachineName,
+    args: &DevArgs,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    let mut watch = remote.watch().await?;
+    online(&mut watch, machine).await?;
+    let revision = apply(remote, repository, &read, args, env).await?;
+    let text = env.output == Output::Text;
+    let what = Follow {
+        revision,
+        machine: Some(machine.clone()),
+        timeout: args.timeout,
+        quiet: !text,
+    };
+    let (ended, view) = follow(&mut watch, &what, env.style).await?;
+    if args.once {
+        report(&ended, view.as_ref(), env);
+        return Ok(if ended == Ended::Converged {
+            Exit::Fine
+        } else {
+            Exit::Failed
+        });
+    }
+    if text {
+        tell(&ended, env.style);
+        answers(view.as_ref());
+        out::line(&format!(
+            "\nWatching {}. Save a blueprint to apply it; Ctrl-C stops {}.\nIn a second terminal: plumb status | logs APP -f | history | rollback APP\n",
+            repository.root.display(),
+            if args.keep {
+                "watching and leaves the apps running"
+            } else {
+                "everything"
+            }
+        ));
+    }
+    stay(remote, repository, &mut watch, args, env).await
+}
+
+/// Waits until the agent is connected, so that the plan knows what the machine can do.
+async fn online(watch: &mut Watch, machine: &MachineName) -> Result<(), CliError> {
+    let wait = async {
+        loop {
+            match watch.next().await? {
+                Some(News {
+                    view: Some(view), ..
+                }) if view.machines.iter().any(|m| m.name == *machine && m.online) => {
+                    return Ok(());
+                }
+                Some(_) => {}
+                None => {
+                    return Err(CliError::Other(
+                        "the control plane ended while it started".to_owned(),
+                    ));
+                }
+            }
+        }
+    };
+    tokio::time::timeout(CONNECT, wait).await.unwrap_or_else(|_| {
+        Err(CliError::Other("the agent did not reach the control plane of this very process; see PLUMB_LOG=info".to_owned()))
+    })
+}
+
+/// Plans, shows, and applies; returns the revision that holds it.
+async fn apply(
+    remote: &mut Remote,
+    repository: &Repository,
+    read: &Read,
+    args: &DevArgs,
+    env: &Env<'_>,
+) -> Result<u64, CliError> {
+    let mut sources = repository.sources(&read.set)?;
+    let planned = shown(
+        remote
+            .plan_blueprints(read, &sources, repository.commit())
+            .await,
+        env,
+    )?;
+    if env.output == Output::Text {
+        out::print(&render::plan::plan(&planned.plan, env.verbose, env.style));
+        out::line("");
+    }
+    if planned.plan.is_empty() {
+        return Ok(planned.plan.base.0);
+    }
+    remote.upload(&mut sources).await?;
+    Ok(remote.apply(&planned, &args.allow).await?.revision)
+}
+
+fn report(ended: &Ended, view: Option<&WorkspaceView>, env: &Env<'_>) {
+    match env.output {
+        Output::Json => {
+            let (outcome, open) = outcome(ended);
+            out::json(
+                &serde_json::json!({ "format": 1, "outcome": outcome, "open": open, "status": view }),
+            );
+        }
+        Output::Text => {
+            tell(ended, env.style);
+            if let Some(view) = view {
+                out::line("");
+                out::print(&render::status::status(
+                    view,
+                    env.verbose,
+                    env.style,
+                    plumb_model::Timestamp::now(),
+                ));
+            }
+        }
+    }
+}
+
+fn answers(view: Option<&WorkspaceView>) {
+    for owner in view.iter().flat_map(|v| &v.owners) {
+        for url in &owner.urls {
+            out::line(&format!("  {} answers at {url}", owner.name));
+        }
+    }
+}
+
+/// Stays, shows what happens, and applies what is saved.
+async fn stay(
+    remote: &mut Remote,
+    repository: &Repository,
+    watch: &mut Watch,
+    args: &DevArgs,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    let (saved, mut saves) = mpsc::channel(1);
+    let _watcher = watch_files(&repository.root, saved)?;
+    let mut settled = true;
+    loop {
+        tokio::select! {
+            news = watch.next() => {
+                let news = news?.ok_or_else(|| CliError::Other("the control plane ended".to_owned()))?;
+                show_news(&news, &mut settled, env);
+            }
+            Some(()) = saves.recv() => {
+                tokio::time::sleep(DEBOUNCE).await;
+                while saves.try_recv().is_ok() {}
+                settled &= !reapply(remote, repository, args, env).await;
+            }
+        }
+    }
+}
+
+fn show_news(news: &News, settled: &mut bool, env: &Env<'_>) {
+    for (machine, event) in &news.events {
+        match env.output {
+            Output::Text => out::line(&render::status::event_line(machine, event, env.style)),
+            Output::Json => {
+                out::json(&serde_json::json!({ "format": 1, "machine": machine, "event": event }))
+            }
+        }
+    }
+    if let Some(view) = &news.view {
+        let now = view
+            .owners
+            .iter()
+            .all(|o| matches!(o.state, StateWord::Converged | StateWord::Stopped));
+        if now && !*settled && env.output == Output::Text {
+            out::line(&format!("  {}", env.style.good("converged")));
+            answers(Some(view));
+        }
+        *settled = now;
+    }
+}
+
+/// Takes a save in. What is wrong is shown, and nothing changes. Returns whether something was recorded.
+async fn reapply(
+    remote: &mut Remote,
+    repository: &Repository,
+    args: &DevArgs,
+    env: &Env<'_>,
+) -> bool {
+    let result = async {
+        let read = repository.read(env.output, env.style)?;
+        let mut sources = repository.sources(&read.set)?;
+        let planned = shown(
+            remote
+                .plan_blueprints(&read, &sources, repository.commit())
+                .await,
+            env,
+        )?;
+        if planned.plan.is_empty() {
+            return Ok(false);
+        }
+        if env.output == Output::Text {
+            out::print(&format!(
+                "\n{}\n",
+                render::plan::plan(&planned.plan, env.verbose, env.style)
+            ));
+        }
+        remote.upload(&mut sources).await?;
+        remote.apply(&planned, &args.allow).await?;
+        Ok::<bool, CliError>(true)
+    };
+    result.await.unwrap_or_else(|error| {
+        out::complain(&crate::error::chain(&error));
+        false
+    })
+}
+
+/// Tells of every change beneath the root that may concern a blueprint or a source.
+fn watch_files(
+    root: &Path,
+    saved: mpsc::Sender<()>,
+) -> Result<notify::RecommendedWatcher, CliError> {
+    let broken = |e: notify::Error| {
+        CliError::Other(format!(
+            "cannot watch {}: {e}; see fs.inotify.max_user_watches",
+            root.display()
+        ))
+    };
+    let hidden_from = root.to_owned();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let changed = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
+        );
+        let visible = event.paths.iter().any(|path| {
+            let inner = path.strip_prefix(&hidden_from).unwrap_or(path);
+            !inner
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().starts_with('.'))
+        });
+        if changed && visible {
+            // One pending save is enough: everything is read anew.
+            let _ = saved.try_send(());
+        }
+    })
+    .map_err(broken)?;
+    watcher
+        .watch(root, RecursiveMode::Recursive)
+        .map_err(broken)?;
+    Ok(watcher)
+}
+
+/// In one terminal with the plan and the progress, only warnings of the two daemons are shown, unless asked for.
+fn quiet_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("PLUMB_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
+}

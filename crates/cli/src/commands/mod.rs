@@ -1,0 +1,118 @@
+//! One module for each command, or for a few that belong together.
+
+mod agent;
+mod apply;
+mod dev;
+mod history;
+mod logs;
+mod schema;
+mod server;
+mod status;
+mod token;
+mod validate;
+
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command, Output};
+use crate::error::CliError;
+use crate::out::{Exit, Style};
+
+/// What every command is given.
+pub struct Env<'a> {
+    /// The chosen context.
+    pub context: Option<&'a str>,
+    /// How to print.
+    pub output: Output,
+    /// Show more.
+    pub verbose: bool,
+    /// What the terminal can show.
+    pub style: &'a Style,
+}
+
+/// Runs a command.
+pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
+    let env = Env {
+        context: cli.context.as_deref(),
+        output: cli.output,
+        verbose: cli.verbose,
+        style,
+    };
+    match cli.command {
+        Command::Validate(blueprints) => validate::run(&blueprints, &env),
+        Command::Schema { kind } => schema::run(kind.as_deref()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "plumb", &mut script);
+            crate::out::print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Fine)
+        }
+        Command::Server {
+            data,
+            listen,
+            workspace,
+        } => on_threads(server::run(&data, listen, workspace, &env)),
+        Command::Dev(dev) => on_threads(dev::run(&dev, &env)),
+        Command::Agent {
+            server,
+            token,
+            data,
+            machine,
+            interval,
+            run_as,
+        } => on_one_thread(agent::run(agent::Arguments {
+            server,
+            token,
+            data,
+            machine,
+            interval,
+            run_as,
+        })),
+        Command::Plan {
+            blueprints,
+            detailed_exitcode,
+        } => on_one_thread(apply::plan(&blueprints, detailed_exitcode, &env)),
+        Command::Apply { blueprints, apply } => {
+            on_one_thread(apply::apply(&blueprints, &apply, &env))
+        }
+        Command::Rollback {
+            app,
+            release,
+            apply,
+        } => on_one_thread(apply::rollback(&app, release, &apply, &env)),
+        Command::Destroy { apply } => on_one_thread(apply::destroy(&apply, &env)),
+        Command::Status { watch } => on_one_thread(status::run(watch, &env)),
+        Command::Logs {
+            app,
+            follow,
+            since,
+            tail,
+            process,
+        } => on_one_thread(logs::run(
+            &app,
+            process.as_ref(),
+            follow,
+            since.as_deref(),
+            tail,
+            &env,
+        )),
+        Command::History { app, limit } => on_one_thread(history::run(app.as_ref(), limit, &env)),
+        Command::Token { command } => on_one_thread(token::run(&command, &env)),
+    }
+}
+
+fn runtime(builder: &mut tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, CliError> {
+    builder.enable_all().build().map_err(|e| {
+        CliError::Other(format!(
+            "cannot start: {e}; see the limits of this user (ulimit -a)"
+        ))
+    })
+}
+
+/// One thread: all that a client or an agent needs, and the least memory.
+fn on_one_thread(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    runtime(&mut tokio::runtime::Builder::new_current_thread())?.block_on(work)
+}
+
+fn on_threads(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    runtime(&mut tokio::runtime::Builder::new_multi_thread())?.block_on(work)
+}

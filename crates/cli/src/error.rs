@@ -1,0 +1,114 @@
+//! Why a command failed. Each shows as one line with the next step; causes are added by [`chain`].
+
+use std::error::Error;
+use std::path::PathBuf;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// A file or folder cannot be used.
+    #[error("cannot {doing} {path}", path = .path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no manifest.
+    #[error("no blueprints at {path}: neither it nor a folder above holds a plumb.yaml; give the folder of a blueprint repository, or start one with a plumb.yaml that says `kind: Workspace` and `name: NAME`", path = .0.display())]
+    NoManifest(PathBuf),
+    /// Blueprints are wrong; they have been shown.
+    #[error("{0}")]
+    Invalid(String),
+    /// A source cannot be packed.
+    #[error("cannot pack the source {path}: {why}")]
+    Pack {
+        /// Relative to the repository.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// No context.
+    #[error(
+        "no control plane is known here: start `plumb dev` or `plumb server`, or choose one with --context NAME|FILE"
+    )]
+    NoContext,
+    /// A context that is not there.
+    #[error("there is no context {name:?} ({path}); there are: {known}", path = .path.display())]
+    UnknownContext {
+        /// What was asked for.
+        name: String,
+        /// Where it would be.
+        path: PathBuf,
+        /// The names of those that exist.
+        known: String,
+    },
+    /// A damaged context.
+    #[error("the context file {path} cannot be read: {why}; start `plumb dev` or `plumb server` again, which write it anew", path = .path.display())]
+    BadContext {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Neither HOME nor the XDG variables say where things go.
+    #[error("HOME is not set, so there is no place for {0}; set HOME, or name the place with {1}")]
+    NoHome(&'static str, &'static str),
+    /// The control plane was not reached.
+    #[error(transparent)]
+    Connect(#[from] plumb_wire::client::ConnectError),
+    /// The control plane refused, or the connection broke.
+    #[error(transparent)]
+    Call(#[from] plumb_wire::client::CallError),
+    /// What came back cannot be read.
+    #[error("the control plane's answer cannot be read ({0}); upgrade the older side")]
+    Answer(String),
+    /// Nobody can be asked.
+    #[error("nobody is there to ask: look at the plan above, and run the command again with --yes")]
+    NeedsYes,
+    /// The token cannot be one.
+    #[error(
+        "the token in the context cannot be used: {0}; start `plumb dev` or `plumb server` again, which write it anew"
+    )]
+    Token(#[from] plumb_wire::token::TokenError),
+    /// The agent cannot start.
+    #[error(transparent)]
+    Agent(#[from] plumb_agent::AgentError),
+    /// The control plane cannot start.
+    #[error(transparent)]
+    Server(#[from] plumb_control_plane::StartError),
+    /// Anything else that has its own sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CliError {
+    /// A file error.
+    pub fn file(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File {
+            doing,
+            path,
+            source,
+        }
+    }
+}
+
+/// An error with its causes, each once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! Printing: colour only on a terminal, `NO_COLOR` honoured, a closed pipe ends the program without a word.
+
+use std::io::{self, IsTerminal, Write};
+
+/// How a command ended, when it was not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0.
+    Fine,
+    /// 1; what is wrong has been printed.
+    Failed,
+    /// 2: there are changes.
+    Changes,
+}
+
+/// What the terminal can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Colours.
+    pub color: bool,
+    /// Standard output is a terminal, so lines can be overwritten.
+    pub live: bool,
+}
+
+impl Style {
+    /// Looks at standard output and the environment (https://no-color.org).
+    pub fn detect() -> Self {
+        let live = io::stdout().is_terminal();
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Self {
+            color: live && !refused && !dumb,
+            live: live && !dumb,
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.color && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Created, converged, healthy.
+    pub fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Changed, under way.
+    pub fn change(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// Deleted, failed.
+    pub fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// Headings.
+    pub fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Asides.
+    pub fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+/// Prints to standard output.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
+        // Whoever read the output has gone; there is nobody left to tell.
+        std::process::exit(0);
+    }
+}
+
+/// Prints a line to standard output.
+pub fn line(text: &str) {
+    print(&format!("{text}\n"));
+}
+
+/// Prints a JSON value on a line of its own.
+pub fn json(value: &impl serde::Serialize) {
+    let text = serde_json::to_string(value).expect("what is printed is always JSON");
+    line(&text);
+}
+
+/// Prints an error to standard error.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "error: {text}");
+}
+
+/// Prints a remark to standard error, so that it never mixes with output that a program reads.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Asks on the terminal; anything but yes is no.
+pub fn ask(question: &str) -> bool {
+    print(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let _ = io::stdin().read_line(&mut answer);
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+/// Whether somebody can be asked.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}

@@ -1,0 +1,374 @@
+//! Talking to a control plane: one method for each call that a command makes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+
+use plumb_dispatch::WorkspaceView;
+use plumb_model::condition::MachineEvent;
+use plumb_model::plan::Plan;
+use plumb_model::state::{Commit, RevisionRecord};
+use plumb_model::{Hash, MachineName, OwnerName, Secret};
+use plumb_planner::Source;
+use plumb_wire::client::{self, ApiClient, CallError, Target};
+use plumb_wire::{PIECE_BYTES, v1};
+use serde::de::DeserializeOwned;
+use tonic::Streaming;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::repository::{Read as Blueprints, Sources};
+
+/// A connection with a token.
+pub struct Remote {
+    address: String,
+    api: ApiClient,
+}
+
+/// A plan as the control plane made it, with what it takes to apply it.
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Its exact JSON.
+    pub json: Vec<u8>,
+    request: v1::PlanRequest,
+    approval: String,
+    base: u64,
+}
+
+/// One piece of news.
+pub struct News {
+    /// The workspace, if it moved.
+    pub view: Option<WorkspaceView>,
+    /// What happened, on which machine.
+    pub events: Vec<(MachineName, MachineEvent)>,
+}
+
+/// A stream of news.
+pub struct Watch {
+    address: String,
+    stream: Streaming<v1::WatchResponse>,
+}
+
+/// What was recorded.
+pub struct Applied {
+    /// The revision that holds it.
+    pub revision: u64,
+    /// The releases that it made.
+    pub releases: BTreeMap<String, u64>,
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(bytes).map_err(|e| CliError::Answer(e.to_string()))
+}
+
+impl Remote {
+    /// Connects, and proves that it is the right control plane.
+    pub async fn connect(context: &Context) -> Result<Self, CliError> {
+        let target = Target {
+            address: context.address.clone(),
+            ca_pem: context.ca_pem.clone(),
+            identity: None,
+        };
+        let api = client::api(client::connect(&target).await?, &context.token)?;
+        Ok(Self {
+            address: context.address.clone(),
+            api,
+        })
+    }
+
+    fn failed(&self) -> impl Fn(tonic::Status) -> CliError {
+        let address = self.address.clone();
+        move |status| CallError::of(&address, &status).into()
+    }
+
+    /// Plans blueprints.
+    pub async fn plan_blueprints(
+        &mut self,
+        read: &Blueprints,
+        sources: &Sources,
+        commit: Option<Commit>,
+    ) -> Result<Planned, CliError> {
+        let source = |s: &Source| v1::Source {
+            digest: s.digest.to_string(),
+            size: s.size,
+            text: s.text.clone(),
+        };
+        let blueprints = v1::Blueprints {
+            blueprint_set_json: serde_json::to_vec(&read.set)
+                .map_err(|e| CliError::Other(e.to_string()))?,
+            sources: sources
+                .by_path
+                .iter()
+                .map(|(path, s)| (path.clone(), source(s)))
+                .collect(),
+        };
+        self.plan(v1::plan_request::Request::Blueprints(blueprints), commit)
+            .await
+    }
+
+    /// Plans going back.
+    pub async fn plan_rollback(
+        &mut self,
+        owner: &OwnerName,
+        release: Option<u64>,
+    ) -> Result<Planned, CliError> {
+        let rollback = v1::Rollback {
+            owner: owner.to_string(),
+            release,
+        };
+        let mut planned = self
+            .plan(v1::plan_request::Request::Rollback(rollback), None)
+            .await?;
+        // An apply names the release, so that nothing is chosen anew between the plan and the apply.
+        if let plumb_model::state::RevisionKind::Rollback { to, .. } = &planned.plan.kind {
+            let rollback = v1::Rollback {
+                owner: owner.to_string(),
+                release: Some(to.0),
+            };
+            planned.request.request = Some(v1::plan_request::Request::Rollback(rollback));
+        }
+        Ok(planned)
+    }
+
+    /// Plans removing everything.
+    pub async fn plan_destroy(&mut self) -> Result<Planned, CliError> {
+        self.plan(v1::plan_request::Request::Destroy(v1::Destroy {}), None)
+            .await
+    }
+
+    async fn plan(
+        &mut self,
+        request: v1::plan_request::Request,
+        commit: Option<Commit>,
+    ) -> Result<Planned, CliError> {
+        let request = v1::PlanRequest {
+            request: Some(request),
+            commit: commit.map(v1::Commit::from),
+        };
+        let answer = self
+            .api
+            .plan(request.clone())
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        let plan = decode(&answer.plan_json)?;
+        Ok(Planned {
+            plan,
+            json: answer.plan_json,
+            request,
+            approval: answer.approval,
+            base: answer.base_revision,
+        })
+    }
+
+    /// Uploads what the control plane does not have yet.
+    pub async fn upload(&mut self, sources: &mut Sources) -> Result<(), CliError> {
+        if sources.blobs.is_empty() {
+            return Ok(());
+        }
+        let digests = sources.blobs.keys().map(ToString::to_string).collect();
+        let asked = v1::MissingBlobsRequest { digests };
+        let missing = self
+            .api
+            .missing_blobs(asked)
+            .await
+            .map_err(self.failed())?
+            .into_inner()
+            .digests;
+        for digest in missing {
+            let hash: Hash = digest
+                .parse()
+                .map_err(|_| CliError::Answer("a digest is none".to_owned()))?;
+            let Some(file) = sources.blobs.get_mut(&hash) else {
+                continue;
+            };
+            file.rewind()
+                .map_err(CliError::file("read", "a packed source"))?;
+            let file = file
+                .try_clone()
+                .map_err(CliError::file("read", "a packed source"))?;
+            self.api
+                .upload_blob(pieces(digest, file))
+                .await
+                .map_err(self.failed())?;
+        }
+        Ok(())
+    }
+
+    /// Applies what was planned.
+    pub async fn apply(
+        &mut self,
+        planned: &Planned,
+        allow: &[String],
+    ) -> Result<Applied, CliError> {
+        let request = v1::ApplyRequest {
+            request: Some(planned.request.clone()),
+            approval: planned.approval.clone(),
+            base_revision: planned.base,
+            allow: allow.to_vec(),
+        };
+        let answer = self
+            .api
+            .apply(request)
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        Ok(Applied {
+            revision: answer.revision,
+            releases: answer.releases.into_iter().collect(),
+        })
+    }
+
+    /// The status as it is now.
+    pub async fn status(&mut self) -> Result<WorkspaceView, CliError> {
+        let answer = self
+            .api
+            .get_status(v1::GetStatusRequest {})
+            .await
+            .map_err(self.failed())?;
+        decode(&answer.into_inner().view_json)
+    }
+
+    /// Stays informed.
+    pub async fn watch(&mut self) -> Result<Watch, CliError> {
+        let stream = self
+            .api
+            .watch(v1::WatchRequest {})
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        Ok(Watch {
+            address: self.address.clone(),
+            stream,
+        })
+    }
+
+    /// What was recorded, newest first, each with what became of its releases.
+    pub async fn history(
+        &mut self,
+        owner: Option<&OwnerName>,
+        limit: u32,
+    ) -> Result<Vec<(RevisionRecord, BTreeMap<String, String>)>, CliError> {
+        let request = v1::HistoryRequest {
+            owner: owner.map(ToString::to_string).unwrap_or_default(),
+            limit,
+        };
+        let answer = self
+            .api
+            .history(request)
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        answer
+            .entries
+            .into_iter()
+            .map(|entry| {
+                Ok((
+                    decode(&entry.record_json)?,
+                    entry.outcomes.into_iter().collect(),
+                ))
+            })
+            .collect()
+    }
+
+    /// Log lines.
+    pub async fn logs(
+        &mut self,
+        request: v1::LogsRequest,
+    ) -> Result<Streaming<v1::LogsResponse>, CliError> {
+        Ok(self
+            .api
+            .logs(request)
+            .await
+            .map_err(self.failed())?
+            .into_inner())
+    }
+
+    /// Sorts an error that a stream ended with.
+    pub fn sort(&self, status: &tonic::Status) -> CliError {
+        CallError::of(&self.address, status).into()
+    }
+
+    /// Makes a join token; returns its text and when it runs out.
+    pub async fn create_join_token(
+        &mut self,
+        machine: Option<&MachineName>,
+        ttl_seconds: u32,
+    ) -> Result<(Secret, String), CliError> {
+        let join = v1::JoinToken {
+            machine: machine.map(ToString::to_string).unwrap_or_default(),
+            ttl_seconds,
+        };
+        let request = v1::CreateTokenRequest {
+            kind: Some(v1::create_token_request::Kind::Join(join)),
+        };
+        let answer = self
+            .api
+            .create_token(request)
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        Ok((Secret::new(answer.token), answer.expires))
+    }
+}
+
+impl Watch {
+    /// The next piece of news; none when the control plane has ended the stream.
+    pub async fn next(&mut self) -> Result<Option<News>, CliError> {
+        let Some(news) = self
+            .stream
+            .message()
+            .await
+            .map_err(|status| CallError::of(&self.address, &status))?
+        else {
+            return Ok(None);
+        };
+        let view = if news.view_json.is_empty() {
+            None
+        } else {
+            Some(decode(&news.view_json)?)
+        };
+        let events = news
+            .events
+            .into_iter()
+            .map(|e| {
+                let machine =
+                    MachineName::new(&e.machine).map_err(|e| CliError::Answer(e.to_string()))?;
+                Ok((machine, decode(&e.event_json)?))
+            })
+            .collect::<Result<_, CliError>>()?;
+        Ok(Some(News { view, events }))
+    }
+}
+
+/// A blob as a stream of pieces. The first one names it, so that an empty blob has one piece too.
+fn pieces(
+    digest: String,
+    mut file: File,
+) -> impl tokio_stream::Stream<Item = v1::UploadBlobRequest> {
+    let (out, pieces) = tokio::sync::mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        let mut digest = digest;
+        loop {
+            let mut data = Vec::with_capacity(PIECE_BYTES);
+            // A file that cannot be read any further arrives short, and its digest gives that away.
+            let read = file
+                .by_ref()
+                .take(PIECE_BYTES as u64)
+                .read_to_end(&mut data)
+                .unwrap_or(0);
+            if read == 0 && digest.is_empty() {
+                return;
+            }
+            let piece = v1::UploadBlobRequest {
+                digest: std::mem::take(&mut digest),
+                data,
+            };
+            if out.blocking_send(piece).is_err() || read == 0 {
+                return;
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(pieces)
+}

@@ -1,0 +1,6 @@
+//! What people read: plans, statuses, history.
+
+pub mod plan;
+pub mod status;
+pub mod table;
+pub mod time;

@@ -1,0 +1,297 @@
+//! A blueprint repository on disk: which files are blueprints, and what their sources hold.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek};
+use std::path::{Path, PathBuf};
+
+use plumb_blueprint::{BlueprintSet, Diagnostics, Options, SourceFile};
+use plumb_driver::artifact;
+use plumb_model::Hash;
+use plumb_model::spec::MAX_INLINE_BYTES;
+use plumb_model::state::Commit;
+use plumb_planner::Source;
+
+use crate::args::{Blueprints, Output};
+use crate::error::CliError;
+use crate::out::{self, Style};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "plumb.yaml";
+/// So many YAML files are read at most: a bound against pointing it at a whole disk.
+const MAX_FILES: usize = 20_000;
+/// A single file source may be this large; it is held in memory while it is uploaded.
+const MAX_SOURCE_FILE: u64 = 256 * 1024 * 1024;
+
+/// A repository that was found.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// The folder that holds the manifest.
+    pub root: PathBuf,
+    /// The chosen environment.
+    pub env: Option<String>,
+}
+
+/// Blueprints as they were read.
+pub struct Read {
+    /// What they mean.
+    pub set: BlueprintSet,
+}
+
+/// The sources of a set, read.
+pub struct Sources {
+    /// For the planner.
+    pub by_path: BTreeMap<String, Source>,
+    /// For upload: what is not carried in the plan itself.
+    pub blobs: BTreeMap<Hash, File>,
+}
+
+impl Repository {
+    /// Looks for the manifest in a folder and above it.
+    pub fn find(blueprints: &Blueprints) -> Result<Self, CliError> {
+        let start =
+            fs::canonicalize(&blueprints.path).map_err(CliError::file("open", &blueprints.path))?;
+        let root = start
+            .ancestors()
+            .find(|folder| folder.join(MANIFEST).is_file());
+        let root = root.ok_or_else(|| CliError::NoManifest(blueprints.path.clone()))?;
+        Ok(Self {
+            root: root.to_owned(),
+            env: blueprints.env.clone(),
+        })
+    }
+
+    /// The commit that the repository is at.
+    pub fn commit(&self) -> Option<Commit> {
+        crate::git::commit(&self.root)
+    }
+
+    /// Every blueprint file: each YAML file beneath the root that has a top-level `kind`. Hidden folders and folders
+    /// with a manifest of their own are passed over. The second list names YAML files without a `kind`.
+    pub fn files(&self) -> Result<(Vec<SourceFile>, Vec<String>), CliError> {
+        let mut files = Vec::new();
+        let mut passed = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let mut entries: Vec<_> = fs::read_dir(&folder)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(CliError::file("list", &folder))?;
+            entries.sort_by_key(fs::DirEntry::file_name);
+            for entry in entries {
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                let kind = entry
+                    .file_type()
+                    .map_err(CliError::file("look at", &path))?;
+                if kind.is_dir() {
+                    if !name.starts_with('.') && !path.join(MANIFEST).is_file() {
+                        folders.push(path);
+                    }
+                    continue;
+                }
+                if !kind.is_file()
+                    || !(name.ends_with(".yaml") || name.ends_with(".yml"))
+                    || name.starts_with('.')
+                {
+                    continue;
+                }
+                if files.len() >= MAX_FILES {
+                    return Err(CliError::Other(format!(
+                        "{} holds more than {MAX_FILES} YAML files; give the folder of one blueprint repository",
+                        self.root.display()
+                    )));
+                }
+                let relative = self.relative(&path);
+                match read_blueprint(&path).map_err(CliError::file("read", &path))? {
+                    Some(text) => files.push(SourceFile {
+                        path: relative,
+                        text,
+                    }),
+                    None => passed.push(relative),
+                }
+            }
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok((files, passed))
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// Reads and parses all blueprints; the files come along either way, to show places in.
+    pub fn parse(
+        &self,
+    ) -> Result<
+        (
+            Result<BlueprintSet, Diagnostics>,
+            Vec<SourceFile>,
+            Vec<String>,
+        ),
+        CliError,
+    > {
+        let (files, passed) = self.files()?;
+        let options = Options {
+            env: self.env.clone(),
+        };
+        Ok((plumb_blueprint::parse(&files, &options), files, passed))
+    }
+
+    /// Reads, parses, and shows what is wrong.
+    pub fn read(&self, output: Output, style: &Style) -> Result<Read, CliError> {
+        let (parsed, files, _) = self.parse()?;
+        match parsed {
+            Ok(set) => {
+                if !set.warnings.is_empty() {
+                    out::note(&plumb_blueprint::render(&set.warnings, &files, style.color));
+                }
+                Ok(Read { set })
+            }
+            Err(diagnostics) => {
+                show(&diagnostics, &files, output, style);
+                Err(CliError::Invalid(invalid(&diagnostics)))
+            }
+        }
+    }
+
+    /// Reads what the blueprints refer to. Folders are packed, short texts travel in the plan, all else is uploaded.
+    pub fn sources(&self, set: &BlueprintSet) -> Result<Sources, CliError> {
+        let folders: Vec<&str> = set
+            .apps
+            .values()
+            .filter_map(|app| app.source.as_ref())
+            .map(|plumb_blueprint::Source::Path { path }| path.as_str())
+            .collect();
+        let mut sources = Sources {
+            by_path: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+        };
+        for relative in &set.paths {
+            let path = self.resolve(relative, set)?;
+            let (source, blob) = if folders.contains(&relative.as_str()) {
+                let packed = artifact::pack(&path).map_err(|e| CliError::Pack {
+                    path: relative.clone(),
+                    why: crate::error::chain(&e),
+                })?;
+                (
+                    Source {
+                        digest: packed.digest,
+                        size: packed.size,
+                        text: None,
+                    },
+                    Some(packed.file),
+                )
+            } else {
+                read_source(&path)?
+            };
+            if let Some(blob) = blob {
+                sources.blobs.insert(source.digest, blob);
+            }
+            sources.by_path.insert(relative.clone(), source);
+        }
+        Ok(sources)
+    }
+
+    /// Where a source is; a symbolic link must not lead out of the repository.
+    fn resolve(&self, relative: &str, set: &BlueprintSet) -> Result<PathBuf, CliError> {
+        let path = self.root.join(relative);
+        let place = || {
+            let origin = set.origins.iter().find(|(key, _)| key.ends_with("/source"));
+            origin
+                .map(|(_, origin)| format!(" (see {origin})"))
+                .unwrap_or_default()
+        };
+        let real = fs::canonicalize(&path).map_err(|e| CliError::Pack {
+            path: relative.to_owned(),
+            why: format!("{e}{}", place()),
+        })?;
+        if !real.starts_with(&self.root) {
+            return Err(CliError::Pack {
+                path: relative.to_owned(),
+                why: "a symbolic link leads out of the repository; put the files themselves there"
+                    .to_owned(),
+            });
+        }
+        Ok(real)
+    }
+}
+
+/// Shows problems, as text or JSON.
+pub fn show(diagnostics: &Diagnostics, files: &[SourceFile], output: Output, style: &Style) {
+    match output {
+        Output::Text => out::note(&plumb_blueprint::render(diagnostics, files, style.color)),
+        Output::Json => out::json(&serde_json::json!({ "format": 1, "diagnostics": diagnostics })),
+    }
+}
+
+/// One line about what was shown.
+pub fn invalid(diagnostics: &Diagnostics) -> String {
+    let count = diagnostics.errors();
+    format!(
+        "{count} problem{} in the blueprints; nothing was changed",
+        if count == 1 { "" } else { "s" }
+    )
+}
+
+/// The bytes of a blueprint file, or none if no line of it starts with `kind:`.
+fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    // One byte more than a blueprint may have, so that a larger file is refused and not taken for its beginning.
+    let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
+    let mut text = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut text)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let named = name == MANIFEST || (name.starts_with("plumb.") && name.ends_with(".yaml"));
+    let has_kind = text.split(|b| *b == b'\n').any(|line| {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        [&b"kind:"[..], b"\"kind\"", b"'kind'", b"{"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    });
+    Ok((named || has_kind).then_some(text))
+}
+
+fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
+    let mut file = File::open(path).map_err(CliError::file("open", path))?;
+    let metadata = file.metadata().map_err(CliError::file("look at", path))?;
+    if !metadata.is_file() {
+        return Err(CliError::Other(format!(
+            "{} is no regular file, so it cannot be a file's source",
+            path.display()
+        )));
+    }
+    if metadata.len() > MAX_SOURCE_FILE {
+        return Err(CliError::Other(format!(
+            "{} has {} bytes; a file's source may have {MAX_SOURCE_FILE}",
+            path.display(),
+            metadata.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .map_err(CliError::file("read", path))?;
+    let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
+    if bytes.len() <= MAX_INLINE_BYTES
+        && let Ok(text) = String::from_utf8(bytes)
+    {
+        return Ok((
+            Source {
+                digest,
+                size,
+                text: Some(text),
+            },
+            None,
+        ));
+    }
+    file.rewind().map_err(CliError::file("read", path))?;
+    Ok((
+        Source {
+            digest,
+            size,
+            text: None,
+        },
+        Some(file),
+    ))
+}
