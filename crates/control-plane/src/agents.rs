@@ -91,9 +91,9 @@ impl v1::agents_server::Agents for Agents {
         }
         let (tx, rx) = mpsc::channel(PIECES);
         let blobs = self.blobs.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(refusal) = send_blob(&blobs, &digest, request.offset, &tx) {
-                let _ = tx.blocking_send(Err(refusal.into()));
+        tokio::spawn(async move {
+            if let Err(refusal) = send_blob(blobs, digest, request.offset, &tx).await {
+                let _ = tx.send(Err(refusal.into())).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(rx)))
@@ -136,22 +136,30 @@ impl v1::agents_server::Agents for Agents {
     }
 }
 
-fn send_blob(
-    blobs: &Blobs,
-    digest: &Hash,
+/// Reads off the event loop one piece at a time, so that a reader who stalls holds no thread.
+async fn send_blob(
+    blobs: Arc<Blobs>,
+    digest: Hash,
     offset: u64,
     tx: &mpsc::Sender<Result<v1::FetchBlobResponse, Status>>,
 ) -> Result<(), Refusal> {
-    let (mut reader, total) = blobs.read(digest, offset).map_err(|e| refuse::blob(&e))?;
+    let (mut reader, total) =
+        refuse::blocking(move || blobs.read(&digest, offset).map_err(|e| refuse::blob(&e))).await?;
     let mut total = Some(total);
     loop {
-        let mut data = Vec::with_capacity(PIECE_BYTES);
-        let read = reader
-            .by_ref()
-            .take(PIECE_BYTES as u64)
-            .read_to_end(&mut data)
-            .map_err(|e| refuse::storage(&e))?;
-        if read == 0 && total.is_none() {
+        let (back, data) = refuse::blocking(move || {
+            let mut data = Vec::new();
+            reader
+                .by_ref()
+                .take(PIECE_BYTES as u64)
+                .read_to_end(&mut data)
+                .map_err(|e| refuse::storage(&e))?;
+            Ok((reader, data))
+        })
+        .await?;
+        reader = back;
+        // The first piece is sent even if it is empty: it says how large the blob is.
+        if data.is_empty() && total.is_none() {
             return Ok(());
         }
         let piece = v1::FetchBlobResponse {
@@ -159,7 +167,7 @@ fn send_blob(
             total: total.take().unwrap_or_default(),
         };
         // The reader has gone: nothing more to do.
-        if tx.blocking_send(Ok(piece)).is_err() {
+        if tx.send(Ok(piece)).await.is_err() {
             return Ok(());
         }
     }

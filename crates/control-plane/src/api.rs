@@ -44,6 +44,9 @@ const READER: usize = 16;
 /// The most uploads at once: each holds a thread while it comes in.
 pub(crate) const UPLOADS: usize = 16;
 
+/// How long an upload may pause: whoever stalls gives his place to the next.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(30);
+
 /// The most digests that are asked about at once.
 const MAX_DIGESTS: usize = 65_536;
 
@@ -291,7 +294,14 @@ impl v1::control_plane_server::ControlPlane for Api {
             if tx.send(Some(bytes)).await.is_err() {
                 break;
             }
-            data = incoming.message().await?.map(|message| message.data);
+            data = tokio::time::timeout(UPLOAD_PAUSE, incoming.message())
+                .await
+                .map_err(|_| {
+                    let message =
+                        "the upload paused for more than 30 s and was dropped; send it again";
+                    Refusal::new(Reason::Closing, message)
+                })??
+                .map(|message| message.data);
         }
         let _ = tx.send(None).await;
         let size = stored.await.map_err(|e| refuse::panicked(&e))??;

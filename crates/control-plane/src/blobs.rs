@@ -5,7 +5,7 @@
 //! block; the services make them off the event loop.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,7 +110,7 @@ impl Blobs {
     }
 
     /// Opens a blob at an offset, and says how many bytes it has in all.
-    pub fn read(&self, digest: &Hash, offset: u64) -> Result<(impl Read + use<>, u64), BlobError> {
+    pub fn read(&self, digest: &Hash, offset: u64) -> Result<(File, u64), BlobError> {
         let path = self.path(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
@@ -182,6 +182,8 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {

@@ -257,6 +257,13 @@ impl Gateway {
         &self.logs
     }
 
+    /// As [`Gateway::stop`], for where nothing can be waited for.
+    pub(crate) fn stop_soon(&self) {
+        let (done, _) = oneshot::channel();
+        // A full queue belongs to a task that ends by itself once the services are gone.
+        let _ = self.inputs.try_send(Input::Stop(done));
+    }
+
     /// Says goodbye to every agent and ends the task, once what became of releases is on disk.
     pub async fn stop(&self) {
         let _ = self.ask(Input::Stop).await;

@@ -479,8 +479,9 @@ mod tests {
         (temp, authority)
     }
 
-    /// Threat 17. Mutation: in `issue`, start from the request's own parameters
-    /// (`CertificateSigningRequestParams::from_der`) instead of `CertificateParams::default()`.
+    /// Threat 17. Mutations: in `issue`, start from the request's own parameters
+    /// (`CertificateSigningRequestParams::from_der`) instead of `CertificateParams::default()`; or add our usage to
+    /// server authentication instead of setting it alone.
     #[test]
     fn a_request_for_another_name_a_ca_and_server_auth_gets_our_identity_and_nothing_else() {
         let (_temp, authority) = authority();
@@ -493,6 +494,10 @@ mod tests {
         wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         wish.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        wish.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(
+            &[1, 3, 6, 1, 4, 1, 99_999, 1],
+            b"\x05\x00".to_vec(),
+        )];
         let csr = wish.serialize_request(&key).unwrap();
 
         let requested = requested_key(csr.der()).unwrap();
@@ -502,6 +507,8 @@ mod tests {
         assert_eq!(proven.identity, web1());
         assert_eq!(proven.key, requested.digest);
         assert!(!certificate.is_ca());
+        // Authority key id, names, key usage, extended key usage, basic constraints.
+        assert_eq!(certificate.extensions().len(), 5);
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
         let usage = certificate.key_usage().unwrap().unwrap().value;

@@ -146,6 +146,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.stopping.send(true);
+        self.gateway.stop_soon();
         self.served.abort();
     }
 }

@@ -145,12 +145,7 @@ impl World {
             request: Some(request),
             approval: plan.approval,
             base_revision: plan.base_revision,
-            allow: vec![
-                "deletes".into(),
-                "data-loss".into(),
-                "destroy".into(),
-                "empty".into(),
-            ],
+            allow: Vec::new(),
         };
         Ok(api.apply(request).await?.into_inner())
     }
@@ -289,9 +284,14 @@ fn blueprints(text: &str) -> v1::PlanRequest {
     let yaml = format!(
         "kind: Workspace\nname: shop\n---\nkind: Machine\nname: web-1\n---\nkind: Setup\nname: base\nmachines: web-1\nfiles:\n  /tmp/plumb-test/motd: {{ content: {text:?} }}\n---\nkind: App\nname: hello\nmachines: web-1\nrun: [sleep, \"1000\"]\n"
     );
+    parsed(&yaml)
+}
+
+/// A request to apply these blueprints, which refer to no file.
+fn parsed(yaml: &str) -> v1::PlanRequest {
     let file = plumb_blueprint::SourceFile {
         path: "plumb.yaml".into(),
-        text: yaml.into_bytes(),
+        text: yaml.as_bytes().to_vec(),
     };
     let set = plumb_blueprint::parse(std::slice::from_ref(&file), &Default::default())
         .unwrap_or_else(|d| panic!("{}", plumb_blueprint::render(&d, &[file], false)));

@@ -77,30 +77,41 @@ async fn what_was_not_approved_is_not_recorded() {
 
 /// Mutation: leave the check of consents out of `Recorder::record`.
 #[tokio::test]
-async fn a_destroy_wants_its_consent_by_name() {
+async fn an_emptied_workspace_wants_its_consent_by_name() {
     let world = world().await;
     world.apply(blueprints("x")).await.unwrap();
     let mut api = world.api().await;
+    let emptied = parsed("kind: Workspace\nname: shop\n---\nkind: Machine\nname: web-1\n");
+    let mut request = approved(&mut api, &emptied).await;
+    request.allow = vec!["something-else".into()];
+    let status = api.apply(request.clone()).await.unwrap_err();
+    let refusal = Refusal::of(&status).unwrap();
+    assert_eq!(refusal.reason, Reason::ConsentNeeded);
+    assert_eq!(refusal.metadata["allow"], "empty");
+    assert!(
+        refusal.message.ends_with("; go ahead with --allow empty"),
+        "{}",
+        refusal.message
+    );
+    assert_eq!(world.view().await.revision.0, 1);
+    request.allow = vec!["empty".into()];
+    assert_eq!(api.apply(request).await.unwrap().into_inner().revision, 2);
+}
+
+#[tokio::test]
+async fn a_destroy_is_recorded_as_one() {
+    let world = world().await;
+    world.apply(blueprints("x")).await.unwrap();
     let destroy = v1::PlanRequest {
         request: Some(v1::plan_request::Request::Destroy(v1::Destroy {})),
         commit: None,
     };
-    let mut request = approved(&mut api, &destroy).await;
-    let plan = api.plan(destroy).await.unwrap().into_inner();
-    let plan: Plan = serde_json::from_slice(&plan.plan_json).unwrap();
-    let needed: Vec<String> = plan.consents.iter().map(|c| c.allow.clone()).collect();
-    if needed.is_empty() {
-        return;
-    }
-    let status = api.apply(request.clone()).await.unwrap_err();
-    let refusal = Refusal::of(&status).unwrap();
-    assert_eq!(refusal.reason, Reason::ConsentNeeded);
-    assert!(refusal.message.contains("--allow"), "{}", refusal.message);
-    for name in &needed {
-        assert!(refusal.metadata["allow"].contains(name.as_str()));
-    }
-    request.allow = needed;
-    assert_eq!(api.apply(request).await.unwrap().into_inner().revision, 2);
+    assert_eq!(world.apply(destroy).await.unwrap().revision, 2);
+    let mut api = world.api().await;
+    let history = api.history(v1::HistoryRequest::default()).await.unwrap();
+    let entries = history.into_inner().entries;
+    let record: RevisionRecord = serde_json::from_slice(&entries[0].record_json).unwrap();
+    assert_eq!(record.kind, RevisionKind::Destroy);
 }
 
 #[tokio::test]

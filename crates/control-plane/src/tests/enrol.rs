@@ -229,10 +229,6 @@ async fn nothing_is_answered_without_a_rule_or_without_what_the_rule_demands() {
     assert!(matches!(error, CallError::WrongToken(_)), "{error}");
     assert!(!error.to_string().contains('\n') && error.to_string().contains("context"));
 
-    let mut client = tonic::client::Grpc::new(world.channel().await);
-    client.ready().await.unwrap();
-    let codec = tonic_health::pb::health_client::HealthClient::new(world.channel().await);
-    drop(codec);
     let mut health = tonic_health::pb::health_client::HealthClient::new(world.channel().await);
     let request = tonic_health::pb::HealthCheckRequest {
         service: "plumb.v1.ControlPlane".into(),
