@@ -424,7 +424,28 @@ mod tests {
         assert_eq!(all(&mut reader), ["foreign"]);
     }
 
-    /// Row 41. Mutation: move on in `poll` at the first end of a rotated file, without reading it once more.
+    /// Row 41. Mutation: have `look_for_newer` move on to what it finds.
+    #[test]
+    fn what_is_written_between_the_end_and_the_rotation_is_not_lost() {
+        let mut log = written(400, 60);
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let mut reader = LogReader::open(&log.path, query).unwrap();
+        log.write("0");
+        reader.look_for_newer().unwrap();
+        assert_eq!(all(&mut reader), ["0"]);
+        // The reader is at the end of the file, which grows and is rotated before it looks for another.
+        assert!(!reader.fill().unwrap());
+        for number in 1..30 {
+            log.write(&number.to_string());
+        }
+        assert!(reader.look_for_newer().unwrap());
+        assert_eq!(all(&mut reader), numbers(1..30));
+    }
+
+    /// Row 41. Mutation: begin with the newest file in `look_for_newer`.
     #[test]
     fn following_loses_nothing_however_the_files_rotate_meanwhile() {
         let mut log = written(400, 60);
