@@ -26,7 +26,7 @@ pub(crate) struct Checked {
     /// The same of the document itself.
     pub without_driver: bool,
     /// Something is against the schema that `convert` is expected to complain about.
-    pub left: Option<String>,
+    pub left: Vec<String>,
 }
 
 /// Checks a document.
@@ -108,7 +108,7 @@ impl Pass<'_, '_> {
                 );
             }
             Is::Pattern { .. } | Is::MinLength { .. } | Is::MaxLength { .. } => {
-                self.done.left = Some(pointer.to_owned());
+                self.done.left.push(pointer.to_owned());
             }
             _ => self.report(
                 pointer,

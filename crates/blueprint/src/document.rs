@@ -94,7 +94,7 @@ fn foreign(source: &Source<'_>, chunk: &Chunk<'_>, error: &serde_yaml::Error) ->
             column: (l.column() as u32).saturating_sub(1),
         },
     );
-    events::syntax(message, source.line(at.line)).here(&source.spot(Range { start: at, end: at }))
+    events::syntax(message, source, at).here(&source.spot(Range { start: at, end: at }))
 }
 
 /// A document that cannot be read still says what it is: its lines `kind: X` and `name: Y` are believed, so

@@ -106,7 +106,12 @@ pub(crate) fn read(
             Err(error) => {
                 let at = pass.mark(*error.marker());
                 let spot = source.spot(Range { start: at, end: at });
-                Err(syntax(error.info(), source.line(at.line)).here(&spot))
+                // Its own bound on brackets, which it meets before it tells of the first one.
+                if error.info() == "recursion limit exceeded" {
+                    pass.out.push(too_deep().here(&spot));
+                    return None;
+                }
+                Err(syntax(error.info(), source, at).here(&spot))
             }
         };
         if let Err(fatal) = step {
@@ -118,10 +123,14 @@ pub(crate) fn read(
 }
 
 /// A syntax error in our own words as far as they go.
-pub(crate) fn syntax(info: &str, line: &str) -> Diagnostic {
-    let tab = line.trim_start_matches(' ').starts_with('\t');
+pub(crate) fn syntax(info: &str, source: &Source<'_>, at: Mark) -> Diagnostic {
+    let line = source.line(at.line);
+    // A text that goes on over a line break is told of at its start.
+    let tab = [line, source.line(at.line + 1)]
+        .iter()
+        .any(|line| line.trim_start_matches(' ').starts_with('\t'));
     let hint = if tab {
-        Some("YAML is indented with spaces; there is a tab on this line")
+        Some("YAML is indented with spaces; there is a tab on this line or the next")
     } else if info.contains("unknown anchor") {
         Some("an alias `*name` needs an anchor `&name` before it, in the same document")
     } else if info.contains("mapping values are not allowed") {

@@ -453,18 +453,7 @@ impl Set {
                     }
                 }
             }
-            // The structural check and the conversion must not each rely on the other.
-            if let Some(pointer) = &entry.checked.left
-                && out.errors() == before
-            {
-                out.push(
-                    Diagnostic::error(
-                        Code::AgainstSchema,
-                        format!("{} is not as the language has it", check::name(pointer)),
-                    )
-                    .here(&entry.document.spot(pointer)),
-                );
-            }
+            entry.hold_left(out);
         }
         self.machines.complete = !self.flawed_machines
             && !self.known.machines_incomplete
@@ -537,6 +526,24 @@ impl Set {
 }
 
 impl<'a> Entry<'a> {
+    /// What the structural check left to the conversion must have been complained about by now: neither may
+    /// rely on the other alone.
+    fn hold_left(&self, out: &mut Diagnostics) {
+        for pointer in &self.checked.left {
+            let spot = self.document.spot(pointer);
+            let said = out.omitted > 0
+                || out
+                    .items
+                    .iter()
+                    .flat_map(|d| &d.spans)
+                    .any(|s| s.line == spot.line && *s.file == *spot.file);
+            if !said {
+                let message = format!("{} is not as the language has it", check::name(pointer));
+                out.push(Diagnostic::error(Code::AgainstSchema, message).here(&spot));
+            }
+        }
+    }
+
     fn reader<'b>(&'a self, vars: &'b Vars, out: &'b mut Diagnostics) -> Reader<'a, 'b>
     where
         'a: 'b,

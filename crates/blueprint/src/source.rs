@@ -150,13 +150,19 @@ impl<'a> Source<'a> {
     /// What to point at for a range: its first line's share of it.
     pub fn spot(&self, range: Range) -> Spot {
         let Range { start, end } = range;
-        let length = if start.line == end.line {
-            end.column.saturating_sub(start.column)
+        let from = self.byte(start);
+        let to = if start.line == end.line {
+            self.byte(end)
         } else {
-            let line = self.line(start.line);
-            let full = line.trim_end().chars().count() as u32;
-            full.saturating_sub(start.column)
+            from.max(
+                self.lines
+                    .get(start.line as usize)
+                    .map_or(0, |(_, end)| *end),
+            )
         };
+        // The parser counts the blanks behind a quoted text as its.
+        let shown = self.text.get(from..to).unwrap_or_default().trim_end();
+        let length = shown.chars().count() as u32;
         Spot {
             file: Arc::clone(&self.path),
             line: start.line + 1,
@@ -198,7 +204,7 @@ impl<'a> Source<'a> {
             let prelude = line.trim_start().is_empty()
                 || line.trim_start().starts_with('#')
                 || line.starts_with('%');
-            content = (content && !marker) || marker || !prelude;
+            content |= marker || !prelude;
         }
         chunks.push(Chunk {
             text: &self.text[from..],

@@ -7,11 +7,19 @@ use serde::Deserialize;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The documents of one chunk, each a value or serde_yaml's error.
+/// The documents of one chunk, each a value or serde_yaml's error. It ends with the first error: behind a
+/// syntax error, serde_yaml repeats it for ever.
 pub(crate) fn read(text: &str) -> Vec<Result<Value, serde_yaml::Error>> {
-    serde_yaml::Deserializer::from_str(text)
-        .map(|document| Any::deserialize(document).map(|any| any.0))
-        .collect()
+    let mut out = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let read = Any::deserialize(document).map(|any| any.0);
+        let failed = read.is_err();
+        out.push(read);
+        if failed {
+            break;
+        }
+    }
+    out
 }
 
 /// A value in which the first of two equal keys counts, as the event pass reports the second.
@@ -155,6 +163,14 @@ mod tests {
                 "1"
             ])
         );
+    }
+
+    /// Mutation: go on behind an error, and this fills memory.
+    #[test]
+    fn a_syntax_error_ends_the_reading() {
+        let text = format!("{{ \"{}\": x }}\n...\nb: 1\n", "x".repeat(2000));
+        let read = read(&text);
+        assert!(matches!(read.as_slice(), [Err(_)]), "{read:?}");
     }
 
     #[test]

@@ -237,7 +237,7 @@ pub(crate) enum Command {
 pub(crate) enum Process {
     Shell(Text),
     Words(#[schemars(length(min = 1))] Vec<Text>),
-    Full(FullProcess),
+    Full(Box<FullProcess>),
 }
 
 /// One process.
