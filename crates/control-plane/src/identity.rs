@@ -507,8 +507,8 @@ mod tests {
         assert_eq!(proven.identity, web1());
         assert_eq!(proven.key, requested.digest);
         assert!(!certificate.is_ca());
-        // Authority key id, names, key usage, extended key usage, basic constraints.
-        assert_eq!(certificate.extensions().len(), 5);
+        // Authority and subject key id, names, key usage, extended key usage, basic constraints.
+        assert_eq!(certificate.extensions().len(), 6);
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
         let usage = certificate.key_usage().unwrap().unwrap().value;

@@ -62,7 +62,8 @@ fn shifted() -> Timestamp {
     Timestamp::now() + Duration::from_secs(seconds)
 }
 
-/// Threat 16. Mutation: drop any check of `consume_join`, or the one of `matches` in `Joining::join`.
+/// Threat 16. Mutation: drop any check of the ledger's `consume_join`. (The look at the secret in `Joining::join` comes
+/// before it only so that a name is not told to be taken to somebody without the secret.)
 #[tokio::test]
 async fn used_expired_wrong_and_foreign_tokens_are_refused_by_name() {
     let world = world_at(shifted).await;
