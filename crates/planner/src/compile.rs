@@ -410,7 +410,17 @@ impl<'a> Compiler<'a> {
         let argv = process
             .argv
             .iter()
-            .map(|arg| self.text(arg, &scope, run_origin.clone()))
+            // Arguments are final: nothing in them waits for the start.
+            .map(|arg| {
+                self.text(
+                    arg,
+                    &Scope {
+                        symbolic: false,
+                        ..scope
+                    },
+                    run_origin.clone(),
+                )
+            })
             .collect();
         let mut resources = Vec::new();
         let mut after = BTreeSet::new();

@@ -10,6 +10,7 @@ use plumb_model::{MachineName, OwnerName, PortName, symbolic};
 pub(crate) type Endpoints = BTreeMap<OwnerName, BTreeMap<MachineName, BTreeMap<PortName, u16>>>;
 
 /// What references can be resolved against.
+#[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     pub machine: &'a MachineName,
     pub info: &'a MachineInfo,

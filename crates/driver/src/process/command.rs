@@ -5,13 +5,10 @@ use std::path::{Component, Path, PathBuf};
 
 use plumb_model::condition::Reason;
 use plumb_model::spec::WorkDir;
-use plumb_model::{Fault, ProcessSpec, ReleaseNumber};
+use plumb_model::{Fault, ProcessSpec, ReleaseNumber, symbolic};
 
 use super::users::Person;
 use crate::shim::record::MARK;
-
-/// What stands in an environment value for the number of the release.
-const RELEASE: &str = "${release}";
 
 /// The PATH when neither the blueprint nor the agent's own environment has one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,11 +36,7 @@ pub fn environment(
             );
             return Err(Fault::new(Reason::BadContent, message));
         }
-        let value = match release {
-            Some(release) => value.replace(RELEASE, &release.to_string()),
-            None => value.clone(),
-        };
-        env.insert(name.clone(), value);
+        env.insert(name.clone(), symbolic::expand(value, release));
     }
     // Last: the mark is never the blueprint's to set.
     env.insert(MARK.to_owned(), incarnation.to_owned());

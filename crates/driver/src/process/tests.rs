@@ -534,6 +534,7 @@ fn the_environment_is_exactly_what_was_asked_for() {
     for (name, value) in [
         ("ODD", odd),
         ("REL", "r${release}"),
+        ("LITERAL", "$${release}"),
         ("PLUMB_INCARNATION", "forged"),
         ("LAST", "\n"),
     ] {
@@ -556,6 +557,7 @@ fn the_environment_is_exactly_what_was_asked_for() {
     let expected = [
         ("HOME", home.to_str().unwrap()),
         ("LAST", "\n"),
+        ("LITERAL", "${release}"),
         ("LOGNAME", &person.name),
         ("ODD", odd),
         ("PATH", &std::env::var("PATH").unwrap()),
