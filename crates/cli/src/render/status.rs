@@ -69,10 +69,26 @@ pub fn status(view: &WorkspaceView, verbose: bool, style: &Style, now: Timestamp
         .map(|owner| owner_row(owner, style))
         .collect();
     text.push_str(&table("  ", &rows));
-    for owner in &view.owners {
-        processes(&mut text, owner, verbose, style, now);
-        troubles(&mut text, owner, verbose, style);
-    }
+    let block = |text: &mut String, rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            text.push('\n');
+            text.push_str(&table("  ", &rows));
+        }
+    };
+    block(
+        &mut text,
+        view.owners
+            .iter()
+            .flat_map(|owner| processes(owner, verbose, style, now))
+            .collect(),
+    );
+    block(
+        &mut text,
+        view.owners
+            .iter()
+            .flat_map(|owner| troubles(owner, verbose, style))
+            .collect(),
+    );
     if verbose {
         let _ = writeln!(
             text,
@@ -97,7 +113,7 @@ fn owner_row(owner: &OwnerView, style: &Style) -> Vec<String> {
     ]
 }
 
-fn processes(text: &mut String, owner: &OwnerView, verbose: bool, style: &Style, now: Timestamp) {
+fn processes(owner: &OwnerView, verbose: bool, style: &Style, now: Timestamp) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for resource in &owner.resources {
         let Some(process) = &resource.process else {
@@ -151,17 +167,14 @@ fn processes(text: &mut String, owner: &OwnerView, verbose: bool, style: &Style,
             }
         }
     }
-    if !rows.is_empty() {
-        text.push('\n');
-        text.push_str(&table("  ", &rows));
-    }
+    rows
 }
 
-fn troubles(text: &mut String, owner: &OwnerView, verbose: bool, style: &Style) {
+fn troubles(owner: &OwnerView, verbose: bool, style: &Style) -> Vec<Vec<String>> {
     let interesting = |r: &&ResourceView| {
         verbose || !matches!(r.state, StateWord::Converged | StateWord::Stopped)
     };
-    let rows: Vec<Vec<String>> = owner
+    owner
         .resources
         .iter()
         .filter(interesting)
@@ -173,11 +186,7 @@ fn troubles(text: &mut String, owner: &OwnerView, verbose: bool, style: &Style) 
                 escape::line(r.message.as_deref().unwrap_or_default()).into_owned(),
             ]
         })
-        .collect();
-    if !rows.is_empty() {
-        text.push('\n');
-        text.push_str(&table("  ", &rows));
-    }
+        .collect()
 }
 
 /// One event on one line.
