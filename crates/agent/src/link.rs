@@ -19,6 +19,9 @@ use crate::identity::Enrolled;
 const RETRY_INITIAL: Duration = Duration::from_millis(250);
 /// Thirty seconds, so that a control plane that comes back has its whole fleet within about half a minute.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A session that was up for this long was a good one, and the next is tried soon. Longer than any attempt takes
+/// that does not come to be: connecting is given up after 5 s.
+const LASTED: Duration = Duration::from_secs(10);
 /// Messages that wait for the link. A complete status of 50,000 resources is about 200 of them.
 const QUEUE: usize = 1024;
 
@@ -92,12 +95,15 @@ pub async fn run(mut enrolled: Enrolled, core: mpsc::Sender<LinkEvent>) {
                 Err(error) => tell(&mut told, &error),
             }
         }
+        let began = Instant::now();
         match session(&enrolled, renew_at, &core).await {
-            Ok(()) => {
-                told.clear();
-                bound = RETRY_INITIAL;
-            }
+            Ok(()) => told.clear(),
             Err(error) => tell(&mut told, &error),
+        }
+        // How a session ended does not matter: a crash of the control plane breaks it with an error, and one that
+        // refuses this agent may end it well, again and again.
+        if began.elapsed() >= LASTED {
+            bound = RETRY_INITIAL;
         }
         let pause = bound.mul_f64(dice.roll());
         tokio::select! {

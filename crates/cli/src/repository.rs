@@ -38,6 +38,16 @@ pub struct Read {
     pub set: BlueprintSet,
 }
 
+/// Blueprints as they were parsed.
+pub struct Parsed {
+    /// What they mean, or what is wrong.
+    pub result: Result<BlueprintSet, Diagnostics>,
+    /// Their files, to show places in.
+    pub files: Vec<SourceFile>,
+    /// YAML files without a `kind`.
+    pub passed: Vec<String>,
+}
+
 /// The sources of a set, read.
 pub struct Sources {
     /// For the planner.
@@ -122,28 +132,24 @@ impl Repository {
             .into_owned()
     }
 
-    /// Reads and parses all blueprints; the files come along either way, to show places in.
-    pub fn parse(
-        &self,
-    ) -> Result<
-        (
-            Result<BlueprintSet, Diagnostics>,
-            Vec<SourceFile>,
-            Vec<String>,
-        ),
-        CliError,
-    > {
+    /// Reads and parses all blueprints.
+    pub fn parse(&self) -> Result<Parsed, CliError> {
         let (files, passed) = self.files()?;
         let options = Options {
             env: self.env.clone(),
         };
-        Ok((plumb_blueprint::parse(&files, &options), files, passed))
+        let result = plumb_blueprint::parse(&files, &options);
+        Ok(Parsed {
+            result,
+            files,
+            passed,
+        })
     }
 
     /// Reads, parses, and shows what is wrong.
     pub fn read(&self, output: Output, style: &Style) -> Result<Read, CliError> {
-        let (parsed, files, _) = self.parse()?;
-        match parsed {
+        let Parsed { result, files, .. } = self.parse()?;
+        match result {
             Ok(set) => {
                 if !set.warnings.is_empty() {
                     out::note(&plumb_blueprint::render(&set.warnings, &files, style.color));

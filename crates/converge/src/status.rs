@@ -165,7 +165,11 @@ fn times(n: u32) -> String {
 pub(crate) fn describe(differs: &[plumb_model::observation::Difference]) -> String {
     let parts: Vec<String> = differs
         .iter()
-        .map(|d| format!("{}: {}", d.field, d.found))
+        .map(|d| match d.field.as_str() {
+            // These say all there is to say by themselves.
+            "existence" | "state" => d.found.clone(),
+            field => format!("{field}: {}", d.found),
+        })
         .collect();
     parts.join("; ")
 }

@@ -255,10 +255,14 @@ struct ApprovedChange<'a> {
 }
 
 impl Plan {
-    /// Whether applying it would change nothing.
+    /// Whether applying it would change nothing. A renamed workspace is a change of what is recorded even where
+    /// nothing else moves: it shows in the consents alone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.machines.is_empty() && self.owners.is_empty()
+        self.changes.is_empty()
+            && self.machines.is_empty()
+            && self.owners.is_empty()
+            && self.consents.is_empty()
     }
 
     /// The approval hash of its content as it stands.

@@ -8,7 +8,7 @@ use plumb_blueprint::BlueprintSet;
 use plumb_blueprint::{
     App, Content, FileDecl, Health, Port, Probe, Process, Selector, Setup, Source as AppSource,
 };
-use plumb_model::plan::{NotDone, Origin};
+use plumb_model::plan::Origin;
 use plumb_model::spec::WorkDir;
 use plumb_model::state::{FORMAT, MachineInfo, OwnerKind, Recorded, ReleaseBody};
 use plumb_model::{
@@ -95,7 +95,6 @@ pub fn compile(
             problems: compiler.problems,
         });
     }
-    let not_done = compiler.not_done(&owners);
     Ok(Desired {
         manifest: Some(set.workspace.name.clone()),
         machines: set.machines.clone(),
@@ -110,7 +109,6 @@ pub fn compile(
             .filter_map(|p| Some((p.clone(), sources.get(p)?.digest)))
             .collect(),
         free_deletes: set.workspace.policy.deletes,
-        not_done,
     })
 }
 
@@ -118,6 +116,12 @@ fn selected<'a>(
     set: &'a BlueprintSet,
     selector: &Selector,
 ) -> BTreeMap<&'a MachineName, &'a MachineInfo> {
+    if let Selector::Names(names) = selector {
+        return names
+            .iter()
+            .filter_map(|name| set.machines.get_key_value(name))
+            .collect();
+    }
     set.machines
         .iter()
         .filter(|(name, info)| selector.matches(name, info))
@@ -146,7 +150,10 @@ fn recorded_slots(
         .collect()
 }
 
-fn endpoints(instances: &[Instance<'_>], ports: &BTreeMap<(Address, PortName), u16>) -> Endpoints {
+/// The ports of each instance, by name.
+type Ports = BTreeMap<Address, BTreeMap<PortName, u16>>;
+
+fn endpoints(instances: &[Instance<'_>], ports: &Ports) -> Endpoints {
     let mut endpoints = Endpoints::new();
     for instance in instances {
         let machine = &instance.address.machine;
@@ -155,10 +162,7 @@ fn endpoints(instances: &[Instance<'_>], ports: &BTreeMap<(Address, PortName), u
             .or_default()
             .entry(machine.clone())
             .or_default();
-        for ((_, name), number) in ports
-            .iter()
-            .filter(|((address, _), _)| *address == instance.address)
-        {
+        for (name, number) in ports.get(&instance.address).into_iter().flatten() {
             // Of several slots on one machine the lowest answers.
             all.entry(name.clone()).or_insert(*number);
         }
@@ -210,7 +214,7 @@ impl<'a> Compiler<'a> {
         (app, &app.processes[instance.process])
     }
 
-    fn ports(&mut self, instances: &[Instance<'_>]) -> BTreeMap<(Address, PortName), u16> {
+    fn ports(&mut self, instances: &[Instance<'_>]) -> Ports {
         let mut wants = BTreeSet::new();
         for instance in instances {
             let (_, process) = self.process(instance);
@@ -232,11 +236,11 @@ impl<'a> Compiler<'a> {
             self.input.observed,
             self.input.workspace,
         );
-        let mut ports = BTreeMap::new();
+        let mut ports = Ports::new();
         for ((address, port), number) in given {
             match number {
                 Some(number) => {
-                    ports.insert((address, port), number);
+                    ports.entry(address).or_default().insert(port, number);
                 }
                 None => {
                     let origin = self
@@ -260,6 +264,15 @@ impl<'a> Compiler<'a> {
 
     fn origin(&self, kind: &str, owner: &OwnerName, pointer: &str) -> Option<Origin> {
         self.set.origin(kind, owner.as_str(), pointer).cloned()
+    }
+
+    /// Where a process is written: under `processes`, or as the app's one `run`.
+    fn run_origin(&self, owner: &OwnerName, process: &ProcessName) -> Option<Origin> {
+        let run = format!("App/{owner}#/run");
+        match self.set.origins.get(&run) {
+            Some(origin) => Some(origin.clone()),
+            None => self.origin("App", owner, &format!("/processes/{process}")),
+        }
     }
 
     fn text(
@@ -379,7 +392,7 @@ impl<'a> Compiler<'a> {
     fn instance(
         &mut self,
         instance: &Instance<'_>,
-        ports: &BTreeMap<(Address, PortName), u16>,
+        ports: &Ports,
         endpoints: &Endpoints,
     ) -> Vec<Resource> {
         let (app, process) = self.process(instance);
@@ -392,21 +405,14 @@ impl<'a> Compiler<'a> {
             commit: self.input.commit,
             symbolic: true,
         };
-        let ports: BTreeMap<PortName, u16> = ports
-            .iter()
-            .filter(|((address, _), _)| *address == instance.address)
-            .map(|((_, name), number)| (name.clone(), *number))
-            .collect();
+        let ports = ports.get(&instance.address).cloned().unwrap_or_default();
         let mut env = port_variables(&ports);
         for (name, text) in &process.env {
             let origin = self.origin("App", owner, &format!("/env/{}", escape(name)));
             let value = self.text(text, &scope, origin);
             env.insert(name.clone(), value);
         }
-        let run = format!("/processes/{}", instance.process);
-        let run_origin = self
-            .origin("App", owner, "/run")
-            .or_else(|| self.origin("App", owner, &run));
+        let run_origin = self.run_origin(owner, instance.process);
         let argv = process
             .argv
             .iter()
@@ -499,32 +505,6 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-    }
-
-    fn not_done(&self, owners: &BTreeMap<OwnerName, ReleaseBody>) -> Vec<NotDone> {
-        let mut waiting: BTreeMap<&MachineName, usize> = BTreeMap::new();
-        for resource in owners.values().flat_map(|body| &body.resources) {
-            if !self
-                .input
-                .observed
-                .machines
-                .contains_key(&resource.address.machine)
-            {
-                *waiting.entry(&resource.address.machine).or_default() += 1;
-            }
-        }
-        waiting
-            .into_iter()
-            .map(|(machine, count)| NotDone {
-                subject: format!("machine {machine}"),
-                reason: format!(
-                    "{count} resource{} wait{} until its agent joins: \
-                     run `plumb token create --join --machine {machine}` here and `plumb agent` there",
-                    if count == 1 { "" } else { "s" },
-                    if count == 1 { "s" } else { "" },
-                ),
-            })
-            .collect()
     }
 }
 

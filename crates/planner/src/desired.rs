@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plumb_model::plan::{NotDone, Origin};
+use plumb_model::plan::Origin;
 use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody};
 use plumb_model::{Address, Hash, MachineName, OwnerName, ReleaseNumber, WorkspaceName};
 
@@ -24,8 +24,6 @@ pub struct Desired {
     pub resolutions: BTreeMap<String, Hash>,
     /// How many deletions go without a consent; none for any number.
     pub free_deletes: Option<u32>,
-    /// What is not done, and why.
-    pub not_done: Vec<NotDone>,
 }
 
 impl Desired {

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_model::coverage::{self, Cost, Redaction};
 use plumb_model::plan::{
     AttributeChange, BlastRadius, Change, ChangeAction, DriftNote, FORMAT, Felt, MachineChange,
-    MonthlyCost, NeedsConsent, OwnerChange, Plan,
+    MonthlyCost, NeedsConsent, NotDone, OwnerChange, Plan,
 };
 use plumb_model::state::{MachineInfo, Next, RevisionKind};
 use plumb_model::{
-    Address, ConditionKind, Hash, OwnerName, ReleaseNumber, Resource, ResourceKind, ResourceSpec,
+    Address, ConditionKind, Hash, MachineName, OwnerName, ReleaseNumber, Resource, ResourceKind, ResourceSpec,
     RunState,
 };
 use serde_json::Value;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, claims};
 use crate::{Input, Request};
 
 /// Compares. Release numbers, touched machines and the approval hash are filled in afterwards.
@@ -30,22 +30,26 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>) -> Plan {
         desired.resources().map(|r| (&r.address, r)).collect();
     let addresses: BTreeSet<&Address> = before.keys().chain(after.keys()).copied().collect();
     let mut changes = Vec::new();
+    let mut worst: BTreeMap<&OwnerName, Felt> = BTreeMap::new();
+    let mut restarts = 0;
     let mut unchanged = 0;
     for address in addresses {
-        match change(
-            address,
-            before.get(address).copied(),
-            after.get(address).copied(),
-            desired,
-        ) {
-            Some(change) => changes.push(change),
-            None => unchanged += 1,
-        }
+        let old = before.get(address).copied();
+        let new = after.get(address).copied();
+        let Some(change) = change(address, old, new, desired) else {
+            unchanged += 1;
+            continue;
+        };
+        let felt = felt(old, new, change.cost);
+        restarts += u32::from(felt == Felt::Restart);
+        let worst = worst.entry(&address.owner).or_insert(felt);
+        *worst = felt.max(*worst);
+        changes.push(change);
     }
     let order = order(&changes, &before, &after);
-    let owners = owner_changes(desired, input, &changes);
+    let owners = owner_changes(desired, input, &worst);
     let machines = machine_changes(desired, input);
-    let blast_radius = blast_radius(&changes);
+    let blast_radius = blast_radius(&changes, restarts);
     let consents = consents(desired, input, &blast_radius);
     Plan {
         format: FORMAT,
@@ -71,7 +75,7 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>) -> Plan {
         blast_radius,
         monthly_cost: monthly_cost(desired, input),
         drift: drift(input),
-        not_done: desired.not_done.clone(),
+        not_done: not_done(desired, input),
         consents,
         unchanged,
         approval: Hash([0; 32]),
@@ -116,7 +120,7 @@ fn change(
                 vec![reason],
                 spec_changes(Some(&old.spec), None),
             );
-            if was_running(old) {
+            if is_running(old) {
                 change.downtime = Some("it is stopped for good".to_owned());
             }
             Some(change)
@@ -150,7 +154,7 @@ fn change(
     }
 }
 
-fn was_running(resource: &Resource) -> bool {
+fn is_running(resource: &Resource) -> bool {
     matches!(&resource.spec, ResourceSpec::Process(spec) if spec.state == RunState::Running)
 }
 
@@ -291,6 +295,14 @@ fn order(
     let changed: BTreeMap<&Address, ChangeAction> =
         changes.iter().map(|c| (&c.address, c.action)).collect();
     let mut order = BTreeSet::new();
+    // What is let go is gone before another resource takes it. From deletes to the others only, so that two
+    // resources that swap what they hold make no cycle.
+    let let_go: BTreeMap<_, &Address> = changed
+        .iter()
+        .filter(|(_, action)| **action == ChangeAction::Delete)
+        .filter_map(|(address, _)| before.get(*address))
+        .flat_map(|resource| claims(resource).into_iter().map(|c| (c, &resource.address)))
+        .collect();
     for (address, action) in &changed {
         let deleted = *action == ChangeAction::Delete;
         let Some(resource) = (if deleted { before } else { after }).get(*address) else {
@@ -307,11 +319,22 @@ fn order(
                 _ => false,
             };
         }
+        if !deleted {
+            for claim in claims(resource) {
+                if let Some(holder) = let_go.get(&claim) {
+                    order.insert(((*holder).clone(), (*address).clone()));
+                }
+            }
+        }
     }
     order.into_iter().collect()
 }
 
-fn owner_changes(desired: &Desired, input: &Input<'_>, changes: &[Change]) -> Vec<OwnerChange> {
+fn owner_changes(
+    desired: &Desired,
+    input: &Input<'_>,
+    worst: &BTreeMap<&OwnerName, Felt>,
+) -> Vec<OwnerChange> {
     let recorded = &input.recorded.state;
     let names: BTreeSet<&OwnerName> = desired
         .owners
@@ -328,12 +351,7 @@ fn owner_changes(desired: &Desired, input: &Input<'_>, changes: &[Change]) -> Ve
             (Some(old), Some(new)) if old == new => continue,
             (Some(_), Some(_)) => ChangeAction::Update,
         };
-        let felt = changes
-            .iter()
-            .filter(|c| c.address.owner == *owner)
-            .map(felt)
-            .max()
-            .unwrap_or(Felt::Nothing);
+        let felt = worst.get(owner).copied().unwrap_or(Felt::Nothing);
         owners.push(OwnerChange {
             owner: owner.clone(),
             action,
@@ -345,17 +363,17 @@ fn owner_changes(desired: &Desired, input: &Input<'_>, changes: &[Change]) -> Ve
     owners
 }
 
-fn felt(change: &Change) -> Felt {
-    if change.address.kind != ResourceKind::Process {
+/// What is felt of one resource's change.
+fn felt(old: Option<&Resource>, new: Option<&Resource>, cost: Option<Cost>) -> Felt {
+    if old.or(new).map(|r| r.address.kind) != Some(ResourceKind::Process) {
         return Felt::InPlace;
     }
-    match (change.action, &change.downtime, change.cost) {
-        (ChangeAction::Delete, Some(_), _) => Felt::Stop,
-        (ChangeAction::Delete, None, _) => Felt::Nothing,
-        (ChangeAction::Create, ..) => Felt::Start,
-        (_, Some(_), _) => Felt::Restart,
-        (_, None, Some(cost)) if cost >= Cost::Restart => Felt::Start,
-        _ => Felt::InPlace,
+    match (old.is_some_and(is_running), new.is_some_and(is_running)) {
+        (true, true) if cost >= Some(Cost::Restart) => Felt::Restart,
+        (true, true) => Felt::InPlace,
+        (true, false) => Felt::Stop,
+        (false, true) => Felt::Start,
+        (false, false) => Felt::Nothing,
     }
 }
 
@@ -398,8 +416,11 @@ fn machine_changes(desired: &Desired, input: &Input<'_>) -> Vec<MachineChange> {
     changes
 }
 
-fn blast_radius(changes: &[Change]) -> BlastRadius {
-    let mut radius = BlastRadius::default();
+fn blast_radius(changes: &[Change], restarts: u32) -> BlastRadius {
+    let mut radius = BlastRadius {
+        restarts,
+        ..BlastRadius::default()
+    };
     for change in changes {
         match change.action {
             ChangeAction::Delete => radius.deletes += 1,
@@ -413,9 +434,6 @@ fn blast_radius(changes: &[Change]) -> BlastRadius {
                 .peak_unavailable
                 .entry(change.address.owner.clone())
                 .or_default() += 1;
-            if change.action != ChangeAction::Delete {
-                radius.restarts += 1;
-            }
         }
     }
     radius
@@ -425,7 +443,8 @@ fn monthly_cost(desired: &Desired, input: &Input<'_>) -> MonthlyCost {
     fn total<'a>(machines: impl Iterator<Item = &'a MachineInfo>) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
         for price in machines.filter_map(|m| m.price.as_ref()) {
-            *sums.entry(price.currency.clone()).or_default() += price.monthly_cents;
+            let sum: &mut u64 = sums.entry(price.currency.clone()).or_default();
+            *sum = sum.saturating_add(price.monthly_cents);
         }
         sums
     }
@@ -441,6 +460,29 @@ fn monthly_cost(desired: &Desired, input: &Input<'_>) -> MonthlyCost {
         ),
         after_cents: total(desired.machines.values()),
     }
+}
+
+/// What waits for machines whose agents have never been heard of.
+fn not_done(desired: &Desired, input: &Input<'_>) -> Vec<NotDone> {
+    let mut waiting: BTreeMap<&MachineName, usize> = BTreeMap::new();
+    for resource in desired.resources() {
+        let machine = &resource.address.machine;
+        if !input.observed.machines.contains_key(machine) {
+            *waiting.entry(machine).or_default() += 1;
+        }
+    }
+    waiting
+        .into_iter()
+        .map(|(machine, count)| NotDone {
+            subject: format!("machine {machine}"),
+            reason: format!(
+                "{count} resource{} wait{} until its agent joins: \
+                 run `plumb token create --join --machine {machine}` here and `plumb agent` there",
+                if count == 1 { "" } else { "s" },
+                if count == 1 { "s" } else { "" },
+            ),
+        })
+        .collect()
 }
 
 fn drift(input: &Input<'_>) -> Vec<DriftNote> {
@@ -460,6 +502,11 @@ fn drift(input: &Input<'_>) -> Vec<DriftNote> {
         .collect()
 }
 
+/// Whether every owner that is recorded goes.
+fn nothing_left(desired: &Desired, input: &Input<'_>) -> bool {
+    desired.owners.is_empty() && !input.recorded.state.owners.is_empty()
+}
+
 /// What must be allowed expressly. An apply without it records nothing.
 fn consents(desired: &Desired, input: &Input<'_>, radius: &BlastRadius) -> Vec<NeedsConsent> {
     let mut consents = Vec::new();
@@ -473,10 +520,17 @@ fn consents(desired: &Desired, input: &Input<'_>, radius: &BlastRadius) -> Vec<N
                     reason: format!("workspace `{old}` is recorded here, and these blueprints are of workspace `{new}`"),
                 });
         }
-        if desired.owners.is_empty() && !recorded.owners.is_empty() {
+        let missing = if desired.owners.is_empty() {
+            Some("app and no Setup")
+        } else if desired.machines.is_empty() {
+            Some("machine")
+        } else {
+            None
+        };
+        if let Some(missing) = missing.filter(|_| radius.deletes > 0 || nothing_left(desired, input)) {
             consents.push(NeedsConsent {
                 allow: "empty".to_owned(),
-                reason: "the blueprints declare no app and no Setup, so everything that is recorded would be removed".to_owned(),
+                reason: format!("the blueprints declare no {missing}, so everything that is recorded would be removed"),
             });
         }
         if let Some(free) = desired.free_deletes.filter(|free| radius.deletes > *free) {

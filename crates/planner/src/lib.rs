@@ -12,6 +12,9 @@ mod place;
 mod ports;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

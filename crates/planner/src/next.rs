@@ -57,6 +57,12 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
             .or_default()
             .insert(&resource.address, resource);
     }
+    let mut held: BTreeMap<&MachineName, Vec<&Address>> = BTreeMap::new();
+    for resource in input.recorded.releases.values().flat_map(|b| &b.resources) {
+        held.entry(&resource.address.machine)
+            .or_default()
+            .push(&resource.address);
+    }
     let mut machines = BTreeMap::new();
     let mut moved = BTreeMap::new();
     let names = desired.machines.keys().chain(
@@ -66,10 +72,15 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
             .filter(|m| !desired.machines.contains_key(*m)),
     );
     for name in names {
-        let wanted = by_machine.remove(name).unwrap_or_default();
         let old = recorded.machines.get(name);
-        let info = desired.machines.get(name).cloned();
-        if let Some((state, bytes)) = machine(name, info, old, &wanted, input) {
+        let next = MachineNext {
+            name,
+            info: desired.machines.get(name).cloned(),
+            old,
+            wanted: by_machine.remove(name).unwrap_or_default(),
+            held: held.remove(name).unwrap_or_default(),
+        };
+        if let Some((state, bytes)) = machine(next, input) {
             if old.map(|o| o.assignment) != Some(state.assignment) {
                 moved.insert(name.clone(), state.generation);
                 bodies.insert(state.assignment, bytes);
@@ -94,16 +105,34 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
     }
 }
 
-/// One machine's next state, or none if it has left and nothing of it remains.
-fn machine(
-    name: &MachineName,
+/// What one machine's next state is made of.
+struct MachineNext<'a> {
+    name: &'a MachineName,
+    /// What the blueprints say of it; none if they speak of it no more.
     info: Option<MachineInfo>,
-    old: Option<&MachineState>,
-    wanted: &BTreeMap<&Address, &Resource>,
-    input: &Input<'_>,
-) -> Option<(MachineState, Vec<u8>)> {
-    let generation = old.map_or(Generation(0), |o| o.generation);
-    let pending = pending_tombstones(name, wanted, input);
+    old: Option<&'a MachineState>,
+    wanted: BTreeMap<&'a Address, &'a Resource>,
+    /// What is recorded on it.
+    held: Vec<&'a Address>,
+}
+
+/// One machine's next state, or none if it has left and nothing of it remains.
+fn machine(next: MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Vec<u8>)> {
+    // A machine that comes starts at the number of its revision. No generation is ever higher than that, so one
+    // that left and comes again stays above what its agent may still hold and what was once proven under it.
+    let generation = next
+        .old
+        .map_or(Generation(input.recorded.state.revision.0), |o| {
+            o.generation
+        });
+    let pending = pending_tombstones(&next, generation.next());
+    let MachineNext {
+        name,
+        info,
+        old,
+        wanted,
+        held: _,
+    } = next;
     let settled = still_unsettled(&pending, input.observed);
     let build = |tombstones: &BTreeMap<Address, Generation>| {
         let header = Header {
@@ -155,28 +184,18 @@ fn machine(
 
 /// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes.
 fn pending_tombstones(
-    name: &MachineName,
-    wanted: &BTreeMap<&Address, &Resource>,
-    input: &Input<'_>,
+    next: &MachineNext<'_>,
+    since: Generation,
 ) -> BTreeMap<Address, Generation> {
-    let old = input.recorded.state.machines.get(name);
-    let next_generation = old.map_or(Generation(0), |o| o.generation).next();
-    let mut tombstones: BTreeMap<Address, Generation> = old
+    let mut tombstones: BTreeMap<Address, Generation> = next
+        .old
         .iter()
         .flat_map(|o| &o.tombstones)
-        .filter(|(address, _)| !wanted.contains_key(address))
+        .filter(|(address, _)| !next.wanted.contains_key(address))
         .map(|(address, since)| (address.clone(), *since))
         .collect();
-    let gone = input
-        .recorded
-        .releases
-        .values()
-        .flat_map(|body| &body.resources)
-        .filter(|r| r.address.machine == *name && !wanted.contains_key(&r.address));
-    for resource in gone {
-        tombstones
-            .entry(resource.address.clone())
-            .or_insert(next_generation);
+    for address in next.held.iter().filter(|a| !next.wanted.contains_key(*a)) {
+        tombstones.entry((*address).clone()).or_insert(since);
     }
     tombstones
 }

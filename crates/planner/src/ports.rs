@@ -46,6 +46,7 @@ pub(crate) fn allot(
             _ => None,
         })
         .collect();
+    let mut stranded: BTreeMap<&Want, u16> = BTreeMap::new();
     for want in wants.iter().filter(|want| want.fixed.is_none()) {
         let Some(number) = before
             .get(&want.address)
@@ -54,8 +55,9 @@ pub(crate) fn allot(
         else {
             continue;
         };
-        if is_stranded(&want.address, observed) {
+        if is_stranded(&want.address, recorded, observed) {
             // A stranger sits there: the number is avoided for everybody on this machine.
+            stranded.insert(want, number);
             taken
                 .entry(&want.address.machine)
                 .or_default()
@@ -76,7 +78,11 @@ pub(crate) fn allot(
         }
         let taken = taken.entry(&want.address.machine).or_default();
         let hash = Hash::of(format!("{workspace}\n{}\n{}", want.address, want.port).as_bytes());
-        let start = u16::from_le_bytes([hash.0[0], hash.0[1]]) % COUNT;
+        // Away from a stranger the search goes on from there, so that it never comes back to one met before.
+        let start = match stranded.get(want) {
+            Some(number) => number.saturating_sub(FIRST) % COUNT,
+            None => u16::from_le_bytes([hash.0[0], hash.0[1]]) % COUNT,
+        };
         let number = (0..COUNT)
             .map(|i| FIRST + (start + i) % COUNT)
             .find(|number| taken.insert(*number));
@@ -85,11 +91,17 @@ pub(crate) fn allot(
     given
 }
 
-fn is_stranded(address: &Address, observed: &Observed) -> bool {
+/// Whether the agent found a stranger on a port of this process as it is recorded now. What it said under an
+/// earlier generation may be about a port that the process has left since.
+fn is_stranded(address: &Address, recorded: &Recorded, observed: &Observed) -> bool {
+    let Some(machine) = recorded.state.machines.get(&address.machine) else {
+        return false;
+    };
     observed.statuses.get(address).is_some_and(|status| {
-        status
-            .conditions
-            .iter()
-            .any(|c| c.status && c.reason == Reason::PortTaken)
+        status.generation >= machine.generation
+            && status
+                .conditions
+                .iter()
+                .any(|c| c.status && c.reason == Reason::PortTaken)
     })
 }

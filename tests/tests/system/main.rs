@@ -5,4 +5,5 @@
     reason = "a helper that panics fails its test, as it should"
 )]
 
+mod pair;
 mod store;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use notify::{EventKind, RecursiveMode, Watcher};
 use plumb_control_plane as control_plane;
 use plumb_dispatch::WorkspaceView;
-use plumb_dispatch::view::StateWord;
 use plumb_driver::host::RunAs;
 use plumb_model::MachineName;
 use tokio::sync::mpsc;
@@ -282,23 +281,24 @@ async fn stay(
 ) -> Result<Exit, CliError> {
     let (saved, mut saves) = mpsc::channel(1);
     let _watcher = watch_files(&repository.root, saved)?;
-    let mut settled = true;
+    let mut applied = false;
     loop {
         tokio::select! {
             news = watch.next() => {
                 let news = news?.ok_or_else(|| CliError::Other("the control plane ended".to_owned()))?;
-                show_news(&news, &mut settled, env);
+                show_news(&news, &mut applied, env);
             }
             Some(()) = saves.recv() => {
                 tokio::time::sleep(DEBOUNCE).await;
                 while saves.try_recv().is_ok() {}
-                settled &= !reapply(remote, repository, args, env).await;
+                applied |= reapply(remote, repository, args, env).await;
             }
         }
     }
 }
 
-fn show_news(news: &News, settled: &mut bool, env: &Env<'_>) {
+/// Shows what happened; and, once after something was applied, that it has converged.
+fn show_news(news: &News, applied: &mut bool, env: &Env<'_>) {
     for (machine, event) in &news.events {
         match env.output {
             Output::Text => out::line(&render::status::event_line(machine, event, env.style)),
@@ -307,16 +307,15 @@ fn show_news(news: &News, settled: &mut bool, env: &Env<'_>) {
             }
         }
     }
-    if let Some(view) = &news.view {
-        let now = view
-            .owners
-            .iter()
-            .all(|o| matches!(o.state, StateWord::Converged | StateWord::Stopped));
-        if now && !*settled && env.output == Output::Text {
+    if let Some(view) = &news.view
+        && *applied
+        && view.is_settled()
+    {
+        *applied = false;
+        if env.output == Output::Text {
             out::line(&format!("  {}", env.style.good("converged")));
             answers(Some(view));
         }
-        *settled = now;
     }
 }
 

@@ -4,13 +4,17 @@ use crate::args::{Blueprints, Output};
 use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
-use crate::repository::{self, Repository};
+use crate::repository::{self, Parsed, Repository};
 
 /// Checks the blueprints without a server: every problem of every file, and the problems that only planning finds.
 pub fn run(blueprints: &Blueprints, env: &Env<'_>) -> Result<Exit, CliError> {
     let repository = Repository::find(blueprints)?;
-    let (parsed, files, passed) = repository.parse()?;
-    let set = match parsed {
+    let Parsed {
+        result,
+        files,
+        passed,
+    } = repository.parse()?;
+    let set = match result {
         Ok(set) => set,
         Err(diagnostics) => {
             repository::show(&diagnostics, &files, env.output, env.style);
