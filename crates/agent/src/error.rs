@@ -16,6 +16,9 @@ pub enum AgentError {
         /// Who holds it, as far as is known.
         pid: String,
     },
+    /// The folder holds other things.
+    #[error("{folder} holds other things than an agent's data; give an empty or a new folder with --data", folder = .0.display())]
+    Foreign(PathBuf),
     /// The data folder was written by a newer version.
     #[error("the agent's folder {folder} was written by a newer plumb (format {format}, this one reads up to {known}); upgrade plumb, or choose another --data", folder = .folder.display())]
     Newer {

@@ -43,6 +43,11 @@ impl Folder {
             path: path.to_owned(),
             source,
         };
+        // Its mode is about to be changed: that must not happen to a folder that was named by mistake.
+        let holds_things = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if holds_things && !path.join("format").is_file() && !path.join("lock").is_file() {
+            return Err(AgentError::Foreign(path.to_owned()));
+        }
         // Apps run in folders beneath this one, as other users: they may pass through, and see nothing.
         fs::DirBuilder::new()
             .recursive(true)
@@ -269,6 +274,18 @@ mod tests {
         bytes[last] ^= 1;
         fs::write(&path, bytes).unwrap();
         assert_eq!(folder.load_held().unwrap(), Some(held(1)));
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("theirs"), "x").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Folder::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds other things"), "{error}");
+        let mode = fs::metadata(folder.path()).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o755);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

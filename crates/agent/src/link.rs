@@ -1,7 +1,7 @@
 //! Keeps a session with the control plane open: connects, renews the certificate when its time has come, carries
 //! messages, and comes back after a break with full jitter.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plumb_dispatch::protocol::{ToAgent, ToServer};
 use plumb_model::Timestamp;
@@ -22,6 +22,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A session that was up for this long was a good one, and the next is tried soon. Longer than any attempt takes
 /// that does not come to be: connecting is given up after 5 s.
 const LASTED: Duration = Duration::from_secs(10);
+/// A renewal that failed is tried again after five minutes: there are twelve hours left when it is first tried.
+const RENEW_RETRY: Duration = Duration::from_secs(300);
 /// Messages that wait for the link. A complete status of 50,000 resources is about 200 of them.
 const QUEUE: usize = 1024;
 
@@ -92,7 +94,13 @@ pub async fn run(mut enrolled: Enrolled, core: mpsc::Sender<LinkEvent>) {
         if Timestamp::now() >= renew_at {
             match enrolled.renew().await {
                 Ok(()) => renew_at = enrolled.renew_at(dice.roll()),
-                Err(error) => tell(&mut told, &error),
+                Err(error) => {
+                    tell(&mut told, &error);
+                    // The session need not suffer from it meanwhile.
+                    renew_at = Timestamp::now()
+                        .checked_add(RENEW_RETRY)
+                        .unwrap_or(renew_at);
+                }
             }
         }
         let began = Instant::now();

@@ -177,6 +177,10 @@ async fn work(
     if text {
         tell(&ended, env.style);
         answers(view.as_ref());
+    } else {
+        report(&ended, view.as_ref(), env);
+    }
+    if text {
         out::line(&format!(
             "\nWatching {}. Save a blueprint to apply it; Ctrl-C stops {}.\nIn a second terminal: plumb status | logs APP -f | history | rollback APP\n",
             repository.root.display(),
