@@ -1,0 +1,200 @@
+//! What the operator writes: small valid workspaces that differ in every way that matters to a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_blueprint::BlueprintSet;
+use plumb_blueprint::{
+    App, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process, Segment,
+    Selector, Setup, Source as AppSource, Workspace,
+};
+use plumb_model::{
+    DriftPolicy, Hash, LogSpec, MachineName, Mode, OwnerName, PortName, ProcessName, RestartPolicy,
+    RestartSpec, RunState, StopSpec, WorkspaceName,
+};
+use plumb_planner::Source;
+
+use crate::chance::Chance;
+
+/// The workspace of every run.
+///
+/// # Panics
+/// Never: the name is a name.
+#[must_use]
+pub fn workspace() -> WorkspaceName {
+    WorkspaceName::new("sim").expect("sim is a name")
+}
+
+/// The machines of a run: `m0` to so many.
+///
+/// # Panics
+/// Never: each is a name.
+#[must_use]
+pub fn machines(count: usize) -> Vec<MachineName> {
+    (0..count)
+        .map(|n| MachineName::new(&format!("m{n}")).expect("a letter and digits are a name"))
+        .collect()
+}
+
+fn owner(name: String) -> OwnerName {
+    OwnerName::new(&name).expect("a letter and digits are a name")
+}
+
+fn text(text: &str) -> Vec<Segment> {
+    vec![Segment::Literal(text.to_owned())]
+}
+
+fn selector(chance: &mut Chance, machines: &[MachineName]) -> Selector {
+    if chance.percent(40) {
+        return Selector::All;
+    }
+    let some: Vec<_> = machines
+        .iter()
+        .filter(|_| chance.percent(50))
+        .cloned()
+        .collect();
+    if some.is_empty() {
+        Selector::All
+    } else {
+        Selector::Names(some)
+    }
+}
+
+fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
+    let port = PortName::new("http").expect("http is a name");
+    let web = Process {
+        argv: vec![text("serve"), text(&format!("v{}", chance.between(0, 3)))],
+        env: BTreeMap::from([("LEVEL".to_owned(), text(&chance.between(0, 2).to_string()))]),
+        ports: BTreeMap::from([(port.clone(), Port::Auto)]),
+        health: chance.percent(60).then(|| Health {
+            probe: Probe::Http {
+                port,
+                path: "/".to_owned(),
+                codes: vec![(200, 399)],
+            },
+            interval_ms: 5000,
+            timeout_ms: 1000,
+            healthy_threshold: 2,
+            unhealthy_threshold: 3,
+        }),
+        replicas: None,
+        dir: String::new(),
+    };
+    let source = chance.percent(70).then(|| AppSource::Path {
+        path: format!("src/{name}"),
+    });
+    App {
+        machines: selector(chance, machines),
+        replicas: chance
+            .percent(30)
+            .then(|| u32::try_from(chance.between(1, 4)).unwrap_or(1)),
+        source,
+        processes: BTreeMap::from([(ProcessName::new("web").expect("web is a name"), web)]),
+        env: BTreeMap::new(),
+        restart: RestartSpec {
+            policy: RestartPolicy::Always,
+            initial_ms: 1000,
+            max_ms: 20_000,
+        },
+        stop: StopSpec {
+            signal: 15,
+            grace_ms: 2000,
+        },
+        log: LogSpec {
+            max_bytes: 1 << 20,
+            keep: 2,
+        },
+        drift: DriftPolicy::Enforce,
+        state: if chance.percent(10) {
+            RunState::Stopped
+        } else {
+            RunState::Running
+        },
+        user: None,
+    }
+}
+
+fn setup(chance: &mut Chance, name: &str, machines: &[MachineName]) -> Setup {
+    let folder = format!("/srv/{name}");
+    let mut files = BTreeMap::new();
+    for n in 0..3 {
+        let version = chance.between(0, 3);
+        if chance.percent(70) {
+            let decl = FileDecl {
+                content: Content::Text(text(&format!("version {version}"))),
+                mode: Mode(0o644),
+                owner: None,
+                group: None,
+            };
+            files.insert(format!("{folder}/{n}"), decl);
+        }
+    }
+    let decl = DirDecl {
+        mode: Mode(if chance.percent(50) { 0o755 } else { 0o750 }),
+        owner: None,
+        group: None,
+    };
+    Setup {
+        machines: selector(chance, machines),
+        drift: DriftPolicy::Enforce,
+        files,
+        directories: BTreeMap::from([(folder, decl)]),
+    }
+}
+
+/// A workspace with what its repository paths hold.
+#[must_use]
+pub fn blueprints(
+    chance: &mut Chance,
+    machines: &[MachineName],
+) -> (BlueprintSet, BTreeMap<String, Source>) {
+    let mut apps = BTreeMap::new();
+    let mut setups = BTreeMap::new();
+    for n in 0..3 {
+        if chance.percent(80) {
+            let name = format!("app{n}");
+            apps.insert(owner(name.clone()), app(chance, &name, machines));
+        }
+        if chance.percent(70) {
+            let name = format!("setup{n}");
+            setups.insert(owner(name.clone()), setup(chance, &name, machines));
+        }
+    }
+    let paths: BTreeSet<String> = apps
+        .values()
+        .filter_map(|app| app.source.as_ref())
+        .map(|AppSource::Path { path }| path.clone())
+        .collect();
+    let sources = paths
+        .iter()
+        .map(|path| {
+            let bytes = format!("{path} version {}", chance.between(0, 2));
+            let source = Source {
+                digest: Hash::of(bytes.as_bytes()),
+                size: bytes.len() as u64,
+                text: None,
+            };
+            (path.clone(), source)
+        })
+        .collect();
+    let set = BlueprintSet {
+        workspace: Workspace {
+            name: workspace(),
+            vars: BTreeMap::new(),
+            policy: Policy {
+                deletes: None,
+                data_loss: DataLoss::Deny,
+            },
+            base_domain: None,
+        },
+        machines: machines
+            .iter()
+            .map(|name| (name.clone(), Default::default()))
+            .collect(),
+        apps,
+        setups,
+        origins: BTreeMap::new(),
+        paths,
+        warnings: Default::default(),
+    };
+    (set, sources)
+}

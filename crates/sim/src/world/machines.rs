@@ -1,0 +1,368 @@
+//! Agents: their sessions, reconcilers, disks and drivers, carried out in virtual time.
+
+use plumb_converge as converge;
+use plumb_dispatch::{Held, ToServer, agent as session};
+use plumb_model::observation::ExitStatus;
+use plumb_model::{
+    Action, Address, Fault, Generation, Hash, Observation, ProbeOutcome, ProbeResult,
+};
+
+use super::{Happening, World};
+
+impl World {
+    pub(super) fn is_now(&self, machine: usize, epoch: u64) -> bool {
+        self.machines[machine]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.epoch == epoch)
+    }
+
+    pub(super) fn start_agent(&mut self, machine: usize) {
+        if self.machines[machine].running.is_some() {
+            return;
+        }
+        let seed = self.chance.draw();
+        self.machines[machine].start(seed);
+        self.note(&format!("agent {machine} started"));
+        if let Some(held) = self.machines[machine].disk.held.clone() {
+            self.adopt(machine, held);
+        }
+        self.reconnect(machine);
+    }
+
+    pub(super) fn crash_agent(&mut self, machine: usize) {
+        let Some(running) = self.machines[machine].running.take() else {
+            return;
+        };
+        self.crashes += 1;
+        self.note(&format!("agent {machine} crashed"));
+        // A write that was under way is on the disk or is not.
+        if let Some(held) = running.persisting
+            && self.chance.percent(50)
+        {
+            self.write(machine, held);
+        }
+        if let Some(link) = self.machines[machine].link.take()
+            && self.links.remove(&link).is_some()
+            && self.chance.percent(80)
+        {
+            let wait = self.chance.between(1, 500);
+            self.later(wait, Happening::ServerNotices { link });
+        }
+        let wait = self.chance.between(50, 10_000);
+        self.later(wait, Happening::AgentStart { machine });
+    }
+
+    pub(super) fn write(&mut self, machine: usize, held: Held) {
+        let key = (self.machines[machine].name.clone(), held.generation);
+        if self.control.history.get(&key) != Some(&held.hash) {
+            self.broke(format!(
+                "content for a generation is the ledger's: {} wrote {} {:?}",
+                key.0, key.1, held.hash
+            ));
+        }
+        if held.generation <= self.machines[machine].highest {
+            self.broke(format!(
+                "the agent's generation never goes back: {} wrote {} after {}",
+                key.0, key.1, self.machines[machine].highest
+            ));
+        }
+        let machine = &mut self.machines[machine];
+        machine.highest = held.generation;
+        machine.disk.held = Some(held);
+    }
+
+    pub(super) fn persisted(&mut self, machine: usize, generation: Generation, well: bool) {
+        let Some(running) = &mut self.machines[machine].running else {
+            return;
+        };
+        let Some(held) = running.persisting.take() else {
+            return;
+        };
+        if well {
+            self.write(machine, held);
+            self.tell_session(machine, session::Event::Persisted { generation });
+        } else {
+            let message = "no space left on device".to_owned();
+            let event = session::Event::PersistFailed {
+                generation,
+                message,
+            };
+            self.tell_session(machine, event);
+        }
+    }
+
+    pub(super) fn tell_session(&mut self, machine: usize, event: session::Event) {
+        let now = self.session_now();
+        let Some(running) = &mut self.machines[machine].running else {
+            return;
+        };
+        let epoch = running.epoch;
+        let effects = running.session.handle(event, now);
+        for effect in effects {
+            match effect {
+                session::Effect::Send(message) => self.say(machine, message),
+                session::Effect::Persist(held) => {
+                    let generation = held.generation;
+                    if let Some(running) = &mut self.machines[machine].running
+                        && running.persisting.replace(held).is_some()
+                    {
+                        self.broke("one write at a time".to_owned());
+                    }
+                    let well = !(self.storming() && self.chance.percent(5));
+                    let wait = self.chance.between(1, 60);
+                    self.later(
+                        wait,
+                        Happening::Persisted {
+                            machine,
+                            epoch,
+                            generation,
+                            well,
+                        },
+                    );
+                }
+                session::Effect::Adopt(held) => self.adopt(machine, held),
+                session::Effect::Disconnect { .. } => {
+                    if let Some(link) = self.machines[machine].link {
+                        self.agent_notices(link);
+                    }
+                }
+                session::Effect::OpenLogs(_) | session::Effect::CloseLogs { .. } => {}
+            }
+        }
+        self.wake(machine);
+    }
+
+    pub(super) fn say(&mut self, machine: usize, message: ToServer) {
+        if let ToServer::Ack { generation, hash } = &message {
+            let on_disk = self.machines[machine].disk.held.as_ref();
+            if on_disk.map(|h| (h.generation, h.hash)) != Some((*generation, *hash)) {
+                self.broke(format!(
+                    "an ack implies persisted: {generation} of machine {machine}"
+                ));
+            }
+        }
+        if let Some(link) = self.machines[machine].link {
+            self.send_to_server(link, message);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, machine: usize, held: Held) {
+        let missing = self.machines[machine].missing(&held);
+        let Some(running) = &mut self.machines[machine].running else {
+            return;
+        };
+        let epoch = running.epoch;
+        running.missing = missing.clone();
+        for digest in &missing {
+            let wait = self.chance.between(5, 500);
+            let digest = *digest;
+            self.later(
+                wait,
+                Happening::Fetched {
+                    machine,
+                    epoch,
+                    digest,
+                },
+            );
+        }
+        let event = converge::Event::Assigned {
+            generation: held.generation,
+            assignment: held.assignment,
+            missing: missing.into_iter().collect(),
+        };
+        self.tell_reconciler(machine, event);
+    }
+
+    pub(super) fn fetched(&mut self, machine: usize, epoch: u64, digest: Hash) {
+        let at = &mut self.machines[machine];
+        let wanted = at
+            .running
+            .as_ref()
+            .is_some_and(|running| running.missing.contains(&digest));
+        if !wanted {
+            return;
+        }
+        if at.link.is_none() || self.control.fleet.is_none() {
+            let event = Happening::Fetched {
+                machine,
+                epoch,
+                digest,
+            };
+            self.later(1000, event);
+            return;
+        }
+        at.vm.blobs.insert(digest);
+        if let Some(running) = &mut at.running {
+            running.missing.remove(&digest);
+        }
+        self.tell_reconciler(machine, converge::Event::Arrived(digest));
+    }
+
+    pub(super) fn tell_reconciler(&mut self, machine: usize, event: converge::Event) {
+        let now = self.converge_now();
+        let at = &mut self.machines[machine];
+        let Some(running) = &mut at.running else {
+            return;
+        };
+        let epoch = running.epoch;
+        let effects = running.reconciler.handle(event, now);
+        if running.reconciler.take_applied_moved() {
+            at.disk.applied = running.reconciler.applied().clone();
+        }
+        for effect in effects {
+            self.carry_out(machine, epoch, effect);
+        }
+        self.wake(machine);
+    }
+
+    /// Observations are taken, and actions done, at once; the answer takes its time, and may be old news when it comes.
+    pub(super) fn carry_out(&mut self, machine: usize, epoch: u64, effect: converge::Effect) {
+        let wall = self.wall();
+        match effect {
+            converge::Effect::Observe { work, .. } => {
+                self.begin(machine, work.iter().map(|w| &w.address));
+                let vm = &self.machines[machine].vm;
+                let seen = work
+                    .iter()
+                    .map(|w| (w.address.clone(), Ok(vm.observe(w))))
+                    .collect();
+                self.answer_later(machine, epoch, converge::Event::Observed(seen));
+            }
+            converge::Effect::Act { work, .. } => {
+                self.begin(machine, work.iter().map(|(w, _)| &w.address));
+                let mut done: Vec<(Address, Action, Result<Observation, Fault>)> = Vec::new();
+                for (work, action) in work {
+                    self.check_order(machine, &work, &action);
+                    self.note(&format!("{} {action:?}", work.address));
+                    let result = self.machines[machine].vm.act(&work, &action, wall);
+                    done.push((work.address, action, result));
+                }
+                if !self.machines[machine].vm.stopping().is_empty() {
+                    let wait = self.chance.between(1, 1500);
+                    self.later(wait, Happening::Ended { machine });
+                }
+                self.answer_later(machine, epoch, converge::Event::Acted(done));
+            }
+            converge::Effect::Probe {
+                address,
+                incarnation,
+                ..
+            } => {
+                let well = !self.machines[machine].vm.sick.contains(&address);
+                let result = ProbeResult {
+                    at: wall,
+                    outcome: if well {
+                        ProbeOutcome::Passed
+                    } else {
+                        ProbeOutcome::Failed
+                    },
+                    code: None,
+                    millis: 1,
+                    error: (!well).then(|| "no answer".to_owned()),
+                };
+                let event = converge::Event::Probed {
+                    address,
+                    incarnation,
+                    result,
+                };
+                self.answer_later(machine, epoch, event);
+            }
+            converge::Effect::Report(statuses) => {
+                self.check_statuses(machine, &statuses);
+                self.tell_session(machine, session::Event::StatusChanged(statuses));
+            }
+            converge::Effect::Emit(event) => {
+                self.tell_session(machine, session::Event::EventsHappened(vec![event]));
+            }
+        }
+    }
+
+    pub(super) fn begin<'a>(
+        &mut self,
+        machine: usize,
+        addresses: impl Iterator<Item = &'a Address>,
+    ) {
+        let mut twice = Vec::new();
+        if let Some(running) = &mut self.machines[machine].running {
+            for address in addresses {
+                if !running.busy.insert(address.clone()) {
+                    twice.push(address.clone());
+                }
+            }
+        }
+        for address in twice {
+            self.broke(format!("never two at once on one resource: {address}"));
+        }
+    }
+
+    pub(super) fn answer_later(&mut self, machine: usize, epoch: u64, event: converge::Event) {
+        let wait = self.chance.between(1, 50);
+        let event = Box::new(event);
+        self.later(
+            wait,
+            Happening::Answer {
+                machine,
+                epoch,
+                event,
+            },
+        );
+    }
+
+    pub(super) fn answer(&mut self, machine: usize, event: converge::Event) {
+        if let Some(running) = &mut self.machines[machine].running {
+            let mut done = |address: &Address| {
+                running.busy.remove(address);
+            };
+            match &event {
+                converge::Event::Observed(all) => all.iter().for_each(|(a, _)| done(a)),
+                converge::Event::Acted(all) => all.iter().for_each(|(a, ..)| done(a)),
+                _ => {}
+            }
+        }
+        self.tell_reconciler(machine, event);
+    }
+
+    pub(super) fn processes_end(&mut self, machine: usize) {
+        let wall = self.wall();
+        let ended = self.machines[machine].vm.stopping();
+        for address in &ended {
+            self.machines[machine]
+                .vm
+                .end(address, ExitStatus::Signal(15), wall);
+        }
+        if !ended.is_empty() {
+            self.tell_reconciler(machine, converge::Event::Woken(ended));
+        }
+    }
+
+    pub(super) fn wake(&mut self, machine: usize) {
+        let Some(running) = &self.machines[machine].running else {
+            return;
+        };
+        let epoch = running.epoch;
+        let due = [
+            running.reconciler.next_wake(),
+            running.session.next_tick_ms(),
+        ];
+        let Some(due) = due.into_iter().flatten().min() else {
+            return;
+        };
+        let due = due.max(self.now_ms + 1);
+        if running.wake_ms.is_none_or(|before| due < before) {
+            if let Some(running) = &mut self.machines[machine].running {
+                running.wake_ms = Some(due);
+            }
+            self.later(due - self.now_ms, Happening::Wake { machine, epoch });
+        }
+    }
+
+    /// Whether this is the wake-up that was asked for last; an earlier one has taken the place of others.
+    pub(super) fn is_due(&mut self, machine: usize, epoch: u64) -> bool {
+        let now = self.now_ms;
+        self.machines[machine]
+            .running
+            .as_mut()
+            .is_some_and(|r| r.epoch == epoch && r.wake_ms.take_if(|due| *due == now).is_some())
+    }
+}
