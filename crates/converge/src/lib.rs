@@ -10,6 +10,7 @@
 mod backoff;
 pub mod decide;
 mod health;
+mod life;
 mod order;
 pub mod reconciler;
 mod slot;

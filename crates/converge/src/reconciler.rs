@@ -3,32 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_model::condition::{EventKind, MachineEvent};
-use plumb_model::observation::Incarnation;
+use plumb_model::condition::EventKind;
 use plumb_model::{
     Action, Address, Assignment, Depth, Entry, Fault, Generation, Hash, Observation, ProbeResult,
-    Resource, ResourceKind, ResourceSpec, ResourceStatus,
+    Resource, ResourceKind, ResourceStatus,
 };
 
 use crate::backoff::{Chance, delay_ms};
 use crate::decide::{Decision, Why};
 use crate::health::Turn;
+use crate::life::{self, FLAPPING_CORRECTIONS, RETRY_MAX_MS, emit};
 use crate::order::{self, Removals};
 use crate::slot::{Busy, Desired, Slot};
 use crate::status;
 use crate::{Effect, Event, Now, Work};
 
-/// A run of at least this long counts as a healthy spell: the next restart is immediate again.
-const HEALTHY_SPELL_MS: u64 = 10_000;
-/// A process without a health check counts as converged once it has lived this long, so that a program that
-/// exits at once is never taken for a running one.
-const STEADY_MS: u64 = 1_000;
 /// The first retry after a failed action; doubled each time up to [`RETRY_MAX_MS`].
 const RETRY_INITIAL_MS: u64 = 500;
-/// The longest pause between two tries. One minute, so that a mended cause is noticed within it.
-const RETRY_MAX_MS: u64 = 60_000;
-/// So many corrections within [`FLAPPING_WINDOW_MS`] mean that somebody fights with us over the resource.
-const FLAPPING_CORRECTIONS: usize = 8;
 const FLAPPING_WINDOW_MS: u64 = 60_000;
 /// A stop that has not ended the process this long after its grace is asked for again, and the driver escalates.
 const STOP_OVERDUE_MS: u64 = 3_000;
@@ -200,6 +191,7 @@ impl Reconciler {
             Some(old) => {
                 let mut slot = Slot::new(Desired::Resource(Arc::new(resource.clone())), generation);
                 slot.busy = old.busy;
+                slot.stale = old.busy != Busy::No;
                 slot.seen = old.seen;
                 slot.reported = old.reported;
                 slot.life = old.life;
@@ -272,6 +264,10 @@ impl Reconciler {
             return;
         };
         slot.busy = Busy::No;
+        if std::mem::take(&mut slot.stale) {
+            slot.look(Depth::Full);
+            return;
+        }
         self.take_in(address, result, now, effects);
     }
 
@@ -287,6 +283,11 @@ impl Reconciler {
             return;
         };
         slot.busy = Busy::No;
+        if std::mem::take(&mut slot.stale) {
+            slot.acting_for = None;
+            slot.look(Depth::Full);
+            return;
+        }
         let (why, began_ms) = slot
             .acting_for
             .take()
@@ -295,7 +296,7 @@ impl Reconciler {
             Ok(observation) => {
                 slot.failed = None;
                 slot.failures = 0;
-                told_of_success(
+                life::told_of_success(
                     address,
                     slot,
                     action,
@@ -358,7 +359,7 @@ impl Reconciler {
                     slot.failures = 0;
                     slot.not_before_ms = 0;
                 }
-                note_process(address, slot, observation, now, &mut self.chance, effects);
+                life::note_process(address, slot, observation, now, &mut self.chance, effects);
             }
         }
         slot.seen = Some(result);
@@ -528,7 +529,7 @@ impl Reconciler {
                 }
                 _ => {}
             }
-            if let Some(due) = probe_or_steady(address, slot, at, effects) {
+            if let Some(due) = life::probe_or_steady(address, slot, at, effects) {
                 wake_at(due);
             }
             if slot.converged() && !slot.is_removal() && !slot.applied {
@@ -599,6 +600,7 @@ fn slot_for_removal(generation: Generation, old: Option<Slot>) -> Slot {
             let was = old.resource().cloned();
             let mut slot = Slot::new(Desired::Removed { was }, generation);
             slot.busy = old.busy;
+            slot.stale = old.busy != Busy::No;
             slot.seen = old.seen;
             slot.life = old.life;
             slot.reported = old.reported;
@@ -606,205 +608,5 @@ fn slot_for_removal(generation: Generation, old: Option<Slot>) -> Slot {
             slot
         }
         None => Slot::new(Desired::Removed { was: None }, generation),
-    }
-}
-
-fn emit(effects: &mut Vec<Effect>, now: Now, address: &Address, kind: EventKind, message: String) {
-    effects.push(Effect::Emit(MachineEvent {
-        at: now.wall,
-        address: address.clone(),
-        kind,
-        message,
-    }));
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of it is what one sentence for people is made of"
-)]
-fn told_of_success(
-    address: &Address,
-    slot: &mut Slot,
-    action: &Action,
-    why: &Why,
-    observation: &Observation,
-    now: Now,
-    began_ms: u64,
-    effects: &mut Vec<Effect>,
-) {
-    let pid = match observation {
-        Observation::Running(Incarnation { pid, .. }) => *pid,
-        _ => 0,
-    };
-    let took = now.mono_ms.saturating_sub(began_ms);
-    match (action, why) {
-        (Action::Write | Action::Start, Why::Drift(differs)) => {
-            slot.corrections.push_back(now.mono_ms);
-            if slot.corrections.len() >= FLAPPING_CORRECTIONS {
-                slot.flapping = true;
-                let over = u32::try_from(slot.corrections.len() + 1 - FLAPPING_CORRECTIONS)
-                    .unwrap_or(u32::MAX);
-                slot.not_before_ms = now.mono_ms + delay_ms(over, 1_000, RETRY_MAX_MS);
-            }
-            let message = format!("{}; put right in {took} ms", status::describe(differs));
-            emit(effects, now, address, EventKind::DriftCorrected, message);
-        }
-        (Action::Start, Why::Died(status)) => {
-            slot.life.restarts += 1;
-            emit(
-                effects,
-                now,
-                address,
-                EventKind::DriftCorrected,
-                format!("{status}; started again as pid {pid}"),
-            );
-        }
-        (Action::Start, _) => {
-            emit(
-                effects,
-                now,
-                address,
-                EventKind::Applied,
-                format!("started as pid {pid}"),
-            );
-        }
-        (Action::Remove, _) => emit(
-            effects,
-            now,
-            address,
-            EventKind::Removed,
-            "removed".to_owned(),
-        ),
-        (Action::Write | Action::Stop, _) => {}
-    }
-}
-
-/// Follows a process through its incarnations.
-fn note_process(
-    address: &Address,
-    slot: &mut Slot,
-    observation: &Observation,
-    now: Now,
-    chance: &mut Chance,
-    effects: &mut Vec<Effect>,
-) {
-    let Some(spec) = slot.last_process().cloned() else {
-        return;
-    };
-    match observation {
-        Observation::Running(run) => {
-            if slot.life.health.incarnation.as_deref() != Some(&run.id) {
-                slot.life.health.begin(&run.id, now.mono_ms);
-                let lived = now
-                    .wall
-                    .as_millisecond()
-                    .saturating_sub(run.started.as_millisecond());
-                let lived = u64::try_from(lived).unwrap_or(0).min(now.mono_ms);
-                slot.life.alive_since_ms = Some(now.mono_ms - lived);
-                if slot.first_look && !slot.is_removal() && run.spec == spec.incarnation_hash() {
-                    emit(
-                        effects,
-                        now,
-                        address,
-                        EventKind::Reattached,
-                        format!("already running as pid {}", run.pid),
-                    );
-                }
-            }
-        }
-        Observation::Exited(run, exit) => {
-            slot.life.health.end();
-            slot.life.last_exit = Some(exit.clone());
-            let alive_since = slot.life.alive_since_ms.take();
-            let counted = slot.life.counted.as_deref() == Some(&run.id);
-            let asked = slot
-                .life
-                .asked
-                .as_ref()
-                .filter(|(id, ..)| *id == run.id)
-                .map(|(_, _, why)| why.clone());
-            let superseded = run.spec != spec.incarnation_hash();
-            let unasked = asked.is_none() && !run.stopping;
-            if counted || superseded || !(unasked || asked == Some(Why::Unhealthy)) {
-                return;
-            }
-            slot.life.counted = Some(run.id.clone());
-            let lived = exit
-                .at
-                .as_millisecond()
-                .saturating_sub(run.started.as_millisecond());
-            let lived = alive_since
-                .map_or(0, |since| now.mono_ms.saturating_sub(since))
-                .max(u64::try_from(lived).unwrap_or(0));
-            if lived >= HEALTHY_SPELL_MS {
-                slot.life.ends_in_row = 0;
-            }
-            let wait = delay_ms(
-                slot.life.ends_in_row,
-                spec.restart.initial_ms,
-                spec.restart.max_ms,
-            );
-            slot.not_before_ms = if wait == 0 {
-                0
-            } else {
-                now.mono_ms + chance.jitter(wait)
-            };
-            slot.life.ends_in_row = slot.life.ends_in_row.saturating_add(1);
-        }
-        _ => {
-            slot.life.health.end();
-            slot.life.alive_since_ms = None;
-        }
-    }
-}
-
-/// Emits a due probe; says when the next probe, or the moment at which the process counts as steady, is due.
-fn probe_or_steady(
-    address: &Address,
-    slot: &mut Slot,
-    at: u64,
-    effects: &mut Vec<Effect>,
-) -> Option<u64> {
-    let Some(Ok(Observation::Running(run))) = &slot.seen else {
-        return None;
-    };
-    let run = run.clone();
-    let spec = match &slot.resource()?.spec {
-        ResourceSpec::Process(spec) => spec.clone(),
-        _ => return None,
-    };
-    let Some(health) = &spec.health else {
-        let steady_at = slot.steady_at()?;
-        return (at < steady_at).then_some(steady_at);
-    };
-    let state = &mut slot.life.health;
-    if state.probing {
-        return None;
-    }
-    let due = *state.next_ms.get_or_insert(at);
-    if at < due {
-        return Some(due);
-    }
-    state.probing = true;
-    effects.push(Effect::Probe {
-        address: address.clone(),
-        incarnation: run.id,
-        probe: health.probe.clone(),
-        timeout_ms: health.timeout_ms,
-    });
-    None
-}
-
-impl Slot {
-    /// When a running process counts as steady: at once for most, after a second without a health check,
-    /// after a whole healthy spell if it kept ending before.
-    pub(crate) fn steady_at(&self) -> Option<u64> {
-        let since = self.life.alive_since_ms?;
-        let spell = if self.life.ends_in_row >= 2 {
-            HEALTHY_SPELL_MS
-        } else {
-            STEADY_MS
-        };
-        Some(since + spell)
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Slot {
     pub missing: bool,
     /// It was running before this agent looked for the first time.
     pub first_look: bool,
+    /// The answer under way was asked for under another spec, and says nothing about this one.
+    pub stale: bool,
 }
 
 impl Slot {
@@ -102,6 +104,7 @@ impl Slot {
             reported: None,
             missing: false,
             first_look: true,
+            stale: false,
         }
     }
 
@@ -172,7 +175,12 @@ impl Slot {
             Some(Decision::Gone) => self.is_removal(),
             _ => false,
         };
-        settled && self.busy != Busy::Acting && self.failed.is_none()
+        settled && self.is_fresh() && self.busy != Busy::Acting && self.failed.is_none()
+    }
+
+    /// Whether it has been looked at since this spec was given: what was seen under another one says nothing about it.
+    pub fn is_fresh(&self) -> bool {
+        self.seen_under != Generation(0)
     }
 
     /// The hash by which a resource that converged is known again after a restart of the agent.

@@ -56,6 +56,9 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
     if let Err(fault) = seen {
         return Some(faulty(fault));
     }
+    if !slot.is_fresh() && matches!(slot.decision(), Some(Decision::Settled)) {
+        return Some(plain(false, Reason::Working, "to be looked at again"));
+    }
     let mut verdict = match slot.decision()? {
         Decision::Settled => match (seen, slot.last_process()) {
             (Ok(Observation::Running(_)), Some(process)) => {

@@ -602,6 +602,56 @@ fn restart_policies_are_kept() {
     }
 }
 
+/// Found by the simulator. Mutation: drop `is_fresh` from `Slot::converged`.
+#[test]
+fn a_dependent_waits_for_the_new_version_of_what_it_waits_for() {
+    let mut vm = Vm::new();
+    let folder = directory("/a");
+    let inner = file("/a/b", "old", &[&folder.address]);
+    let both = |mode: u32, text: &str| {
+        let mut folder = folder.clone();
+        if let ResourceSpec::Directory(spec) = &mut folder.spec {
+            spec.mode = Mode(mode);
+        }
+        vec![
+            Entry::Resource(folder.clone()),
+            Entry::Resource(file("/a/b", text, &[&folder.address])),
+        ]
+    };
+    vm.assign(1, both(0o755, "old"));
+    vm.acts.clear();
+    vm.assign(2, both(0o700, "new"));
+    let order: Vec<&Address> = vm.acts.iter().map(|(a, _)| a).collect();
+    assert_eq!(order, [&folder.address, &inner.address]);
+}
+
+/// Found by the simulator. Mutation: drop `stale` from `Reconciler::observed`.
+#[test]
+fn an_answer_that_was_asked_for_under_another_spec_proves_nothing() {
+    let mut vm = Vm::new();
+    let old = file("/motd", "old", &[]);
+    let new = file("/motd", "new", &[]);
+    vm.assign(1, only(old.clone()));
+    let event = |generation, resource: &Resource| Event::Assigned {
+        generation: Generation(generation),
+        assignment: Arc::new(Assignment::build(header(), only(resource.clone()))),
+        missing: Vec::new(),
+    };
+    // The driver is looking at the old version while the new one is assigned.
+    let now = vm.now();
+    vm.reconciler.handle(event(2, &old), now);
+    vm.reconciler.handle(event(3, &new), now);
+    let seen = Observation::Present { differs: vec![] };
+    let effects = vm
+        .reconciler
+        .handle(Event::Observed(vec![(new.address.clone(), Ok(seen))]), now);
+    assert_ne!(vm.is(&new.address, ConditionKind::Converged), Some(true));
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::Observe { .. })),
+        "it looks again: {effects:?}"
+    );
+}
+
 #[test]
 fn a_changed_command_restarts_and_a_changed_check_does_not() {
     let mut vm = Vm::new();
