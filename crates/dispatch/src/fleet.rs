@@ -277,7 +277,12 @@ impl Fleet {
             return;
         }
         let machine = self.machines.entry(name.clone()).or_default();
-        if let Some(old) = machine.session.take() {
+        let old = machine.session.take();
+        machine.greeted_by(
+            &hello.instance,
+            old.as_ref().map(|old| old.instance.as_str()),
+        );
+        if let Some(old) = old {
             self.sessions.remove(&old.id);
             let reason = if old.instance == hello.instance {
                 "this agent has connected anew; the old session ends"

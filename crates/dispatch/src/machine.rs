@@ -2,7 +2,7 @@
 //!
 //! It never sends anything itself; the fleet owns the control flow and calls it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use plumb_model::capability::MachineFacts;
@@ -48,6 +48,9 @@ pub(crate) struct Machine {
     /// Why it is left alone, if it is ahead of the ledger.
     pub regressed: Option<String>,
     pub refused: Option<Refused>,
+    /// Instances whose session another one took over, the newest last, and how often any of them came back since.
+    pub superseded: VecDeque<String>,
+    pub comebacks: u32,
     /// What the agent holds, as it last said; none if it was never heard.
     pub held: Option<(Generation, Option<Hash>)>,
     pub facts: Option<MachineFacts>,
@@ -58,6 +61,13 @@ pub(crate) struct Machine {
 /// How long an assignment that could not be stored is not offered again, in milliseconds: long enough to spare a full
 /// disk, short enough that a person who made room sees it work.
 pub(crate) const RETRY_STORE_MS: u64 = 30_000;
+
+/// So many instances that lost their session are remembered: two agents that fight over one identity need two.
+const KEPT_INSTANCES: usize = 8;
+
+/// So many comebacks prove that two agents live. One comeback may be a hello of an agent that has died since, which a
+/// control plane that stood still heard too late.
+const MAX_COMEBACKS: u32 = 2;
 
 /// So many resyncs in a row, and the machine is said to refuse: a snapshot that does not arrive whole three times will
 /// not the fourth time.
@@ -74,6 +84,32 @@ impl Machine {
 
     pub fn is_online(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Notes which of the agent's processes says hello, whose session `old` was if it still has one.
+    ///
+    /// A process that ends never comes back, and its successor has another instance. So one that comes back after it was
+    /// superseded lives beside its successor. A process that was never heard before is a restart, by which an
+    /// operator who has stopped the copy tells that it is gone.
+    pub fn greeted_by(&mut self, instance: &str, old: Option<&str>) {
+        if self.superseded.iter().any(|known| known == instance) {
+            self.comebacks = self.comebacks.saturating_add(1);
+        } else if old != Some(instance) {
+            self.comebacks = 0;
+        }
+        if let Some(old) = old.filter(|old| *old != instance)
+            && !self.superseded.iter().any(|known| known == old)
+        {
+            self.superseded.push_back(old.to_owned());
+            if self.superseded.len() > KEPT_INSTANCES {
+                self.superseded.pop_front();
+            }
+        }
+    }
+
+    /// Whether two agents live under this machine's identity. Nothing is sent to either of them.
+    pub fn is_cloned(&self) -> bool {
+        self.comebacks >= MAX_COMEBACKS
     }
 
     /// Takes a new record, and keeps the assignment before it.
@@ -127,6 +163,7 @@ impl Machine {
                     || now_ms.saturating_sub(refused.at_ms) < RETRY_STORE_MS)
         });
         if self.regressed.is_some()
+            || self.comebacks >= MAX_COMEBACKS
             || session.in_flight.is_some()
             || refused
             || held >= record.generation

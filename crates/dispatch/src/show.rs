@@ -134,6 +134,12 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
     } else if machine.record.is_none() {
         let message = "no blueprint names this machine; add a `kind: Machine` document for it";
         (MachineWord::Unassigned, Some(message.to_owned()))
+    } else if machine.is_cloned() && machine.is_online() {
+        let message = format!(
+            "two agents live under the identity of machine {name}, so nothing is sent to either; stop the copy, \
+             empty its data folder and enrol it under a name of its own, and restart the other"
+        );
+        (MachineWord::Online, Some(message))
     } else if machine.is_online() {
         (MachineWord::Online, refused)
     } else if machine.last_seen.is_some() {

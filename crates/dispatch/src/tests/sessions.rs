@@ -415,3 +415,33 @@ fn what_an_agent_will_always_refuse_is_not_offered_again_until_something_else_is
         &fleet.handle(Event::Recorded(next), now(41_000))
     ));
 }
+
+/// Mutation: count no comebacks, or do not ask for them in `next_assignment`.
+#[test]
+fn two_agents_that_live_under_one_identity_are_left_alone_until_one_is_started_anew() {
+    let mut fleet = first().fleet;
+    for (session, instance) in [(1, "one"), (2, "copy"), (3, "one")] {
+        let effects = connect(&mut fleet, session, hello(0, None, instance));
+        assert!(sends_assignment(&effects), "{instance} {session}");
+        assert_eq!(fleet.view().machines[0].message, None);
+    }
+    let effects = connect(&mut fleet, 4, hello(0, None, "copy"));
+    assert_eq!(closes(&effects), [3]);
+    assert!(!sends_assignment(&effects));
+    let message = fleet.view().machines[0].message.clone().unwrap();
+    assert!(message.contains("two agents"), "{message}");
+    let effects = connect(&mut fleet, 5, hello(0, None, "restarted"));
+    assert!(sends_assignment(&effects));
+    assert_eq!(fleet.view().machines[0].message, None);
+}
+
+/// Mutation: count a comeback for an instance that only connects anew.
+#[test]
+fn an_agent_that_reconnects_or_restarts_often_is_no_copy() {
+    let mut fleet = first().fleet;
+    for session in 1..20 {
+        let instance = format!("start-{}", session / 4);
+        let effects = connect(&mut fleet, session, hello(0, None, &instance));
+        assert!(sends_assignment(&effects), "{session}");
+    }
+}
