@@ -420,6 +420,11 @@ impl Pair {
         self.agent = Some(daemon.ready("started"));
     }
 
+    /// Starts an agent on another folder that holds an identity, beside the pair's own.
+    pub fn start_other_agent(&self, data: &str) -> Daemon {
+        Daemon::start(&mut self.agent_command(data), &self.path("logs"), data).ready("started")
+    }
+
     /// `plumb agent` on a folder.
     pub fn agent_command(&self, data: &str) -> Command {
         let mut command = self.command();

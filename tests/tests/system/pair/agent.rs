@@ -6,7 +6,7 @@ use std::time::Duration;
 use plumb_tests::pair::{PATIENCE, Pair, alive, ask, process, settled, signal, wait};
 use rustix::process::Signal;
 
-use super::{answered_by, assert_the_file_heals, declare, serving};
+use super::{answered_by, assert_the_file_heals, copy, declare, serving};
 
 /// The numbers that the app has counted, as `plumb logs` tells them.
 fn counted(pair: &Pair) -> Vec<u64> {
@@ -77,6 +77,13 @@ fn an_agent_killed_at_any_moment_of_an_apply_never_doubles_the_app_and_converges
     assert_eq!(process(&status)["pid"], answered_by(&port));
     assert_eq!(pair.running().len(), 1);
     assert!(!pair.was_doubled());
+    // Two instances would have been noticed.
+    let another = std::process::Command::new(plumb_tests::plumb().with_file_name("standing-app"))
+        .arg("--lock")
+        .arg(pair.path("alone"))
+        .output()
+        .unwrap();
+    assert!(!another.status.success() && pair.was_doubled());
 }
 
 #[test]
@@ -143,6 +150,53 @@ fn term_ends_the_agent_and_leaves_its_workloads_running() {
     assert_eq!(pair.incarnation(), before);
     assert_eq!(process(&status)["restarts"], 0);
     assert_the_file_heals(&pair, super::HEALED);
+}
+
+#[test]
+fn an_apply_to_a_machine_that_is_away_is_recorded_and_waits_for_it() {
+    let (mut pair, port) = serving();
+    let before = answered_by(&port);
+    pair.kill_agent();
+    pair.status_until("offline", |status| {
+        status["machines"][0]["state"] == "offline"
+    });
+    declare(&pair, &port, "two");
+    let applied = pair.plumb(&["apply", "--yes"]);
+    assert!(
+        applied.out.contains("until these machines are connected"),
+        "{applied:?}"
+    );
+    assert_eq!(answered_by(&port), before);
+    pair.start_agent();
+    wait("the new version answers", PATIENCE, || {
+        ask(port.number).filter(|(_, version)| version == "two")
+    });
+    pair.status_until("settled", settled);
+    assert!(!pair.was_doubled());
+}
+
+/// A copied VM. Mutation: let `Machine::is_cloned` say no.
+#[test]
+fn a_copy_of_a_machine_is_noticed_and_no_app_is_touched() {
+    let (mut pair, port) = serving();
+    let before = pair.incarnation();
+    copy(&pair.path("agent/identity"), &pair.path("copied/identity"));
+    fs::copy(pair.path("agent/format"), pair.path("copied/format")).unwrap();
+    let mut clone = pair.start_other_agent("copied");
+    let status = pair.status_until("the copy is noticed", |status| {
+        status["machines"][0]["message"].is_string()
+    });
+    let message = status["machines"][0]["message"].as_str().unwrap();
+    assert!(message.contains("two agents"), "{message}");
+    let text = pair.plumb(&["status"]).good();
+    assert!(text.contains("two agents"), "{text}");
+    assert_eq!(pair.incarnation(), before);
+    assert_eq!(answered_by(&port), before.pid);
+    clone.kill();
+    pair.kill_agent();
+    pair.start_agent();
+    pair.status_until("settled", settled);
+    assert_eq!(pair.incarnation(), before);
 }
 
 #[test]

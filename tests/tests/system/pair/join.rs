@@ -180,6 +180,13 @@ fn tokens_stand_in_no_log_no_data_folder_and_no_command_line() {
     for folder in ["server", "agent", "logs"] {
         assert_no_secret_beneath(&pair, &pair.path(folder));
     }
+    // The search finds what is where it belongs.
+    for place in [
+        pair.path("config/plumb/contexts/main.json"),
+        format!("/proc/{pid}/environ").into(),
+    ] {
+        assert!(pair.tells_a_secret(&fs::read(place).unwrap()));
+    }
     let context = fs::metadata(pair.path("config/plumb/contexts/main.json")).unwrap();
     assert_eq!(
         std::os::unix::fs::PermissionsExt::mode(&context.permissions()) & 0o777,

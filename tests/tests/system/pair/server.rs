@@ -1,6 +1,8 @@
 //! The control plane goes away, comes back, comes back older, or is another one.
 
 use std::fs;
+use std::io::Read;
+use std::process::Stdio;
 use std::time::Duration;
 
 use plumb_tests::pair::{PATIENCE, Pair, alive, online, process, settled, signal, wait};
@@ -134,4 +136,89 @@ fn term_ends_the_server_cleanly_and_a_second_one_is_refused_in_one_line() {
     pair.start_server();
     pair.status_until("settled", settled);
     assert_eq!(answered_by(&port), before);
+}
+
+/// Row 35. Mutation: acknowledge an apply before its revision is durable.
+#[test]
+fn a_server_killed_at_any_moment_of_an_apply_has_recorded_all_of_it_or_nothing() {
+    let (mut pair, port) = serving();
+    let revision = |pair: &Pair| {
+        let status = pair.status_until("answered", |_| true);
+        status["revision"].as_u64().unwrap()
+    };
+    for (round, delay) in [5, 20, 35, 50, 65, 80, 110, 160].into_iter().enumerate() {
+        let version = format!("round-{round}");
+        let before = revision(&pair);
+        declare(&pair, &port, &version);
+        let apply = pair
+            .command()
+            .args(["apply", "--yes", "--detach"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The moment of the blow is what is tried out.
+        std::thread::sleep(Duration::from_millis(delay));
+        pair.kill_server();
+        let applied = apply.wait_with_output().unwrap();
+        pair.start_server();
+        let after = revision(&pair);
+        let plan = pair.plumb(&["plan", "--detailed-exitcode"]);
+        if applied.status.success() {
+            assert_eq!(after, before + 1, "{applied:?}");
+        } else {
+            let said = String::from_utf8_lossy(&applied.stderr);
+            assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        }
+        match after - before {
+            0 => assert_eq!(plan.code, Some(2), "{plan:?}"),
+            1 => assert_eq!(plan.code, Some(0), "{plan:?}"),
+            _ => panic!("{before} to {after}"),
+        }
+        pair.apply_detached();
+        wait(&format!("{version} answers"), PATIENCE, || {
+            plumb_tests::pair::ask(port.number).filter(|(_, answered)| *answered == version)
+        });
+    }
+    assert!(!pair.was_doubled());
+}
+
+#[test]
+fn commands_that_follow_end_in_one_line_when_the_server_dies() {
+    let mut pair = Pair::started();
+    pair.write_app(&["--say", "hello"], "");
+    pair.apply();
+    let follow = |arguments: &[&str]| {
+        let mut child = pair
+            .command()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let mut some = [0; 16];
+        assert!(out.read(&mut some).unwrap() > 0);
+        (child, out)
+    };
+    let following = [
+        follow(&["status", "--watch"]),
+        follow(&["logs", "app", "-f"]),
+    ];
+    pair.kill_server();
+    for (mut child, mut out) in following {
+        let status = wait("it ends", PATIENCE, || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(1));
+        let mut rest = Vec::new();
+        out.read_to_end(&mut rest).unwrap();
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(said.starts_with("error: "), "{said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    }
 }
