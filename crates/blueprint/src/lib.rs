@@ -13,6 +13,7 @@ mod diagnostic;
 mod nearest;
 mod parse;
 mod render;
+mod reference_doc;
 mod schema;
 mod set;
 mod source;
@@ -37,6 +38,7 @@ pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
 pub use render::render;
+pub use reference_doc::blueprint_reference;
 pub use schema::{Kind, schema, schema_of_any};
 pub use set::{
     App, BlueprintSet, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process,

@@ -8,6 +8,7 @@ pub mod assignment;
 pub mod capability;
 pub mod condition;
 pub mod coverage;
+pub mod coverage_doc;
 pub mod escape;
 pub mod hash;
 pub mod name;
