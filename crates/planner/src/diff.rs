@@ -9,8 +9,8 @@ use plumb_model::plan::{
 };
 use plumb_model::state::{MachineInfo, Next, RevisionKind};
 use plumb_model::{
-    Address, ConditionKind, Hash, MachineName, OwnerName, ReleaseNumber, Resource, ResourceKind, ResourceSpec,
-    RunState,
+    Address, ConditionKind, Hash, MachineName, OwnerName, ReleaseNumber, Resource, ResourceKind,
+    ResourceSpec, RunState,
 };
 use serde_json::Value;
 
@@ -527,7 +527,9 @@ fn consents(desired: &Desired, input: &Input<'_>, radius: &BlastRadius) -> Vec<N
         } else {
             None
         };
-        if let Some(missing) = missing.filter(|_| radius.deletes > 0 || nothing_left(desired, input)) {
+        if let Some(missing) =
+            missing.filter(|_| radius.deletes > 0 || nothing_left(desired, input))
+        {
             consents.push(NeedsConsent {
                 allow: "empty".to_owned(),
                 reason: format!("the blueprints declare no {missing}, so everything that is recorded would be removed"),

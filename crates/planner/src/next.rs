@@ -183,10 +183,7 @@ fn machine(next: MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Ve
 }
 
 /// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes.
-fn pending_tombstones(
-    next: &MachineNext<'_>,
-    since: Generation,
-) -> BTreeMap<Address, Generation> {
+fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Address, Generation> {
     let mut tombstones: BTreeMap<Address, Generation> = next
         .old
         .iter()
