@@ -1,1 +1,405 @@
+//! Golden scripts: stories of a repository and its fleet, told to the planner line by line.
+//!
+//! Each `tests/scripts/NAME.plumb` has its output in `NAME.out` beside it; `PLUMB_UPDATE=1` writes it anew. What a
+//! story is about stands in `expect` lines, which no update can silence. Every defect of the planner becomes one.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `# …` | a remark, repeated in the output |
+//! | `write FILE <<` … `END` | writes a blueprint file |
+//! | `remove FILE` | removes one |
+//! | `content PATH WORD` | gives another content to a folder of the repository |
+//! | `join MACHINE [lacking CAPABILITY…]` | its agent is heard of |
+//! | `observe ADDRESS gone\|converged\|port-taken\|drifted WORD…` | what its agent says, under the recorded generation |
+//! | `converge` | every agent has done all that it was told |
+//! | `plan`, `apply [--allow A,B]` | plans the files as they stand; `apply` records it |
+//! | `rollback OWNER N [--allow A,B]`, `destroy` | planned and recorded |
+//! | `recorded` | shows owners, machines, generations, tombstones |
+//! | `expect empty\|error TEXT\|consent NAME\|no consent\|change ADDRESS\|no change ADDRESS\|downtime ADDRESS\|no downtime` | of the newest plan |
+//! | `expect same port ADDRESS`, `expect other port ADDRESS` | against what it was when last asked |
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use plumb_model::plan::{Change, ChangeAction, Plan};
+use plumb_model::{Capability, ReleaseNumber};
+use serde_json::Value;
+
+use super::{Held, Said, World, facts, machine};
+use crate::{PlanError, Request};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scripts")
+}
+
+#[test]
+fn every_story_goes_as_it_was_written_down() {
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder())
+        .expect("the folder of scripts")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "plumb"))
+        .collect();
+    scripts.sort();
+    assert!(scripts.len() >= 8, "scripts are missing");
+    let update = std::env::var_os("PLUMB_UPDATE").is_some_and(|v| v == "1");
+    let mut wrong = String::new();
+    for path in scripts {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(&path).expect("a script");
+        let mut story = Story {
+            name: name.to_string(),
+            ..Story::default()
+        };
+        story.tell(&text);
+        let golden = path.with_extension("out");
+        if update {
+            std::fs::write(&golden, &story.out).expect("to write the golden output");
+            continue;
+        }
+        let before = std::fs::read_to_string(&golden).unwrap_or_default();
+        if before != story.out {
+            let difference = similar::TextDiff::from_lines(&before, &story.out)
+                .unified_diff()
+                .header("written down", "now")
+                .to_string();
+            let _ = writeln!(wrong, "{name}:\n{difference}");
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{wrong}\nPLUMB_UPDATE=1 writes them anew, if this is what should be"
+    );
+}
+
+#[derive(Default)]
+struct Story {
+    name: String,
+    line: usize,
+    world: World,
+    out: String,
+    newest: Option<Result<Plan, PlanError>>,
+    ports: BTreeMap<String, u16>,
+}
+
+impl Story {
+    fn tell(&mut self, text: &str) {
+        let mut lines = text.lines().enumerate();
+        while let Some((at, line)) = lines.next() {
+            self.line = at + 1;
+            let line = line.trim();
+            if line.is_empty() {
+                self.out.push('\n');
+                continue;
+            }
+            if line.starts_with('#') {
+                let _ = writeln!(self.out, "{line}");
+                continue;
+            }
+            let _ = writeln!(self.out, "> {line}");
+            if let Some(file) = line.strip_prefix("write ") {
+                let file = file.strip_suffix("<<").unwrap_or_else(|| self.bad("`<<`"));
+                let text: String = lines
+                    .by_ref()
+                    .map(|(_, line)| line)
+                    .take_while(|line| *line != "END")
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                self.world.write(file.trim(), &text);
+                continue;
+            }
+            let words: Vec<&str> = line.split_whitespace().collect();
+            self.command(&words);
+        }
+    }
+
+    fn bad<T>(&self, wanted: &str) -> T {
+        panic!("{}:{}: {wanted} is expected here", self.name, self.line)
+    }
+
+    fn command(&mut self, words: &[&str]) {
+        match words {
+            ["remove", file] => {
+                if self.world.files.remove(*file).is_none() {
+                    self.bad::<()>("a file that was written");
+                }
+            }
+            ["content", path, word] => {
+                let held = Held::Bytes((*word).to_owned());
+                self.world.sources.insert((*path).to_owned(), held);
+            }
+            ["join", name, rest @ ..] => {
+                let lacks: Vec<Capability> = rest
+                    .iter()
+                    .skip(1)
+                    .map(|word| {
+                        serde_json::from_value(Value::from(*word))
+                            .unwrap_or_else(|_| self.bad("a capability"))
+                    })
+                    .collect();
+                let machines = &mut self.world.observed.machines;
+                machines.insert(machine(name), facts(&lacks));
+            }
+            ["observe", at, said @ ..] => {
+                let words = said.get(1..).unwrap_or_default().join(" ");
+                let said = match said.first() {
+                    Some(&"gone") => Said::Gone,
+                    Some(&"converged") => Said::Converged,
+                    Some(&"port-taken") => Said::PortTaken,
+                    Some(&"drifted") => Said::Drifted(&words),
+                    _ => self.bad("what was seen"),
+                };
+                self.world.observe(at, said);
+            }
+            ["converge"] => self.world.converge(),
+            ["plan"] => self.plan(None, None),
+            ["apply", allow @ ..] => self.plan(None, Some(allow)),
+            ["destroy"] => self.plan(Some(Request::Destroy), Some(&[])),
+            ["rollback", name, to, allow @ ..] => {
+                let to = to.parse().unwrap_or_else(|_| self.bad("a release"));
+                let request = self.world.rollback_to(name, to);
+                self.plan(Some(request), Some(allow));
+            }
+            ["recorded"] => self.recorded(),
+            ["expect", expected @ ..] => self.expect(expected),
+            _ => self.bad("a command"),
+        }
+    }
+
+    /// Plans, shows it, and records it if `allow` is given and is enough.
+    fn plan(&mut self, request: Option<Request>, allow: Option<&[&str]>) {
+        let request = match request {
+            Some(request) => request,
+            None => match self.world.try_blueprint() {
+                Ok(blueprint) => Request::Apply {
+                    sources: self.world.read(&blueprint),
+                    blueprint,
+                },
+                Err(problems) => {
+                    let _ = writeln!(self.out, "{}", problems.trim_end());
+                    let problems = vec![crate::Problem {
+                        message: problems,
+                        origin: None,
+                        hint: None,
+                    }];
+                    self.newest = Some(Err(PlanError { problems }));
+                    return;
+                }
+            },
+        };
+        let planned = match self.world.try_plan(&request) {
+            Ok(planned) => planned,
+            Err(error) => {
+                for problem in &error.problems {
+                    let origin = problem.origin.as_ref();
+                    let at = origin.map_or_else(String::new, |o| format!("{o}: "));
+                    let _ = writeln!(self.out, "! {at}{}", problem.message);
+                    if let Some(hint) = &problem.hint {
+                        let _ = writeln!(self.out, "    {hint}");
+                    }
+                }
+                self.newest = Some(Err(error));
+                return;
+            }
+        };
+        show(&mut self.out, &planned.plan);
+        if let Some(words) = allow {
+            let allowed: Vec<&str> = match words {
+                [] => Vec::new(),
+                ["--allow", names] => names.split(',').collect(),
+                _ => self.bad("`--allow A,B`"),
+            };
+            let refused: Vec<&str> = planned
+                .plan
+                .consents
+                .iter()
+                .map(|c| c.allow.as_str())
+                .filter(|name| !allowed.contains(name))
+                .collect();
+            if planned.plan.is_empty() {
+                let _ = writeln!(self.out, "nothing is recorded");
+            } else if refused.is_empty() {
+                self.world.carry_out(&request);
+                let revision = self.world.recorded.state.revision;
+                let _ = writeln!(self.out, "recorded: revision {revision}");
+            } else {
+                let _ = writeln!(self.out, "refused without --allow {}", refused.join(","));
+            }
+        }
+        self.newest = Some(Ok(planned.plan));
+    }
+
+    fn recorded(&mut self) {
+        let state = &self.world.recorded.state;
+        for (name, owner) in &state.owners {
+            let _ = writeln!(self.out, "  {name} at release {}", owner.release);
+        }
+        let never = ReleaseNumber(0);
+        for (name, last) in &state.last_release {
+            if !state.owners.contains_key(name) && *last != never {
+                let _ = writeln!(self.out, "  {name} was removed by release {last}");
+            }
+        }
+        for (name, machine) in &state.machines {
+            let leaving = if machine.leaving { ", leaving" } else { "" };
+            let generation = machine.generation;
+            let _ = writeln!(
+                self.out,
+                "  machine {name} at generation {generation}{leaving}"
+            );
+            for (address, since) in &machine.tombstones {
+                let _ = writeln!(self.out, "    tombstone {address} since {since}");
+            }
+        }
+    }
+
+    fn expect(&mut self, expected: &[&str]) {
+        let here = format!("{}:{}", self.name, self.line);
+        if let [which @ ("same" | "other"), "port", at] = expected {
+            let now = self.world.port(at);
+            let before = self.ports.insert((*at).to_owned(), now);
+            let same = before.is_none_or(|before| before == now);
+            let first = before.is_none();
+            assert!(
+                first || same == (*which == "same"),
+                "{here}: {before:?} → {now}"
+            );
+            return;
+        }
+        let newest = self
+            .newest
+            .as_ref()
+            .unwrap_or_else(|| panic!("{here}: no plan yet"));
+        if let ["error", text @ ..] = expected {
+            let text = text.join(" ");
+            let found = match newest {
+                Ok(_) => false,
+                Err(error) => error.problems.iter().any(|p| p.message.contains(&text)),
+            };
+            assert!(found, "{here}: {newest:#?}");
+            return;
+        }
+        let plan = newest
+            .as_ref()
+            .unwrap_or_else(|error| panic!("{here}: {error}"));
+        let change = |at: &str| plan.changes.iter().find(|c| c.address.to_string() == *at);
+        let holds = match expected {
+            ["empty"] => plan.is_empty(),
+            ["consent", name] => plan.consents.iter().any(|c| c.allow == *name),
+            ["no", "consent"] => plan.consents.is_empty(),
+            ["change", at] => change(at).is_some(),
+            ["no", "change", at] => change(at).is_none(),
+            ["downtime", at] => change(at).is_some_and(|c| c.downtime.is_some()),
+            ["no", "downtime"] => plan.changes.iter().all(|c| c.downtime.is_none()),
+            _ => self.bad("something to expect"),
+        };
+        assert!(holds, "{here}: {plan:#?}");
+    }
+}
+
+fn mark(action: ChangeAction) -> &'static str {
+    match action {
+        ChangeAction::Create => "+",
+        ChangeAction::Update => "~",
+        ChangeAction::ReplaceCreateFirst => "+/-",
+        ChangeAction::ReplaceDeleteFirst => "-/+",
+        ChangeAction::Delete => "-",
+        ChangeAction::Forget => "forget",
+        ChangeAction::Adopt => "adopt",
+        ChangeAction::NoOp => "=",
+    }
+}
+
+/// A plan in few lines. Hashes are left out, so that only what a plan says makes a difference.
+fn show(out: &mut String, plan: &Plan) {
+    let mut line = |text: String| {
+        let _ = writeln!(out, "  {text}");
+    };
+    if plan.is_empty() {
+        line(format!("nothing to do, {} as they are", plan.unchanged));
+    }
+    for change in &plan.machines {
+        line(format!(
+            "{} machine {}",
+            mark(change.action),
+            change.machine
+        ));
+    }
+    for change in &plan.owners {
+        let from = change
+            .from
+            .map_or_else(String::new, |from| format!("{from} → "));
+        let felt = serde_json::to_value(change.felt).unwrap_or_default();
+        let felt = felt.as_str().unwrap_or_default().to_owned();
+        line(format!(
+            "{} {}: release {from}{}, {felt}",
+            mark(change.action),
+            change.owner,
+            change.to
+        ));
+    }
+    for change in &plan.changes {
+        show_change(change, &mut line);
+    }
+    for (first, second) in &plan.order {
+        line(format!("order: {first} < {second}"));
+    }
+    let radius = &plan.blast_radius;
+    let machines: Vec<&str> = radius.machines.iter().map(|m| m.as_str()).collect();
+    if !plan.is_empty() {
+        line(format!(
+            "touches [{}]: {} restarted, {} replaced, {} deleted",
+            machines.join(" "),
+            radius.restarts,
+            radius.replacements,
+            radius.deletes
+        ));
+    }
+    for note in &plan.drift {
+        line(format!("drift: {}: {}", note.address, note.message));
+    }
+    for note in &plan.not_done {
+        line(format!("not done: {}: {}", note.subject, note.reason));
+    }
+    for consent in &plan.consents {
+        line(format!(
+            "needs --allow {}: {}",
+            consent.allow, consent.reason
+        ));
+    }
+}
+
+fn show_change(change: &Change, line: &mut impl FnMut(String)) {
+    let origin = change.origin.as_ref();
+    let at = origin.map_or_else(String::new, |o| format!(" ({o})"));
+    line(format!(
+        "{} {}: {}{at}",
+        mark(change.action),
+        change.address,
+        change.reasons.join(", ")
+    ));
+    let whole = matches!(change.action, ChangeAction::Create | ChangeAction::Delete);
+    for attribute in change.attributes.iter().filter(|_| !whole) {
+        let value = |v: &Option<Value>| {
+            v.as_ref().map_or_else(
+                || "none".to_owned(),
+                |v| match v.as_str() {
+                    // A digest says nothing to whoever reads a story.
+                    Some(text) if text.len() == 64 => "a digest".to_owned(),
+                    _ => v.to_string(),
+                },
+            )
+        };
+        let cost = serde_json::to_value(attribute.cost).unwrap_or_default();
+        line(format!(
+            "    {}: {} → {} ({})",
+            attribute.path,
+            value(&attribute.before),
+            value(&attribute.after),
+            cost.as_str().unwrap_or_default()
+        ));
+    }
+    if let Some(downtime) = &change.downtime {
+        line(format!("    downtime: {downtime}"));
+    }
+}
