@@ -12,8 +12,8 @@ mod code;
 mod diagnostic;
 mod nearest;
 mod parse;
-mod render;
 mod reference_doc;
+mod render;
 mod schema;
 mod set;
 mod source;
@@ -37,8 +37,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
 pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
-pub use render::render;
 pub use reference_doc::blueprint_reference;
+pub use render::render;
 pub use schema::{Kind, schema, schema_of_any};
 pub use set::{
     App, BlueprintSet, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process,
