@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use plumb_model::plan::Origin;
 use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody};
-use plumb_model::{Address, Hash, MachineName, OwnerName, ReleaseNumber, WorkspaceName};
+use plumb_model::{
+    Address, Hash, MachineName, OwnerName, ReleaseNumber, ResourceKind, WorkspaceName,
+};
 
 use crate::{PlanError, Problem};
 
@@ -110,22 +112,61 @@ fn claimed_twice(
             held.insert(claim, &other.address);
         }
     }
+    let mine: BTreeMap<(MachineName, String), &Address> = body
+        .resources
+        .iter()
+        .flat_map(|resource| claims(resource).into_iter().map(|c| (c, &resource.address)))
+        .collect();
     let mut problems = Vec::new();
-    for resource in &body.resources {
-        for claim in claims(resource) {
-            if let Some(other) = held.get(&claim) {
-                problems.push(Problem {
-                    message: format!(
-                        "release {to} of `{owner}` needs {} on `{}`, which `{other}` holds by now",
-                        claim.1, claim.0
-                    ),
-                    origin: None,
-                    hint: Some("roll back the other one too, or apply blueprints in which they do not clash".to_owned()),
-                });
-            }
+    let mut problem = |message| {
+        problems.push(Problem {
+            message,
+            origin: None,
+            hint: Some(
+                "roll back the other one too, or apply blueprints in which they do not clash"
+                    .to_owned(),
+            ),
+        });
+    };
+    for (claim, address) in &mine {
+        if let Some(other) = held.get(claim) {
+            problem(format!(
+                "release {to} of `{owner}` needs {} on `{}`, which `{other}` holds by now",
+                claim.1, claim.0
+            ));
+        }
+        if let Some(file) = file_above(address, &held) {
+            problem(format!(
+                "release {to} of `{owner}` needs `{address}`, which lies below the file `{file}` by now"
+            ));
+        }
+    }
+    for address in held.values() {
+        if let Some(file) = file_above(address, &mine) {
+            problem(format!(
+                "release {to} of `{owner}` needs `{file}`, and `{address}` lies below it by now"
+            ));
         }
     }
     problems
+}
+
+/// The file, among what is held, that a path lies below: nothing can.
+fn file_above<'a>(
+    address: &Address,
+    held: &BTreeMap<(MachineName, String), &'a Address>,
+) -> Option<&'a Address> {
+    let is_path = |kind| matches!(kind, ResourceKind::File | ResourceKind::Directory);
+    let mut above: &str = Some(&*address.name).filter(|_| is_path(address.kind))?;
+    while let Some((parent, _)) = above.rsplit_once('/') {
+        above = parent;
+        let claim = (address.machine.clone(), format!("path {parent}"));
+        let file = held.get(&claim).filter(|a| a.kind == ResourceKind::File);
+        if let Some(file) = file {
+            return Some(*file);
+        }
+    }
+    None
 }
 
 /// What a resource has for itself alone on its machine, in words.

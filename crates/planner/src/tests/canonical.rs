@@ -39,8 +39,10 @@ fn same(one: &Planned, two: &Planned) {
 #[test]
 fn the_order_of_keys_and_the_split_over_files_change_nothing_but_the_places() {
     let one = World::new(&["a", "b"], TEXT);
-    let mut two = World::default();
-    two.observed = one.observed.clone();
+    let mut two = World {
+        observed: one.observed.clone(),
+        ..World::default()
+    };
     two.write("plumb.yaml", MANIFEST);
     for (path, text) in OTHER_WAY {
         two.write(path, text);

@@ -137,6 +137,33 @@ fn a_rollback_that_needs_what_another_holds_by_now_names_both() {
 }
 
 #[test]
+fn a_rollback_onto_paths_that_lie_below_a_file_is_refused_either_way_round() {
+    let file = |path: &str| format!("files: {{ {path}: {{ content: x }} }}\n");
+    let check = |first: &str, second: &str, expected: &str| {
+        let one = "kind: Setup\nname: one\nmachines: a\n";
+        let mut world = World::new(&["a"], &format!("{one}{}", file(first)));
+        world.go();
+        let other = one.replace("one", "other");
+        let text = format!("{one}{}---\n{other}{}", file("/elsewhere"), file(second));
+        world.write("x.yaml", &text);
+        world.go();
+        let request = world.rollback_to("one", 1);
+        let error = world.try_plan(&request).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(
+        "/srv/x/y",
+        "/srv/x",
+        "release 1 of `one` needs `a/one/file//srv/x/y`, which lies below the file `a/other/file//srv/x` by now",
+    );
+    check(
+        "/srv/x",
+        "/srv/x/y",
+        "release 1 of `one` needs `a/one/file//srv/x`, and `a/other/file//srv/x/y` lies below it by now",
+    );
+}
+
+#[test]
 fn a_tombstone_stays_until_the_removal_is_proven_and_goes_only_along_with_another_change() {
     let mut world = World::new(&["a"], TWO);
     world.go();
@@ -152,9 +179,10 @@ fn a_tombstone_stays_until_the_removal_is_proven_and_goes_only_along_with_anothe
     world.go();
     assert_eq!(world.tombstones("a"), [(at.to_owned(), 2)].into());
 
-    // Proven under the generation that ordered it; that alone makes no revision.
+    // Proven under the generation that ordered it; that alone makes no revision and moves no generation.
     world.observe_under(at, Said::Gone, Generation(2));
-    assert!(world.plan().plan.is_empty());
+    let planned = world.plan();
+    assert!(planned.plan.is_empty() && planned.next.moved.is_empty());
     world.write("x.yaml", &base.replace("v0", "two"));
     world.go();
     assert!(world.tombstones("a").is_empty());
