@@ -56,6 +56,9 @@ pub(crate) fn instead_of(kind: Kind, parent: &str, key: &str) -> Option<&'static
         (Kind::Setup, [Some("files"), Some(_), None, ..]) => (key == "notify")
             .then_some("leave it out, and restart the app by hand when the file has changed"),
         (Kind::Machine, [None, ..]) => (key == "renamed_from").then(|| app(key)).flatten(),
+        (Kind::Workspace, [None, ..]) => {
+            (key == "base_domain").then_some("leave it out, and reach each app at its port")
+        }
         (Kind::Workspace | Kind::Overlay, [Some("defaults"), Some("App"), None, ..]) => app(key),
         _ => None,
     }

@@ -105,7 +105,6 @@ fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<Blueprin
             name,
             policy: manifest.manifest.policy(),
             vars: manifest.vars.values,
-            base_domain: manifest.base_domain,
         },
         machines: set.machines.infos,
         apps: set.apps,
@@ -122,7 +121,6 @@ struct ReadManifest {
     manifest: Manifest,
     vars: Vars,
     defaults: Defaults,
-    base_domain: Option<String>,
 }
 
 /// What comes together while documents are read.
@@ -396,9 +394,6 @@ impl Set {
         };
         for layer in &layers {
             let mut reader = layer.reader(&read.vars, out);
-            if let Some(domain) = workspace::base_domain(&mut reader) {
-                read.base_domain = Some(domain);
-            }
             let upper = workspace::defaults(&mut reader);
             read.defaults = Defaults {
                 app: upper.app.over(&read.defaults.app),

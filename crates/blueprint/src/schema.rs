@@ -119,6 +119,9 @@ fn without_null(value: &mut Value) {
                     map.insert("type".into(), one);
                 }
             }
+            if let Some(Value::Array(words)) = map.get_mut("enum") {
+                words.retain(|word| !word.is_null());
+            }
             if let Some(Value::Array(branches)) = map.get_mut("anyOf") {
                 let before = branches.len();
                 branches.retain(|branch| branch != &json!({ "type": "null" }));
@@ -192,7 +195,7 @@ mod tests {
     fn each_schema_compiles_and_knows_no_null() {
         for kind in Kind::ALL {
             let text = compiled(kind).schema.to_string();
-            assert!(!text.contains("\"null\""), "{}: {text}", kind.as_str());
+            assert!(!text.contains("null"), "{}: {text}", kind.as_str());
         }
     }
 }

@@ -66,8 +66,6 @@ pub struct Workspace {
     pub vars: BTreeMap<String, String>,
     /// What a plan needs a consent for.
     pub policy: Policy,
-    /// The domain under which every app with a port is reachable.
-    pub base_domain: Option<String>,
 }
 
 /// What a plan needs a consent for.

@@ -67,8 +67,6 @@ pub(crate) struct Workspace {
     /// Values that `${vars.X}` stands for.
     vars: Option<BTreeMap<String, String>>,
     policy: Option<Policy>,
-    /// Every app with a port is also reachable under this domain.
-    base_domain: Option<String>,
     defaults: Option<Defaults>,
 }
 

@@ -60,6 +60,16 @@ pub(crate) fn told_of_success(
         (Action::Write | Action::Start, Why::Drift(differs)) => {
             slot.corrections.push_back(now.mono_ms);
             if slot.corrections.len() >= FLAPPING_CORRECTIONS {
+                if !slot.flapping {
+                    let message = "it is changed again and again by something else; corrections are slowed down";
+                    emit(
+                        effects,
+                        now,
+                        address,
+                        EventKind::DriftSeen,
+                        message.to_owned(),
+                    );
+                }
                 slot.flapping = true;
                 let over = u32::try_from(slot.corrections.len() + 1 - FLAPPING_CORRECTIONS)
                     .unwrap_or(u32::MAX);

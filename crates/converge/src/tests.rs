@@ -491,6 +491,12 @@ fn somebody_who_fights_over_a_file_slows_the_corrections_down() {
         status.condition(ConditionKind::Drifted).unwrap().reason,
         Reason::Flapping
     );
+    let told = |(_, kind, _): &&(Address, EventKind, String)| *kind == EventKind::DriftSeen;
+    assert!(
+        vm.events.iter().filter(told).count() >= 1,
+        "{:?}",
+        vm.events
+    );
     vm.pass(300_000);
     assert_eq!(vm.things[&motd.address], Thing::Made(motd.spec.clone()));
     assert_eq!(vm.is(&motd.address, ConditionKind::Drifted), None);

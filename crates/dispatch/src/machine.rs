@@ -136,7 +136,7 @@ impl Machine {
             return;
         };
         let recorded = record.assignment.as_ref().map(|a| a.hash());
-        let remedy = "it was probably restored from an older copy. Nothing is sent to this machine until you run `plumb recover`";
+        let remedy = "it was probably restored from an older copy. Nothing is sent to this machine: restore the newer copy, or enrol its agent anew with an empty data folder (see docs/OPERATIONS.md)";
         if generation > record.generation {
             self.regressed = Some(format!(
                 "holds generation {generation}, but the control plane's records end at {}; {remedy}",

@@ -184,7 +184,6 @@ pub fn blueprints(
                 deletes: None,
                 data_loss: DataLoss::Deny,
             },
-            base_domain: None,
         },
         machines: machines
             .iter()

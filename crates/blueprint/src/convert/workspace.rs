@@ -98,24 +98,6 @@ fn vars<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<String, String>
     vars
 }
 
-/// The domain of the workspace.
-pub(crate) fn base_domain(r: &mut Reader<'_, '_>) -> Option<String> {
-    let root = r.root();
-    let node = r.get(&root, "base_domain")?;
-    let domain = r.with_vars(&node)?;
-    if crate::scalar::is_host_name(&domain) {
-        Some(domain)
-    } else {
-        r.bad(
-            &node,
-            Code::BadHost,
-            format!("{} is no domain", quote(&domain)),
-            Some("write it like apps.example.com"),
-        );
-        None
-    }
-}
-
 /// What apps and Setups have unless they say otherwise.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Defaults {

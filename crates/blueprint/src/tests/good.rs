@@ -134,7 +134,7 @@ fn an_overlay_changes_what_it_may_and_only_when_it_is_chosen() {
     let list = files(&[
         (
             "ops/plumb.yaml",
-            "kind: Workspace\nname: shop\nvars: { domain: example.com, tier: one }\npolicy: { deletes: 5 }\nbase_domain: apps.${vars.domain}\n",
+            "kind: Workspace\nname: shop\nvars: { domain: example.com, tier: one }\npolicy: { deletes: 5 }\n",
         ),
         (
             "ops/plumb.staging.yaml",

@@ -158,7 +158,12 @@ fn check_regressed(hello: Hello) {
     assert!(!sends_assignment(&effects));
     let machine_view = fleet.view().machines[0].clone();
     assert_eq!(machine_view.state, MachineWord::Regressed);
-    assert!(machine_view.message.unwrap().contains("plumb recover"));
+    assert!(
+        machine_view
+            .message
+            .unwrap()
+            .contains("restore the newer copy")
+    );
 }
 
 /// Mutation: turn `>` into `>=` on the next line's rule, or drop it, in `Machine::compare`.

@@ -83,7 +83,7 @@ fn a_server_restored_from_a_backup_leaves_machines_that_are_ahead_alone() {
         status["machines"][0]["state"] == "regressed"
     });
     let message = status["machines"][0]["message"].as_str().unwrap();
-    assert!(message.contains("plumb recover"), "{message}");
+    assert!(message.contains("restore the newer copy"), "{message}");
     assert_eq!(plumb_tests::pair::ask(port.number).unwrap(), before);
     // Left alone by the server, and still kept true by its own agent.
     assert_the_file_heals(&pair, HEALED);
