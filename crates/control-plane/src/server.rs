@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,25 @@ pub enum StartError {
     /// The data folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The folder is another workspace's.
+    #[error("the data folder {folder} holds workspace {held}, not {asked}; start it with --workspace {held}, or choose another --data", folder = .folder.display())]
+    OtherWorkspace {
+        /// The folder.
+        folder: PathBuf,
+        /// Its workspace.
+        held: WorkspaceName,
+        /// The one that was asked for.
+        asked: WorkspaceName,
+    },
+    /// The note of the workspace in it.
+    #[error("cannot read or write {path}; see that it is a file of this user's, and what it says", path = .path.display())]
+    Note {
+        /// The note.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The store in it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -169,9 +188,41 @@ type RecorderParts = (
     BTreeMap<plumb_model::MachineName, Arc<plumb_model::Assignment>>,
 );
 
+/// Notes in the folder which workspace it holds, or refuses one that holds another: it would look empty, and its
+/// agents would be turned away.
+fn claim(data: &Path, asked: &WorkspaceName) -> Result<(), StartError> {
+    let path = data.join("workspace");
+    let note = |source| StartError::Note {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match WorkspaceName::new(text.trim()) {
+            Ok(held) if held == *asked => Ok(()),
+            Ok(held) => Err(StartError::OtherWorkspace {
+                folder: data.to_owned(),
+                held,
+                asked: asked.clone(),
+            }),
+            Err(error) => Err(note(std::io::Error::other(error.to_string()))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let beside = path.with_extension("new");
+            let write = || {
+                std::fs::write(&beside, format!("{asked}\n"))?;
+                std::fs::File::open(&beside)?.sync_all()?;
+                std::fs::rename(&beside, &path)
+            };
+            write().map_err(note)
+        }
+        Err(error) => Err(note(error)),
+    }
+}
+
 fn open(config: &Config) -> Result<Opened, StartError> {
     let now = (config.now)();
     let folder = DataFolder::open(&config.data)?;
+    claim(&config.data, &config.workspace)?;
     let lineage = folder.lineage().clone();
     let store = Arc::new(SledStore::open(&folder)?);
     let ledger = Ledger::open(store, lineage.clone(), config.workspace.clone());

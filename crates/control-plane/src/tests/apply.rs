@@ -207,3 +207,21 @@ async fn a_blob_is_missing_until_it_was_sent_whole_and_right() {
     let nothing = tokio_stream::iter(Vec::<v1::UploadBlobRequest>::new());
     assert_eq!(reason(api.upload_blob(nothing).await), Reason::BadMessage);
 }
+
+/// Mutation: leave `claim` out of `server::open`, and the folder looks empty under the other name.
+#[tokio::test]
+async fn a_data_folder_serves_no_other_workspace_than_its_own() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let first = start(config(&data, Timestamp::now)).await.unwrap();
+    first.stop().await;
+    let mut other = config(&data, Timestamp::now);
+    other.workspace = WorkspaceName::new("shpo").unwrap();
+    let error = start(other).await.unwrap_err().to_string();
+    assert!(error.contains("holds workspace shop, not shpo"), "{error}");
+    start(config(&data, Timestamp::now))
+        .await
+        .unwrap()
+        .stop()
+        .await;
+}
