@@ -288,7 +288,7 @@ impl Core {
             }
             self.take(input);
             if let Some((until, _)) = &self.stopping
-                && (self.workloads_stopped() || Instant::now() >= *until)
+                && (self.reconciler.has_stopped() || Instant::now() >= *until)
             {
                 if let Some((_, done)) = self.stopping.take() {
                     let _ = done.send(());
@@ -584,7 +584,7 @@ impl Core {
     /// Converges towards the same assignment with every process stopped, without writing that down.
     fn stop_workloads(&mut self, done: oneshot::Sender<()>) {
         let Some(held) = self.session.held().cloned() else {
-            let _ = done.send(());
+            self.stopping = Some((Instant::now(), done));
             return;
         };
         let entries = held.assignment.entries().cloned().map(|mut entry| {
@@ -603,13 +603,6 @@ impl Core {
             assignment,
             missing: self.missing.keys().copied().collect(),
         });
-    }
-
-    fn workloads_stopped(&self) -> bool {
-        self.reconciler
-            .statuses()
-            .filter_map(|status| status.process.as_ref())
-            .all(|process| process.pid.is_none())
     }
 }
 

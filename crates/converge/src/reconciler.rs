@@ -92,6 +92,19 @@ impl Reconciler {
             .filter_map(|slot| slot.reported.as_ref())
     }
 
+    /// Whether no process runs, and none is just being started or looked at: what a shell waits for that ends together
+    /// with its workloads, after it has assigned them as stopped.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.slots
+            .iter()
+            .filter(|(address, _)| address.kind == ResourceKind::Process)
+            .all(|(_, slot)| {
+                slot.busy == Busy::No
+                    && !matches!(slot.seen, None | Some(Ok(Observation::Running(_))))
+            })
+    }
+
     /// The desired resources, for the shell to know what to watch.
     pub fn desired(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.slots.values().filter_map(Slot::resource)
