@@ -52,8 +52,9 @@ pub(crate) fn told_of_success(
     effects: &mut Vec<Effect>,
 ) {
     let pid = match observation {
-        Observation::Running(Incarnation { pid, .. }) => *pid,
-        _ => 0,
+        Observation::Running(Incarnation { pid, .. }) if *pid != 0 => format!(" as pid {pid}"),
+        // It has ended before anybody looked.
+        _ => String::new(),
     };
     let took = now.mono_ms.saturating_sub(began_ms);
     match (action, why) {
@@ -85,7 +86,7 @@ pub(crate) fn told_of_success(
                 now,
                 address,
                 EventKind::DriftCorrected,
-                format!("{status}; started again as pid {pid}"),
+                format!("{status}; started again{pid}"),
             );
         }
         (Action::Start, _) => {
@@ -94,7 +95,7 @@ pub(crate) fn told_of_success(
                 now,
                 address,
                 EventKind::Applied,
-                format!("started as pid {pid}"),
+                format!("started{pid}"),
             );
         }
         (Action::Remove, _) => emit(
