@@ -40,20 +40,24 @@ pub struct Follow {
     pub quiet: bool,
 }
 
-/// Follows, and returns the last status too.
+/// Follows, and returns the last status too. `view` is the status that the watch has told already, if it has told one: of
+/// what has converged by then, no more news comes.
 pub async fn follow(
     watch: &mut Watch,
     what: &Follow,
+    mut view: Option<WorkspaceView>,
     style: &Style,
 ) -> Result<(Ended, Option<WorkspaceView>), CliError> {
     let until = Instant::now() + what.timeout;
     let mut progress = Progress::default();
-    let mut view: Option<WorkspaceView> = None;
     let mut failing_since: Option<Instant> = None;
+    let mut first = view.is_some();
     loop {
         let patience = failing_since.map(|since| since + PATIENCE);
         let wake = patience.map_or(until, |p| p.min(until));
         let news = tokio::select! {
+            biased;
+            () = std::future::ready(()), if std::mem::take(&mut first) => None,
             news = watch.next() => Some(news?.ok_or_else(|| {
                 CliError::Other("the control plane went away; run `plumb status` to see how it goes on".to_owned())
             })?),

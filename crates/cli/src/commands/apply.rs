@@ -149,7 +149,7 @@ async fn go(
         timeout: how.timeout,
         quiet: !text,
     };
-    let (ended, view) = follow(&mut watch, &what, env.style).await?;
+    let (ended, view) = follow(&mut watch, &what, None, env.style).await?;
     if text {
         tell(&ended, env.style);
         if ended == Ended::Converged {

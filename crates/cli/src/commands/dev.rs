@@ -49,6 +49,13 @@ impl Pair {
 /// Runs `plumb dev`.
 pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     let repository = Repository::find(&args.blueprints)?;
+    // Watched before anything is read, so that no save falls between the reading and the watching.
+    let (saved, mut saves) = mpsc::channel(1);
+    let _watcher = if args.once {
+        None
+    } else {
+        Some(watch_files(&repository.root, saved)?)
+    };
     let read = repository.read(env.output, env.style)?;
     let machine = machine(args, &read)?;
     let workspace = read.set.workspace.name.clone();
@@ -84,7 +91,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     };
     let pair = Pair { server, agent };
     let result = tokio::select! {
-        result = work(&mut remote, &repository, read, &machine, args, env) => result,
+        result = work(&mut remote, &repository, read, &machine, &mut saves, args, env) => result,
         () = ended() => Ok(Exit::Fine),
     };
     drop(remote);
@@ -152,11 +159,12 @@ async fn work(
     repository: &Repository,
     read: Read,
     machine: &MachineName,
+    saves: &mut mpsc::Receiver<()>,
     args: &DevArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
     let mut watch = remote.watch().await?;
-    online(&mut watch, machine).await?;
+    let view = online(&mut watch, machine, env).await?;
     let revision = apply(remote, repository, &read, args, env).await?;
     let text = env.output == Output::Text;
     let what = Follow {
@@ -165,7 +173,7 @@ async fn work(
         timeout: args.timeout,
         quiet: !text,
     };
-    let (ended, view) = follow(&mut watch, &what, env.style).await?;
+    let (ended, view) = follow(&mut watch, &what, Some(view), env.style).await?;
     if args.once {
         report(&ended, view.as_ref(), env);
         return Ok(if ended == Ended::Converged {
@@ -191,18 +199,30 @@ async fn work(
             }
         ));
     }
-    stay(remote, repository, &mut watch, args, env).await
+    stay(remote, repository, &mut watch, saves, args, env).await
 }
 
-/// Waits until the agent is connected, so that the plan knows what the machine can do.
-async fn online(watch: &mut Watch, machine: &MachineName) -> Result<(), CliError> {
+/// Waits until the agent is connected, so that the plan knows what the machine can do. Returns the status by then, after
+/// which no news need come any more.
+async fn online(
+    watch: &mut Watch,
+    machine: &MachineName,
+    env: &Env<'_>,
+) -> Result<WorkspaceView, CliError> {
     let wait = async {
         loop {
-            match watch.next().await? {
+            let news = watch.next().await?;
+            for (machine, event) in news.iter().flat_map(|news| &news.events) {
+                // What runs already is taken over before anything is planned.
+                if env.output == Output::Text {
+                    out::line(&render::status::event_line(machine, event, env.style));
+                }
+            }
+            match news {
                 Some(News {
                     view: Some(view), ..
                 }) if view.machines.iter().any(|m| m.name == *machine && m.online) => {
-                    return Ok(());
+                    return Ok(view);
                 }
                 Some(_) => {}
                 None => {
@@ -280,11 +300,10 @@ async fn stay(
     remote: &mut Remote,
     repository: &Repository,
     watch: &mut Watch,
+    saves: &mut mpsc::Receiver<()>,
     args: &DevArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    let (saved, mut saves) = mpsc::channel(1);
-    let _watcher = watch_files(&repository.root, saved)?;
     let mut applied = false;
     loop {
         tokio::select! {
