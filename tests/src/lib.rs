@@ -2,6 +2,9 @@
 
 pub mod pair;
 
+pub mod running;
+pub mod world;
+
 use std::path::PathBuf;
 
 /// The `plumb` binary that was built beside this test, in the same profile.
@@ -20,7 +23,11 @@ pub fn plumb() -> PathBuf {
         plumb.is_file(),
         "there is no {}; run `cargo build -p plumb`{} first, or scripts/test, which does",
         plumb.display(),
-        if profile.ends_with("release") { " --release" } else { "" }
+        if profile.ends_with("release") {
+            " --release"
+        } else {
+            ""
+        }
     );
     plumb
 }

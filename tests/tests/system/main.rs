@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod dev;
 mod pair;
 mod readme;
 mod store;
