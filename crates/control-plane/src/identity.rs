@@ -5,10 +5,10 @@
 //! signing request only the key is read. The CA's key is in `DATA/identity/ca.key` (mode 0600) and never leaves.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -429,26 +429,9 @@ fn der_of(pem: &str) -> Result<Vec<u8>, String> {
         .map_err(|e| e.to_string())
 }
 
-/// Written beside, synced, renamed, and the folder synced; mode 0600 from the first moment on.
 fn write_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
-    let beside = folder.join(format!(".{name}.new"));
     let path = folder.join(name);
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&beside) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(failed("write", &path))
+    plumb_ledger::write_durably(&path, bytes).map_err(failed("write", &path))
 }
 
 #[cfg(test)]

@@ -207,13 +207,7 @@ fn claim(data: &Path, asked: &WorkspaceName) -> Result<(), StartError> {
             Err(error) => Err(note(std::io::Error::other(error.to_string()))),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let beside = path.with_extension("new");
-            let write = || {
-                std::fs::write(&beside, format!("{asked}\n"))?;
-                std::fs::File::open(&beside)?.sync_all()?;
-                std::fs::rename(&beside, &path)
-            };
-            write().map_err(note)
+            plumb_ledger::write_durably(&path, format!("{asked}\n").as_bytes()).map_err(note)
         }
         Err(error) => Err(note(error)),
     }

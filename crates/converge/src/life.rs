@@ -15,8 +15,14 @@ const HEALTHY_SPELL_MS: u64 = 10_000;
 /// A process without a health check counts as converged once it has lived this long, so that a program that
 /// exits at once is never taken for a running one.
 const STEADY_MS: u64 = 1_000;
-/// So many corrections within [`FLAPPING_WINDOW_MS`] mean that somebody fights with us over the resource.
-pub(crate) const FLAPPING_CORRECTIONS: usize = 8;
+/// A process that had proven itself is started again at once, so many times within [`FLAPPING_WINDOW_MS`]; then it
+/// backs off like any other, so that one which comes up well and dies soon after does not go round for ever.
+const PROVEN_RESTARTS: usize = 30;
+/// Corrections and restarts are counted over this long.
+pub(crate) const FLAPPING_WINDOW_MS: u64 = 60_000;
+/// So many corrections within [`FLAPPING_WINDOW_MS`] mean that somebody fights with us over the resource: one a second
+/// is more than people do by hand, and less than two programs that undo each other.
+pub(crate) const FLAPPING_CORRECTIONS: usize = 60;
 /// The longest pause between two tries. One minute, so that a mended cause is noticed within it.
 pub(crate) const RETRY_MAX_MS: u64 = 60_000;
 
@@ -143,6 +149,7 @@ pub(crate) fn note_process(
             }
         }
         Observation::Exited(run, exit) => {
+            let was_healthy = slot.life.health.healthy == Some(true);
             slot.life.health.end();
             slot.life.last_exit = Some(exit.clone());
             let alive_since = slot.life.alive_since_ms.take();
@@ -166,7 +173,16 @@ pub(crate) fn note_process(
             let lived = alive_since
                 .map_or(0, |since| now.mono_ms.saturating_sub(since))
                 .max(u64::try_from(lived).unwrap_or(0));
-            if lived >= HEALTHY_SPELL_MS {
+            let recent = &mut slot.life.recent_ends;
+            recent.push_back(now.mono_ms);
+            while recent
+                .front()
+                .is_some_and(|end| end + FLAPPING_WINDOW_MS <= now.mono_ms)
+            {
+                recent.pop_front();
+            }
+            let proven = was_healthy || (spec.health.is_none() && lived >= STEADY_MS);
+            if lived >= HEALTHY_SPELL_MS || (proven && recent.len() <= PROVEN_RESTARTS) {
                 slot.life.ends_in_row = 0;
             }
             let wait = delay_ms(

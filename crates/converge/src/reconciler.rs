@@ -12,7 +12,7 @@ use plumb_model::{
 use crate::backoff::{Chance, delay_ms};
 use crate::decide::{Decision, Why};
 use crate::health::Turn;
-use crate::life::{self, FLAPPING_CORRECTIONS, RETRY_MAX_MS, emit};
+use crate::life::{self, FLAPPING_CORRECTIONS, FLAPPING_WINDOW_MS, RETRY_MAX_MS, emit};
 use crate::order::{self, Removals};
 use crate::slot::{Busy, Desired, Slot};
 use crate::status;
@@ -20,7 +20,6 @@ use crate::{Effect, Event, Now, Work};
 
 /// The first retry after a failed action; doubled each time up to [`RETRY_MAX_MS`].
 const RETRY_INITIAL_MS: u64 = 500;
-const FLAPPING_WINDOW_MS: u64 = 60_000;
 /// A stop that has not ended the process this long after its grace is asked for again, and the driver escalates.
 const STOP_OVERDUE_MS: u64 = 3_000;
 

@@ -36,6 +36,8 @@ pub(crate) struct Life {
     pub restarts: u64,
     /// Unasked ends in a row without a healthy spell between them.
     pub ends_in_row: u32,
+    /// When it ended unasked, newest last, on the monotonic clock.
+    pub recent_ends: VecDeque<u64>,
     /// The incarnation whose end has been counted.
     pub counted: Option<String>,
     /// The incarnation that was asked to stop, since when, and why.

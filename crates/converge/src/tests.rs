@@ -476,13 +476,13 @@ fn somebody_who_fights_over_a_file_slows_the_corrections_down() {
     let motd = file("/motd", "true", &[]);
     vm.assign(1, only(motd.clone()));
     vm.acts.clear();
-    for _ in 0..600 {
+    for _ in 0..1200 {
         vm.things.insert(motd.address.clone(), Thing::Edited);
         vm.feed(Event::Woken(vec![motd.address.clone()]));
-        vm.pass(100);
+        vm.pass(50);
     }
     assert!(
-        vm.acts.len() < 20,
+        vm.acts.len() < 75,
         "{} corrections in a minute",
         vm.acts.len()
     );
@@ -513,6 +513,7 @@ fn a_killed_process_is_back_at_once_and_then_backs_off() {
         vm.alive(&web.address),
         "the first restart after a healthy spell is immediate"
     );
+    vm.healthy = false;
     vm.kill(&web.address, ExitStatus::Signal(9));
     assert!(!vm.alive(&web.address));
     assert_eq!(vm.is(&web.address, ConditionKind::Failed), Some(true));
@@ -529,6 +530,36 @@ fn a_killed_process_is_back_at_once_and_then_backs_off() {
         vm.alive(&web.address),
         "a healthy spell makes the next one immediate again"
     );
+}
+
+#[test]
+fn a_process_that_had_proven_itself_is_back_at_once_until_it_makes_a_habit_of_dying() {
+    for health in [true, false] {
+        let mut vm = Vm::new();
+        let mut spec = process_spec();
+        if !health {
+            spec.health = None;
+        }
+        let web = process(spec);
+        vm.assign(1, only(web.clone()));
+        for round in 0..30 {
+            vm.pass(1_500);
+            vm.kill(&web.address, ExitStatus::Signal(9));
+            assert!(
+                vm.alive(&web.address),
+                "round {round}, health check: {health}"
+            );
+        }
+        let mut waits = 0;
+        for _ in 0..5 {
+            vm.pass(1_500);
+            if vm.alive(&web.address) {
+                vm.kill(&web.address, ExitStatus::Signal(9));
+            }
+            waits += u32::from(!vm.alive(&web.address));
+        }
+        assert!(waits >= 3, "{waits}");
+    }
 }
 
 #[test]

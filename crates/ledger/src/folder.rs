@@ -130,13 +130,13 @@ impl DataFolder {
             }
             None => {
                 let lineage = Lineage::from_random(random(&path)?);
-                write_durably(&path, LINEAGE, format!("{lineage}\n").as_bytes())?;
+                put(&path, LINEAGE, format!("{lineage}\n").as_bytes())?;
                 lineage
             }
         };
         // The format comes last: a folder that has one is complete.
         if format.is_none() {
-            write_durably(&path, FORMAT, format!("{DATA_FORMAT}\n").as_bytes())?;
+            put(&path, FORMAT, format!("{DATA_FORMAT}\n").as_bytes())?;
         }
         Ok(Self {
             path,
@@ -265,23 +265,34 @@ fn random(folder: &Path) -> Result<[u8; 16], FolderError> {
     Ok(bytes)
 }
 
-/// Written beside, synced, renamed, and the folder synced: after a crash the file is there whole or not at all.
-fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
-    let beside = folder.join(format!(".{name}.new"));
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
     let path = folder.join(name);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        File::open(folder)?.sync_all()
+    write_durably(&path, bytes).map_err(failed("write", &path))
+}
+
+/// Writes a file of mode 0600 beside, syncs it, renames it and syncs its folder: after a crash it is there whole, or as it
+/// was before.
+///
+/// # Errors
+/// When the operating system refuses, and with `InvalidInput` for a path without a folder and a name.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
-    write().map_err(failed("write", &path))
+    let beside = folder.join(format!(".{}.new", name.to_string_lossy()));
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

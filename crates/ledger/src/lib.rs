@@ -14,7 +14,7 @@ mod memory;
 mod sled_store;
 mod store;
 
-pub use folder::{DATA_FORMAT, DataFolder, FolderError};
+pub use folder::{DATA_FORMAT, DataFolder, FolderError, write_durably};
 pub use ledger::{
     ApplyError, ConsumeError, Head, IdentityError, Ledger, LedgerError, MachineIdentity,
     RECORD_FORMAT, TokenError, TokenKind, TokenRecord, TokenUse,

@@ -30,7 +30,7 @@ pub struct Arguments {
 
 /// Runs this machine's agent until it is told to end. Apps run on.
 pub async fn run(arguments: Arguments) -> Result<Exit, CliError> {
-    log_to_stderr();
+    log_to_stderr("info");
     if arguments.interval < Duration::from_secs(1) {
         return Err(CliError::Other("--interval must be at least 1s".to_owned()));
     }

@@ -60,7 +60,8 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     let machine = machine(args, &read)?;
     let workspace = read.set.workspace.name.clone();
     let data = data_folder(args, workspace.as_str())?;
-    quiet_log();
+    // In one terminal with the plan and the progress, only errors of the two daemons are shown, unless asked for.
+    server::log_to_stderr("error");
 
     let server = server::start(&data.join("server"), ([127, 0, 0, 1], 0).into(), workspace).await?;
     let context = server::context(&server);
@@ -411,16 +412,4 @@ fn watch_files(
         .watch(root, RecursiveMode::Recursive)
         .map_err(broken)?;
     Ok(watcher)
-}
-
-/// In one terminal with the plan and the progress, only warnings of the two daemons are shown, unless asked for.
-fn quiet_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PLUMB_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init();
 }

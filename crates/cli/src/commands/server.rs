@@ -18,7 +18,7 @@ pub async fn run(
     workspace: WorkspaceName,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    log_to_stderr();
+    log_to_stderr("info");
     let mut running = start(data, listen, workspace).await?;
     let path = context(&running).write(env.context)?;
     out::line(&format!(
@@ -87,9 +87,10 @@ pub async fn ended() {
 }
 
 /// Daemons log to standard error; `PLUMB_LOG` chooses how much (`warn`, `info`, `debug`).
-pub fn log_to_stderr() {
+pub fn log_to_stderr(unless_chosen: &str) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PLUMB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("PLUMB_LOG").unwrap_or_else(|_| EnvFilter::new(unless_chosen));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

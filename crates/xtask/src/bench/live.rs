@@ -49,9 +49,9 @@ pub fn restart(table: &mut Table) -> Result<(), String> {
         .ok_or("no port")?;
     let mut own = Vec::new();
     let mut again = Vec::new();
-    for round in 0..8 {
-        // A healthy spell between two kills, so that each restart is the immediate one.
-        std::thread::sleep(Duration::from_secs(11));
+    for round in 0..10 {
+        // Below the rate at which restarts back off.
+        std::thread::sleep(Duration::from_secs(3));
         let pid = served_by(port).ok_or("the app does not answer")?;
         kill(pid);
         let took = until("serving again", || {
@@ -130,9 +130,9 @@ pub fn heal(table: &mut Table) -> Result<(), String> {
         let (dev, _) = world.start(&["dev", &world.repo().to_string_lossy()], "Watching")?;
         let mut deleted = Vec::new();
         let mut edited = Vec::new();
-        for round in 0..14 {
-            // Well below the rate at which corrections count as flapping.
-            std::thread::sleep(Duration::from_secs(9));
+        for round in 0..22 {
+            // Below the rate at which corrections count as flapping.
+            std::thread::sleep(Duration::from_secs(2));
             let path = managed.join("f0");
             fs::remove_file(&path).map_err(|e| e.to_string())?;
             let took = until("restored", || holds(&path, "file 0\n"))?;
