@@ -97,7 +97,10 @@ impl Context {
     }
 
     fn read(path: &Path) -> Result<Self, CliError> {
-        let bytes = fs::read(path).map_err(CliError::file("read the context file", path))?;
+        let bytes = fs::read(path).map_err(|e| CliError::BadContext {
+            path: path.to_owned(),
+            why: e.to_string(),
+        })?;
         // The message of a JSON error names line and column, and never the text, which may hold the token.
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| CliError::BadContext {
             path: path.to_owned(),

@@ -46,7 +46,7 @@ pub enum CliError {
         known: String,
     },
     /// A damaged context.
-    #[error("the context file {path} cannot be read: {why}; start `plumb dev` or `plumb server` again, which write it anew", path = .path.display())]
+    #[error("the context file {path} cannot be read: {why}; start `plumb dev` or `plumb server` again, which write it anew, or choose another with --context", path = .path.display())]
     BadContext {
         /// Where.
         path: PathBuf,
