@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod cli;
 mod dev;
 mod pair;
 mod readme;
