@@ -341,6 +341,20 @@ fn forms(pointer: &str, context: &[Vec<ValidationError<'static>>]) -> Vec<String
     out
 }
 
+/// How a value of the first expected type is written.
+fn by_example(expected: &[String]) -> Option<String> {
+    let example = match expected.first()?.as_str() {
+        "text" => "write a text, such as `name`",
+        "a whole number" => "write a whole number, such as `2`",
+        "a number" => "write a number, such as `1.5`",
+        "true or false" => "write `true` or `false`, without quotes",
+        "a list" => "write a list, such as `[one, two]`",
+        "a mapping" => "write a mapping, such as `{ key: value }`",
+        _ => return None,
+    };
+    Some(example.to_owned())
+}
+
 /// A value of the wrong type, with how to make a text of a number.
 pub(crate) fn wrong_type(
     document: &Document<'_>,
@@ -389,7 +403,7 @@ pub(crate) fn wrong_type(
         Value::String(_) if pointer == "/source" => {
             Some("write `source: { path: ../folder }`".to_owned())
         }
-        _ => None,
+        _ => by_example(expected),
     };
     Diagnostic::error(Code::WrongType, message)
         .here(&spot)

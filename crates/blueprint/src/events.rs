@@ -143,7 +143,9 @@ pub(crate) fn syntax(info: &str, source: &Source<'_>, at: Mark) -> Diagnostic {
     {
         Some("a text that starts with one of `* & ! % @` or a backtick wants quotes")
     } else {
-        None
+        Some(
+            "look here and on the line before for a bracket, quote or `:` that is not closed or stands too deep",
+        )
     };
     Diagnostic::error(Code::Syntax, format!("this is not YAML: {}", info.trim()))
         .maybe_hint(hint.map(str::to_owned))

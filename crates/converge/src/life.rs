@@ -196,6 +196,13 @@ pub(crate) fn note_process(
                 now.mono_ms + chance.jitter(wait)
             };
             slot.life.ends_in_row = slot.life.ends_in_row.saturating_add(1);
+            if wait > 0 {
+                let message = format!(
+                    "{}; started again after a pause of about {wait} ms",
+                    exit.status
+                );
+                emit(effects, now, address, EventKind::Failed, message);
+            }
         }
         _ => {
             slot.life.health.end();

@@ -204,6 +204,11 @@ fn logs_show_what_an_app_wrote_and_what_it_writes() {
     let url = dev.url("hello");
     for n in 0..3 {
         let _ = get(&format!("{url}/line-{n}"));
+        // One by one, since lines that are read together bear the same time.
+        eventually("the line is there", PATIENCE, || {
+            let out = world.run(&["logs", "hello"]).good();
+            out.contains(&format!("GET /line-{n}")).then_some(())
+        });
     }
     let all = eventually("the lines are there", PATIENCE, || {
         Some(world.run(&["logs", "hello"]).good()).filter(|out| out.contains("GET /line-2"))
