@@ -7,6 +7,7 @@
 //! Reading order: `parents` opens folders, `look` compares, `write` changes, `remove` removes.
 
 mod look;
+mod parallel;
 mod parents;
 mod remove;
 mod users;

@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::look::{CHUNK_BYTES, Look, Thing, Wish, inode, look};
+use super::parallel;
 use super::users::Users;
 use super::{Answers, Claim, Job, Nodes, as_it_should_be, claim, discard, forget, own, parents};
 use crate::blobs::{BlobError, Blobs};
@@ -117,20 +118,26 @@ impl Nodes {
         let mut failed: BTreeMap<usize, Fault> = BTreeMap::new();
         let mut staged: Vec<Staged> = Vec::new();
         let few = planned.iter().filter(|p| p.step != Step::Nothing).count() <= SYNCED_SINGLY;
-        for (at, plan) in planned.iter().enumerate() {
-            let Ok(folder) = &folders[plan.job.parent] else {
-                continue;
-            };
-            let temporary = owned.temporary(plan.job.path);
-            match stage(&folder.fd, plan, temporary, &self.blobs) {
-                Ok(None) => {}
-                Ok(Some((temporary, handle))) => staged.push(Staged {
+        let owned_now = &*owned;
+        let made =
+            parallel::map(&planned, |plan| {
+                let folder = folders[plan.job.parent].as_ref().ok()?;
+                let temporary = owned_now.temporary(plan.job.path);
+                let made = stage(&folder.fd, plan, temporary, &self.blobs);
+                // Many handles at once would run into the limit of open files.
+                Some(made.map(|made| {
+                    made.map(|(temporary, handle)| (temporary, handle.filter(|_| few)))
+                }))
+            });
+        for (at, made) in made.into_iter().enumerate() {
+            match made {
+                None | Some(Ok(None)) => {}
+                Some(Ok(Some((temporary, handle)))) => staged.push(Staged {
                     planned: at,
                     temporary,
-                    // Many handles at once would run into the limit of open files.
-                    handle: handle.filter(|_| few),
+                    handle,
                 }),
-                Err(fault) => {
+                Some(Err(fault)) => {
                     failed.insert(at, fault);
                 }
             }
@@ -140,22 +147,29 @@ impl Nodes {
         let folder_of = |at: usize| folders[planned[at].job.parent].as_ref().ok();
         sync_content(&staged, folder_of, &planned, &mut failed);
         let mut touched: BTreeSet<&str> = BTreeSet::new();
-        for stage in &staged {
-            let (plan, Some(folder)) = (&planned[stage.planned], folder_of(stage.planned)) else {
-                continue;
+        let renamed = parallel::map(&staged, |stage| {
+            let (plan, folder) = (&planned[stage.planned], folder_of(stage.planned)?);
+            let temporary = stage.temporary.as_ref()?;
+            let fault = match failed.get(&stage.planned) {
+                Some(_) => None,
+                None => rename(&folder.fd, temporary, plan).err(),
             };
-            let Some(temporary) = &stage.temporary else {
-                continue;
-            };
-            if !failed.contains_key(&stage.planned)
-                && let Err(fault) = rename(&folder.fd, temporary, plan)
-            {
-                failed.insert(stage.planned, fault);
-            }
-            if failed.contains_key(&stage.planned) {
+            let done = fault.is_none() && !failed.contains_key(&stage.planned);
+            if !done {
                 discard(&folder.fd, temporary, self.kind);
-            } else {
-                touched.insert(plan.job.parent);
+            }
+            Some((done, fault))
+        });
+        for (stage, renamed) in staged.iter().zip(renamed) {
+            match renamed {
+                None => {}
+                Some((true, _)) => {
+                    touched.insert(planned[stage.planned].job.parent);
+                }
+                Some((false, Some(fault))) => {
+                    failed.insert(stage.planned, fault);
+                }
+                Some((false, None)) => {}
             }
         }
         let mut broken: HashMap<&str, Fault> = HashMap::new();
