@@ -103,8 +103,12 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
             "Stopping the apps, the agent and the control plane."
         });
     }
-    pair.stop(args.keep).await;
-    result
+    tokio::select! {
+        () = pair.stop(args.keep) => result,
+        () = ended() => Err(CliError::Other(
+            "ended at once; apps that were still stopping may run on: the next `plumb dev` takes them over".to_owned(),
+        )),
+    }
 }
 
 /// Which machine of the workspace this one plays.
