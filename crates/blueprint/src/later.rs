@@ -49,7 +49,7 @@ pub(crate) fn instead_of(kind: Kind, parent: &str, key: &str) -> Option<&'static
             _ => None,
         },
         (Kind::Setup, [None, ..]) => match key {
-            "packages" => Some("install them by hand for now, for example with `apt install`"),
+            "packages" => Some("install them by hand, for example with `apt install`"),
             "renamed_from" => app(key),
             _ => None,
         },

@@ -1,8 +1,6 @@
-//! That planning stays linear, measured by hand:
-//! `cargo test --release -p plumb-planner -- --ignored --nocapture plan_time`.
+//! That a larger workspace plans and applies. How long that takes is measured by `cargo xtask bench plan`.
 
 use std::fmt::Write as _;
-use std::time::Instant;
 
 use super::World;
 
@@ -19,29 +17,6 @@ fn fleet(apps: usize) -> World {
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     World::new(&names, &text)
-}
-
-#[test]
-#[ignore = "a measurement, which a busy machine would fail"]
-fn plan_time_grows_with_the_fleet_and_not_with_its_square() {
-    for apps in [500, 1000, 2000, 4000] {
-        let mut world = fleet(apps);
-        let request = world.request();
-        let start = Instant::now();
-        let planned = world.try_plan(&request).unwrap();
-        let first = start.elapsed();
-        world.apply(&planned);
-        let start = Instant::now();
-        assert!(world.try_plan(&request).unwrap().plan.is_empty());
-        let again = start.elapsed();
-        let start = Instant::now();
-        world.try_plan(&crate::Request::Destroy).unwrap();
-        let destroy = start.elapsed();
-        let resources = planned.plan.changes.len();
-        println!(
-            "{apps} apps, {resources} resources: first {first:?}, unchanged {again:?}, destroy {destroy:?}"
-        );
-    }
 }
 
 #[test]

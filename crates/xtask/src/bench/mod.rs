@@ -6,13 +6,14 @@
 mod files;
 mod idle;
 mod live;
+mod plan;
 mod world;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// What can be measured.
-pub const NAMES: [&str; 6] = ["size", "once", "restart", "files", "heal", "idle"];
+pub const NAMES: [&str; 7] = ["size", "once", "restart", "files", "plan", "heal", "idle"];
 
 /// One benchmark; it adds its rows.
 type Step = fn(&mut Table) -> Result<(), String>;
@@ -26,11 +27,12 @@ pub fn run(only: &[&str]) -> ExitCode {
     }
     let mut table = Table::default();
     table.row("calibration loop", &ms(&repeat(9, calibrate)), "");
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("size", world::size),
         ("once", live::once),
         ("restart", live::restart),
         ("files", files::run),
+        ("plan", plan::run),
         ("heal", live::heal),
         ("idle", idle::run),
     ];
