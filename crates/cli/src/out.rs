@@ -92,9 +92,10 @@ pub fn json(value: &impl serde::Serialize) {
     line(&text);
 }
 
-/// Prints an error to standard error.
+/// Prints an error to standard error. It may quote paths and foreign text, so each line is made safe for a terminal.
 pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "error: {text}");
+    let lines: Vec<_> = text.split('\n').map(plumb_model::escape::line).collect();
+    let _ = writeln!(io::stderr().lock(), "error: {}", lines.join("\n"));
 }
 
 /// Prints a remark to standard error, so that it never mixes with output that a program reads.
