@@ -327,12 +327,13 @@ impl Recorder {
             .with("approved", approval)
             .with("now", plan.approval));
         }
-        let missing: BTreeSet<&str> = plan
+        let (given, missing): (BTreeSet<&str>, BTreeSet<&str>) = plan
             .consents
             .iter()
             .map(|consent| consent.allow.as_str())
-            .filter(|name| !allow.contains(*name))
-            .collect();
+            .partition(|name| allow.contains(*name));
+        // Only what it needed: a name that was allowed out of habit says nothing about this revision.
+        let allowed: Vec<String> = given.into_iter().map(str::to_owned).collect();
         if let Some(first) = plan
             .consents
             .iter()
@@ -370,6 +371,7 @@ impl Recorder {
                     (owner.clone(), (*release, body))
                 })
                 .collect(),
+            allowed,
         };
         let recording = Recording::new(&current.recorded, &current.assignments)
             .map_err(|e| refuse::storage(&e))?;

@@ -44,6 +44,12 @@ pub enum OwnerKind {
     App,
     /// A machine's own set-up.
     Setup,
+    /// Shared infrastructure.
+    Service,
+    /// A volume of its own, which several apps may use.
+    Volume,
+    /// A network of its own, which several apps may use.
+    Network,
 }
 
 impl OwnerKind {
@@ -53,6 +59,9 @@ impl OwnerKind {
         match self {
             Self::App => "App",
             Self::Setup => "Setup",
+            Self::Service => "Service",
+            Self::Volume => "Volume",
+            Self::Network => "Network",
         }
     }
 }
@@ -65,10 +74,25 @@ pub struct ReleaseBody {
     pub format: u32,
     /// Whose it is.
     pub owner: OwnerName,
-    /// App or Setup.
+    /// What kind of blueprint it is.
     pub kind: OwnerKind,
     /// All resources, sorted by address.
     pub resources: Vec<Resource>,
+    /// What its moving names meant when it was planned. They stay until their text changes or somebody asks for a refresh.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resolutions: BTreeMap<ResolutionKey, String>,
+}
+
+/// A moving name as it is written: what a [resolution](crate::plan::Resolution) is looked up by. Text form:
+/// `git URL branch main`, `image REFERENCE`, `runtime node@20`, `path app`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct ResolutionKey(pub String);
+
+impl std::fmt::Display for ResolutionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
 impl ReleaseBody {
@@ -218,6 +242,9 @@ pub struct RevisionRecord {
     pub state: Hash,
     /// The releases that it made, with the hash of each body; none for an owner that it removed.
     pub released: BTreeMap<OwnerName, (ReleaseNumber, Option<Hash>)>,
+    /// What it needed consent for and was allowed, by the names that `--allow` takes, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
 }
 
 /// What became of a release.

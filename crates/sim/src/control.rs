@@ -171,6 +171,7 @@ impl Control {
                     (owner.clone(), (*release, body))
                 })
                 .collect(),
+            allowed: Vec::new(),
         };
         let base = Revision(state.revision.0 - 1);
         match self.ledger.apply(base, &planned.next, &record) {

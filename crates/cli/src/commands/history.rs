@@ -24,19 +24,19 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
         out::json(&serde_json::json!({ "format": 1, "history": entries }));
         return Ok(Exit::Fine);
     }
-    let mut rows = vec![
-        [
-            "APP",
-            "RELEASE",
-            "WHEN (UTC)",
-            "BY",
-            "WHY",
-            "COMMIT",
-            "OUTCOME",
-        ]
-        .map(|h| env.style.faint(h))
-        .to_vec(),
+    let mut head = vec![
+        "APP",
+        "RELEASE",
+        "WHEN (UTC)",
+        "BY",
+        "WHY",
+        "COMMIT",
+        "OUTCOME",
     ];
+    if env.verbose {
+        head.extend(["REVISION", "ALLOWED"]);
+    }
+    let mut rows = vec![head.into_iter().map(|h| env.style.faint(h)).collect()];
     for (record, outcomes) in &history {
         let why = match &record.kind {
             RevisionKind::Apply => "apply".to_owned(),
@@ -62,7 +62,7 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
                 "failed" => env.style.bad(outcome),
                 other => env.style.change(other),
             };
-            rows.push(vec![
+            let mut row = vec![
                 env.style.bold(owner.as_str()),
                 release.to_string(),
                 full(record.at),
@@ -70,7 +70,15 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
                 why.clone(),
                 commit.clone(),
                 outcome,
-            ]);
+            ];
+            if env.verbose {
+                let allowed = match record.allowed.as_slice() {
+                    [] => "-".to_owned(),
+                    names => escape::line(&names.join(",")).into_owned(),
+                };
+                row.extend([record.revision.to_string(), allowed]);
+            }
+            rows.push(row);
         }
     }
     if rows.len() == 1 {

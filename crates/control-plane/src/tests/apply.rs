@@ -94,8 +94,15 @@ async fn an_emptied_workspace_wants_its_consent_by_name() {
         refusal.message
     );
     assert_eq!(world.view().await.revision.0, 1);
-    request.allow = vec!["empty".into()];
+    // What was allowed and not needed is not kept.
+    request.allow = vec!["restarts".into(), "empty".into()];
     assert_eq!(api.apply(request).await.unwrap().into_inner().revision, 2);
+    let history = api.history(v1::HistoryRequest::default()).await.unwrap();
+    let entries = history.into_inner().entries;
+    let record: RevisionRecord = serde_json::from_slice(&entries[0].record_json).unwrap();
+    assert_eq!(record.allowed, ["empty"]);
+    let first: serde_json::Value = serde_json::from_slice(&entries[1].record_json).unwrap();
+    assert_eq!(first.get("allowed"), None, "an old record reads as it did");
 }
 
 #[tokio::test]

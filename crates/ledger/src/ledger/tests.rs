@@ -92,6 +92,7 @@ fn record_of(next: &Next, by: &str) -> RevisionRecord {
         approval: Hash::of(b"approval"),
         state: Hash::of(&next.state.bytes()),
         released: released.collect(),
+        allowed: Vec::new(),
     }
 }
 
