@@ -11,6 +11,7 @@ use plumb_driver::artifact::ArtifactDriver;
 use plumb_driver::file::{DirectoryDriver, FileDriver};
 use plumb_driver::host::Host;
 use plumb_driver::process::ProcessDriver;
+use plumb_driver::undriven::UndrivenDriver;
 use plumb_driver::{Driver, Target};
 use plumb_model::{Action, Depth, Fault, Observation, Reason, ResourceKind};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ pub struct Lanes {
     directory: Lane,
     file: Lane,
     process: Lane,
+    undriven: Lane,
     done: mpsc::Sender<Event>,
 }
 
@@ -38,6 +40,7 @@ impl Lanes {
             directory: lane(DirectoryDriver::new(host)),
             file: lane(FileDriver::new(host)),
             process: lane(ProcessDriver::new(host.clone())),
+            undriven: lane(UndrivenDriver),
             done,
         }
     }
@@ -48,6 +51,17 @@ impl Lanes {
             ResourceKind::Directory => &self.directory,
             ResourceKind::File => &self.file,
             ResourceKind::Process => &self.process,
+            ResourceKind::Package
+            | ResourceKind::Checkout
+            | ResourceKind::Toolchain
+            | ResourceKind::Build
+            | ResourceKind::Image
+            | ResourceKind::Network
+            | ResourceKind::Volume
+            | ResourceKind::Service
+            | ResourceKind::Task
+            | ResourceKind::Container
+            | ResourceKind::Route => &self.undriven,
         }
         .clone()
     }

@@ -327,6 +327,14 @@ impl Recorder {
             .with("approved", approval)
             .with("now", plan.approval));
         }
+        let obstacles: Vec<String> = plan.obstacles().collect();
+        if let Some((first, others)) = obstacles.split_first() {
+            let more = match others.len() {
+                0 => String::new(),
+                n => format!(" (and {n} more, which `plumb plan` shows)"),
+            };
+            return Err(Refusal::new(Reason::PlanBlocked, format!("{first}{more}")));
+        }
         let (given, missing): (BTreeSet<&str>, BTreeSet<&str>) = plan
             .consents
             .iter()

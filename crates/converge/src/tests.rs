@@ -301,6 +301,8 @@ fn address(kind: ResourceKind, name: &str) -> Address {
 
 fn resource(address: &Address, spec: ResourceSpec, after: &[&Address]) -> Resource {
     Resource {
+        adopt: false,
+        was: None,
         address: address.clone(),
         after: after.iter().map(|a| (*a).clone()).collect(),
         drift: DriftPolicy::Enforce,
@@ -310,6 +312,7 @@ fn resource(address: &Address, spec: ResourceSpec, after: &[&Address]) -> Resour
 
 fn file(name: &str, text: &str, after: &[&Address]) -> Resource {
     let spec = FileSpec {
+        notify: Default::default(),
         path: name.into(),
         content: FileContent::Text(text.into()),
         mode: Mode(0o644),
@@ -339,6 +342,10 @@ fn directory(name: &str) -> Resource {
 
 fn process_spec() -> ProcessSpec {
     ProcessSpec {
+        limits: None,
+        schedule: None,
+        secrets: Default::default(),
+        toolchain: None,
         argv: vec!["serve".into()],
         env: BTreeMap::new(),
         workdir: None,
@@ -855,6 +862,7 @@ fn content_that_is_still_on_its_way_is_waited_for() {
     let digest = Hash::of(b"blob");
     let mut motd = file("/motd", "x", &[]);
     motd.spec = ResourceSpec::File(FileSpec {
+        notify: Default::default(),
         path: "/motd".into(),
         content: FileContent::Blob { digest, size: 4 },
         mode: Mode(0o644),

@@ -14,6 +14,7 @@ pub mod owned;
 pub mod process;
 pub mod shim;
 mod trouble;
+pub mod undriven;
 pub mod watch;
 
 pub use plumb_model::Depth;

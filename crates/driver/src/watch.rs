@@ -15,7 +15,7 @@ pub fn managed_parents<'a>(specs: impl IntoIterator<Item = &'a ResourceSpec>) ->
         .filter_map(|spec| match spec {
             ResourceSpec::File(spec) => Some(&spec.path),
             ResourceSpec::Directory(spec) => Some(&spec.path),
-            ResourceSpec::Artifact(_) | ResourceSpec::Process(_) => None,
+            _ => None,
         })
         .filter_map(|path| std::path::Path::new(path).parent().map(PathBuf::from))
         .collect()

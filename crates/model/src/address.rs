@@ -11,28 +11,77 @@ use crate::name::{MachineName, NameError, OwnerName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceKind {
+    /// A package of the machine's operating system.
+    Package,
     /// A repository path, packed and addressed by content.
     Artifact,
+    /// A git repository at one commit.
+    Checkout,
+    /// A language runtime at one version.
+    Toolchain,
+    /// What build steps or a Dockerfile make out of a source.
+    Build,
+    /// A container image.
+    Image,
+    /// A network of containers.
+    Network,
+    /// A named volume: data.
+    Volume,
     /// A directory.
     Directory,
     /// A regular file.
     File,
+    /// Shared infrastructure such as a database: data.
+    Service,
+    /// A command that runs once for each release.
+    Task,
     /// A native process.
     Process,
+    /// A container.
+    Container,
+    /// What a web server answers with.
+    Route,
 }
 
 impl ResourceKind {
-    /// Every kind, in the order in which people read them.
-    pub const ALL: [Self; 4] = [Self::Artifact, Self::Directory, Self::File, Self::Process];
+    /// Every kind, in the order in which people read them: what is needed comes before what needs it.
+    pub const ALL: [Self; 15] = [
+        Self::Package,
+        Self::Artifact,
+        Self::Checkout,
+        Self::Toolchain,
+        Self::Build,
+        Self::Image,
+        Self::Network,
+        Self::Volume,
+        Self::Directory,
+        Self::File,
+        Self::Service,
+        Self::Task,
+        Self::Process,
+        Self::Container,
+        Self::Route,
+    ];
 
     /// The word that stands in addresses and files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Package => "package",
             Self::Artifact => "artifact",
+            Self::Checkout => "checkout",
+            Self::Toolchain => "toolchain",
+            Self::Build => "build",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Volume => "volume",
             Self::Directory => "directory",
             Self::File => "file",
+            Self::Service => "service",
+            Self::Task => "task",
             Self::Process => "process",
+            Self::Container => "container",
+            Self::Route => "route",
         }
     }
 }
@@ -50,7 +99,7 @@ impl fmt::Display for ResourceKind {
 pub struct Address {
     /// The machine it is on.
     pub machine: MachineName,
-    /// The App or Setup that it belongs to.
+    /// The App, Service, Setup, Volume or Network that it belongs to.
     pub owner: OwnerName,
     /// What it is.
     pub kind: ResourceKind,
@@ -65,11 +114,30 @@ pub enum AddressError {
     #[error("an address has the form machine/owner/kind/name")]
     Parts,
     /// The third part names no kind.
-    #[error("{0:?} is no resource kind; there are artifact, directory, file and process")]
+    #[error("{0:?} is no resource kind; there are {list}", list = kinds())]
     Kind(String),
     /// One of the names does not follow the grammar.
     #[error("in an address")]
     Name(#[from] NameError),
+}
+
+/// Every kind's word, for a message.
+fn kinds() -> String {
+    ResourceKind::ALL.map(ResourceKind::as_str).join(", ")
+}
+
+impl ResourceKind {
+    /// Whether what it names holds data that cannot be made again from the blueprints.
+    #[must_use]
+    pub fn holds_data(self) -> bool {
+        matches!(self, Self::Volume | Self::Service)
+    }
+
+    /// Whether it runs: what is stopped and started is felt.
+    #[must_use]
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Process | Self::Container | Self::Service)
+    }
 }
 
 impl Address {

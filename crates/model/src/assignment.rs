@@ -308,6 +308,8 @@ mod tests {
     fn entry(name: &str, mode: u32) -> Entry {
         let owner = OwnerName::new("o").unwrap();
         Entry::Resource(Resource {
+            adopt: false,
+            was: None,
             address: Address::new(&header().machine, &owner, ResourceKind::Directory, name),
             after: Default::default(),
             drift: DriftPolicy::Enforce,

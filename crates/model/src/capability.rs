@@ -16,9 +16,53 @@ pub enum Capability {
     Chown,
     /// Running processes as users other than the agent's own, and making such users.
     Users,
+    /// Installing packages of the operating system.
+    Packages,
+    /// Fetching git repositories.
+    Git,
+    /// Installing language runtimes.
+    Runtimes,
+    /// Building on the machine.
+    Builds,
+    /// Running containers, with their images, networks and volumes.
+    Containers,
+    /// Running shared infrastructure such as databases.
+    Services,
+    /// Answering for hosts and paths in front of apps.
+    Routes,
+    /// Receiving secrets.
+    Secrets,
+    /// Limiting memory, CPU and the number of processes.
+    Limits,
+    /// Starting processes at set times.
+    Schedules,
+    /// Running commands before and after a release.
+    Tasks,
+    /// Restarting apps when a file has changed.
+    Notify,
 }
 
 impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Files,
+        Self::Processes,
+        Self::Chown,
+        Self::Users,
+        Self::Packages,
+        Self::Git,
+        Self::Runtimes,
+        Self::Builds,
+        Self::Containers,
+        Self::Services,
+        Self::Routes,
+        Self::Secrets,
+        Self::Limits,
+        Self::Schedules,
+        Self::Tasks,
+        Self::Notify,
+    ];
+
     /// The word for people and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -27,6 +71,18 @@ impl Capability {
             Self::Processes => "processes",
             Self::Chown => "chown",
             Self::Users => "users",
+            Self::Packages => "packages",
+            Self::Git => "git",
+            Self::Runtimes => "runtimes",
+            Self::Builds => "builds",
+            Self::Containers => "containers",
+            Self::Services => "services",
+            Self::Routes => "routes",
+            Self::Secrets => "secrets",
+            Self::Limits => "limits",
+            Self::Schedules => "schedules",
+            Self::Tasks => "tasks",
+            Self::Notify => "notify",
         }
     }
 }

@@ -71,6 +71,17 @@ pub fn fields(kind: ResourceKind) -> &'static [Field] {
         ResourceKind::Directory => crate::spec::DirectorySpec::FIELDS,
         ResourceKind::File => crate::spec::FileSpec::FIELDS,
         ResourceKind::Process => crate::spec::ProcessSpec::FIELDS,
+        ResourceKind::Package => crate::PackageSpec::FIELDS,
+        ResourceKind::Checkout => crate::CheckoutSpec::FIELDS,
+        ResourceKind::Toolchain => crate::ToolchainSpec::FIELDS,
+        ResourceKind::Build => crate::BuildSpec::FIELDS,
+        ResourceKind::Image => crate::ImageSpec::FIELDS,
+        ResourceKind::Network => crate::NetworkSpec::FIELDS,
+        ResourceKind::Volume => crate::VolumeSpec::FIELDS,
+        ResourceKind::Service => crate::ServiceSpec::FIELDS,
+        ResourceKind::Task => crate::TaskSpec::FIELDS,
+        ResourceKind::Container => crate::ContainerSpec::FIELDS,
+        ResourceKind::Route => crate::RouteSpec::FIELDS,
     }
 }
 

@@ -17,6 +17,10 @@ pub mod plan;
 pub mod resource;
 pub mod secret;
 pub mod spec;
+pub mod spec_container;
+pub mod spec_parts;
+pub mod spec_service;
+pub mod spec_source;
 pub mod state;
 pub mod symbolic;
 
@@ -25,7 +29,9 @@ pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
 pub use capability::{Capabilities, Capability};
 pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};
 pub use hash::Hash;
-pub use name::{Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, WorkspaceName};
+pub use name::{
+    Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, SecretName, WorkspaceName,
+};
 pub use observation::{Action, Depth, Fault, Observation, ProbeOutcome, ProbeResult};
 pub use resource::{DriftPolicy, Resource};
 pub use secret::Secret;
@@ -33,6 +39,10 @@ pub use spec::{
     ArtifactSpec, DirectorySpec, FileContent, FileSpec, HealthProbe, HealthSpec, LogSpec, Mode,
     ProcessSpec, ResourceSpec, RestartPolicy, RestartSpec, RunState, StopSpec,
 };
+pub use spec_container::{ContainerSpec, ImageSpec, NetworkSpec, OnDelete, VolumeSpec};
+pub use spec_parts::{Limits, Schedule, SecretForm, SecretRef, SecretUse, ToolchainRef};
+pub use spec_service::{RouteSpec, ServiceSpec};
+pub use spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};
 
 /// An instant in UTC. Shown and serialised as RFC 3339.
 pub type Timestamp = jiff::Timestamp;

@@ -21,6 +21,16 @@ pub enum NameError {
         "{0:?} may not stand in a name: use a-z, 0-9 and '-', and start and end with a letter or digit"
     )]
     BadCharacter(char, usize),
+    /// A character that may not stand in the name of a secret, and where it stands (counted from 0).
+    #[error(
+        "{0:?} may not stand in the name of a secret: use letters, digits, '-', '_' and '.', and start with a letter or digit"
+    )]
+    BadSecretCharacter(char, usize),
+    /// Longer than [`MAX_SECRET_NAME_BYTES`].
+    #[error(
+        "the name of a secret has at most {MAX_SECRET_NAME_BYTES} characters, this one has {0}"
+    )]
+    TooLongSecret(usize),
     /// A lineage that is not a UUID.
     #[error("not a lineage: expected a UUID such as 6f2a1c1e-8d0b-4b53-9d7c-0a4c8f1b2d3e")]
     NotALineage,
@@ -44,17 +54,40 @@ pub fn check(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// The longest name of a secret in bytes.
+pub const MAX_SECRET_NAME_BYTES: usize = 128;
+
+/// Checks `[A-Za-z0-9]([-_.A-Za-z0-9]{0,127})`: the names of secrets, which are often those of environment variables.
+pub fn check_secret(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    for (at, c) in text.char_indices() {
+        let good = c.is_ascii_alphanumeric() || (at > 0 && matches!(c, '-' | '_' | '.'));
+        if !good {
+            return Err(NameError::BadSecretCharacter(c, at));
+        }
+    }
+    if text.len() > MAX_SECRET_NAME_BYTES {
+        return Err(NameError::TooLongSecret(text.len()));
+    }
+    Ok(())
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
+        name! { $(#[$doc])* $name, check }
+    };
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Parses a name; the grammar is that of [`check`].
+            #[doc = concat!("Parses a name; the grammar is that of [`", stringify!($check), "`].")]
             pub fn new(text: &str) -> Result<Self, NameError> {
-                check(text)?;
+                $check(text)?;
                 Ok(Self(text.into()))
             }
 
@@ -108,7 +141,7 @@ name! {
     MachineName
 }
 name! {
-    /// An App, Service or Setup: whatever owns resources. Unique across the three in a workspace.
+    /// An App, Service, Setup, Volume or Network: whatever owns resources. Unique across them in a workspace.
     OwnerName
 }
 name! {
@@ -118,6 +151,11 @@ name! {
 name! {
     /// A named port of an App.
     PortName
+}
+
+name! {
+    /// A secret of the workspace: its name, never its value.
+    SecretName, check_secret
 }
 
 /// The identity of one control plane's history: a UUID made with its data folder. Everything that is

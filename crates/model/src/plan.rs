@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::capability::Capability;
 use crate::coverage::Cost;
 use crate::hash::Hash;
 use crate::name::{MachineName, OwnerName, WorkspaceName};
-use crate::state::{Commit, RevisionKind};
+use crate::resource::DriftPolicy;
+use crate::state::{Commit, OwnerKind, ResolutionKey, RevisionKind};
 use crate::{ReleaseNumber, Revision};
 
 /// The version of the plan's JSON.
@@ -71,6 +73,9 @@ pub struct AttributeChange {
     pub after: Option<Value>,
     /// The values are hidden.
     pub sensitive: bool,
+    /// A keyed hash over both hidden values, so that an approval covers what it does not show. None where nothing is hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Hash>,
     /// The value is known only once it has been applied.
     pub unknown: bool,
     /// What the change costs.
@@ -109,19 +114,29 @@ pub struct MachineChange {
     pub attributes: Vec<AttributeChange>,
 }
 
-/// An app or Setup as the plan touches it.
+/// An app, Setup, Service, Volume or Network as the plan touches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerChange {
     /// Which.
     pub owner: OwnerName,
+    /// What kind of blueprint it is.
+    pub kind: OwnerKind,
     /// Create, Update or Delete.
     pub action: ChangeAction,
+    /// The name that it had, if the blueprint renames it.
+    pub renamed_from: Option<OwnerName>,
     /// The release that it is at.
     pub from: Option<ReleaseNumber>,
     /// The release that this makes.
     pub to: ReleaseNumber,
     /// What its users will notice.
     pub felt: Felt,
+    /// Why it is down for a time, each a sentence fragment, sorted; empty: no downtime.
+    pub downtime: BTreeSet<String>,
+    /// Resources with data that are destroyed.
+    pub data_loss: BTreeSet<Address>,
+    /// Where its blueprint stands. Outside the approval hash.
+    pub origin: Option<Origin>,
 }
 
 /// What will be felt of a change, from least to most.
@@ -132,11 +147,15 @@ pub enum Felt {
     Nothing,
     /// Changed in place.
     InPlace,
-    /// Processes start that did not run before.
+    /// What runs reads its configuration again.
+    Reload,
+    /// Something starts that did not run before.
     Start,
-    /// Processes are stopped and started.
+    /// What runs is stopped and started.
     Restart,
-    /// Processes are stopped.
+    /// What runs is made anew.
+    Replace,
+    /// What runs is stopped.
     Stop,
 }
 
@@ -173,6 +192,37 @@ pub struct DriftNote {
     pub address: Address,
     /// What was seen.
     pub message: String,
+    /// What is done about it, whether or not this plan is applied.
+    pub policy: DriftPolicy,
+}
+
+/// Something that a resource asks of its machine and the machine cannot do. A plan with one of these for a resource that
+/// it creates or changes can be read, and not applied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lack {
+    /// Which resource.
+    pub address: Address,
+    /// What it asks for, in words: `a container`, `limits`.
+    pub asks_for: String,
+    /// The capability behind it.
+    pub capability: Capability,
+    /// Why the machine lacks it.
+    pub why: String,
+    /// What to do or run on the machine to get it.
+    pub remedy: String,
+    /// Whether the resource is as it was: then nothing is kept from being applied.
+    pub unchanged: bool,
+    /// Where in the blueprints it comes from.
+    pub origin: Option<Origin>,
+}
+
+/// What a moving name meant when it was planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The digest, commit or version; none where nobody has resolved it: such a plan can be read, and not applied.
+    pub resolved: Option<String>,
+    /// What is recorded, where that is something else.
+    pub before: Option<String>,
 }
 
 /// Why something is not done now.
@@ -214,8 +264,10 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Required order among the changed resources: the first before the second. Acyclic; reversed for deletes.
     pub order: Vec<(Address, Address)>,
-    /// What moving names stood for: repository path → digest of what it holds.
-    pub resolutions: BTreeMap<String, Hash>,
+    /// The owners that were asked for, with those that they depend on; empty is all. Outside the approval hash.
+    pub targets: BTreeSet<OwnerName>,
+    /// What moving names stood for.
+    pub resolutions: BTreeMap<ResolutionKey, Resolution>,
     /// How much is touched.
     pub blast_radius: BlastRadius,
     /// What it costs.
@@ -224,6 +276,8 @@ pub struct Plan {
     pub drift: Vec<DriftNote>,
     /// What is not done now, and why.
     pub not_done: Vec<NotDone>,
+    /// What machines cannot do. Outside the approval hash.
+    pub lacks: Vec<Lack>,
     /// What it must be allowed to do.
     pub consents: Vec<NeedsConsent>,
     /// The number of resources that stay as they are.
@@ -238,12 +292,23 @@ struct Approved<'a> {
     workspace: &'a Option<WorkspaceName>,
     kind: &'a RevisionKind,
     machines: &'a [MachineChange],
-    owners: &'a [OwnerChange],
+    owners: Vec<ApprovedOwner<'a>>,
     changes: Vec<ApprovedChange<'a>>,
     order: &'a [(Address, Address)],
-    resolutions: &'a BTreeMap<String, Hash>,
+    resolutions: &'a BTreeMap<ResolutionKey, Resolution>,
     blast_radius: &'a BlastRadius,
     consents: &'a [NeedsConsent],
+}
+
+#[derive(Serialize)]
+struct ApprovedOwner<'a> {
+    owner: &'a OwnerName,
+    kind: OwnerKind,
+    action: ChangeAction,
+    renamed_from: &'a Option<OwnerName>,
+    felt: Felt,
+    downtime: &'a BTreeSet<String>,
+    data_loss: &'a BTreeSet<Address>,
 }
 
 #[derive(Serialize)]
@@ -265,6 +330,31 @@ impl Plan {
             && self.consents.is_empty()
     }
 
+    /// What keeps it from being applied, whatever is allowed: names that nobody has resolved, and what machines lack for
+    /// something that it creates or changes. Each is a sentence fragment that says what to do.
+    pub fn obstacles(&self) -> impl Iterator<Item = String> {
+        let unresolved = self
+            .resolutions
+            .iter()
+            .filter(|(_, resolution)| resolution.resolved.is_none())
+            .map(|(key, _)| {
+                format!(
+                    "nobody has resolved `{key}`: plan against a control plane that can reach it"
+                )
+            });
+        let lacks = self
+            .lacks
+            .iter()
+            .filter(|lack| !lack.unchanged)
+            .map(|lack| {
+                format!(
+                    "`{}` asks for {}, which machine `{}` cannot do: {}; {}",
+                    lack.address, lack.asks_for, lack.address.machine, lack.why, lack.remedy
+                )
+            });
+        unresolved.chain(lacks)
+    }
+
     /// The approval hash of its content as it stands.
     #[must_use]
     pub fn approval_hash(&self) -> Hash {
@@ -278,12 +368,25 @@ impl Plan {
                 downtime: &c.downtime,
             })
             .collect();
+        let owners = self
+            .owners
+            .iter()
+            .map(|o| ApprovedOwner {
+                owner: &o.owner,
+                kind: o.kind,
+                action: o.action,
+                renamed_from: &o.renamed_from,
+                felt: o.felt,
+                downtime: &o.downtime,
+                data_loss: &o.data_loss,
+            })
+            .collect();
         Hash::of_json(&Approved {
             format: self.format,
             workspace: &self.workspace,
             kind: &self.kind,
             machines: &self.machines,
-            owners: &self.owners,
+            owners,
             changes,
             order: &self.order,
             resolutions: &self.resolutions,

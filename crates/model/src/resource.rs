@@ -30,6 +30,28 @@ pub struct Resource {
     pub after: BTreeSet<Address>,
     /// What to do about drift.
     pub drift: DriftPolicy,
+    /// The address that it had before its owner was renamed. An agent that still holds it there moves it here as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Address>,
+    /// Something that Plumb did not make may be taken over here: a plan that showed what would be lost was approved. The
+    /// original is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
     /// What.
     pub spec: ResourceSpec,
+}
+
+impl Resource {
+    /// A resource that waits for nothing, has always been at its address and adopts nothing.
+    #[must_use]
+    pub fn new(address: Address, drift: DriftPolicy, spec: ResourceSpec) -> Self {
+        Self {
+            address,
+            after: BTreeSet::new(),
+            drift,
+            was: None,
+            adopt: false,
+            spec,
+        }
+    }
 }

@@ -1,15 +1,19 @@
 //! What each resource should be. Defaults are already filled in: a spec holds no option that still
 //! has to be decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::ResourceKind;
 use crate::hash::Hash;
-use crate::name::PortName;
+use crate::name::{OwnerName, PortName};
 use crate::resource_spec;
+use crate::spec_container::{ContainerSpec, ImageSpec, NetworkSpec, VolumeSpec};
+use crate::spec_parts::{Limits, Schedule, SecretUse, ToolchainRef};
+use crate::spec_service::{RouteSpec, ServiceSpec};
+use crate::spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};
 
 /// The permission bits of a file or directory, 0 to 0o7777. Text form: four octal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +68,9 @@ pub const MAX_INLINE_BYTES: usize = 32 * 1024;
 pub enum FileContent {
     /// Text of at most [`MAX_INLINE_BYTES`].
     Text(String),
+    /// Text in which references to credentials [stay symbolic](crate::symbolic) until the agent fills them in. At most
+    /// [`MAX_INLINE_BYTES`].
+    Template(String),
     /// Bytes that are fetched by content.
     Blob {
         /// BLAKE3 of the bytes.
@@ -74,11 +81,11 @@ pub enum FileContent {
 }
 
 impl FileContent {
-    /// The digest of the bytes, wherever they are.
+    /// The digest of the bytes, wherever they are; of a template, that of its text with the references in it.
     #[must_use]
     pub fn digest(&self) -> Hash {
         match self {
-            Self::Text(text) => Hash::of(text.as_bytes()),
+            Self::Text(text) | Self::Template(text) => Hash::of(text.as_bytes()),
             Self::Blob { digest, .. } => *digest,
         }
     }
@@ -87,7 +94,7 @@ impl FileContent {
     #[must_use]
     pub fn size(&self) -> u64 {
         match self {
-            Self::Text(text) => text.len() as u64,
+            Self::Text(text) | Self::Template(text) => text.len() as u64,
             Self::Blob { size, .. } => *size,
         }
     }
@@ -183,14 +190,42 @@ pub struct HealthSpec {
     pub unhealthy_threshold: u32,
 }
 
-/// Where a process runs: a folder inside an unpacked artifact.
+/// Where a process runs: a folder inside an unpacked artifact, a checkout or what a build made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkDir {
-    /// The artifact's digest.
+    /// The artifact's digest, or the hash that stands for the checkout or build.
     pub artifact: Hash,
     /// A relative folder within it; empty for its root.
     pub dir: String,
+    /// What the hash stands for.
+    #[serde(default, skip_serializing_if = "WorkDirOf::is_artifact")]
+    pub of: WorkDirOf,
+}
+
+/// What the hash of a [`WorkDir`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkDirOf {
+    /// The packed bytes of an artifact.
+    #[default]
+    Artifact,
+    /// A [`CheckoutSpec`].
+    Checkout,
+    /// A [`BuildSpec`].
+    Build,
+}
+
+impl WorkDirOf {
+    fn is_artifact(&self) -> bool {
+        *self == Self::Artifact
+    }
+}
+
+/// What of a spec's serialised form is left out where it says nothing, so that a field that a later version adds moves no
+/// hash of what was recorded before it.
+pub(crate) fn nothing<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 resource_spec! {
@@ -231,6 +266,9 @@ resource_spec! {
         owner: Option<String> => InPlace, By("fstat"), Public;
         /// The group's name or number; none leaves it to the agent's group.
         group: Option<String> => InPlace, By("fstat"), Public;
+        /// The apps that are told when its content has changed.
+        #[serde(default, skip_serializing_if = "nothing")]
+        notify: BTreeSet<OwnerName> => InPlace, Cannot("it is an order to others, not a state"), Public;
     }
 }
 
@@ -258,6 +296,18 @@ resource_spec! {
         log: LogSpec => Restart, By("the hash of what the shim was started with"), Public;
         /// Whether it should run.
         state: RunState => Restart, By("the lock that a living shim holds"), Public;
+        /// The language runtime that its command is found in.
+        #[serde(default, skip_serializing_if = "nothing")]
+        toolchain: Option<ToolchainRef> => Restart, By("the hash of what the shim was started with"), Public;
+        /// The secrets that it is handed, by the name of their environment variable.
+        #[serde(default, skip_serializing_if = "nothing")]
+        secrets: BTreeMap<String, SecretUse> => Restart, By("the hash of what the shim was started with"), Sensitive;
+        /// What it may use up.
+        #[serde(default, skip_serializing_if = "nothing")]
+        limits: Option<Limits> => InPlace, By("the files of its cgroup"), Public;
+        /// When it is started, if it does not run all the time.
+        #[serde(default, skip_serializing_if = "nothing")]
+        schedule: Option<Schedule> => InPlace, Cannot("it is the agent's own doing, and takes effect at the next time"), Public;
     }
 }
 
@@ -270,6 +320,10 @@ struct Incarnate<'a> {
     user: &'a Option<String>,
     ports: &'a BTreeMap<PortName, u16>,
     log: &'a LogSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toolchain: &'a Option<ToolchainRef>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: &'a BTreeMap<String, SecretUse>,
 }
 
 impl ProcessSpec {
@@ -283,10 +337,14 @@ impl ProcessSpec {
             user,
             ports,
             log,
+            toolchain,
+            secrets,
             health: _,
             restart: _,
             stop: _,
             state: _,
+            limits: _,
+            schedule: _,
         } = self;
         Hash::of_json(&Incarnate {
             argv,
@@ -295,6 +353,8 @@ impl ProcessSpec {
             user,
             ports,
             log,
+            toolchain,
+            secrets,
         })
     }
 }
@@ -302,6 +362,10 @@ impl ProcessSpec {
 /// The spec of a resource of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most resources are processes and files, so boxing the large ones would add an allocation to nearly each"
+)]
 pub enum ResourceSpec {
     /// See [`ArtifactSpec`].
     Artifact(ArtifactSpec),
@@ -311,6 +375,28 @@ pub enum ResourceSpec {
     File(FileSpec),
     /// See [`ProcessSpec`].
     Process(ProcessSpec),
+    /// See [`PackageSpec`].
+    Package(PackageSpec),
+    /// See [`CheckoutSpec`].
+    Checkout(CheckoutSpec),
+    /// See [`ToolchainSpec`].
+    Toolchain(ToolchainSpec),
+    /// See [`BuildSpec`].
+    Build(BuildSpec),
+    /// See [`ImageSpec`].
+    Image(ImageSpec),
+    /// See [`NetworkSpec`].
+    Network(NetworkSpec),
+    /// See [`VolumeSpec`].
+    Volume(VolumeSpec),
+    /// See [`ServiceSpec`].
+    Service(ServiceSpec),
+    /// See [`TaskSpec`].
+    Task(TaskSpec),
+    /// See [`ContainerSpec`].
+    Container(ContainerSpec),
+    /// See [`RouteSpec`].
+    Route(RouteSpec),
 }
 
 impl ResourceSpec {
@@ -322,6 +408,17 @@ impl ResourceSpec {
             Self::Directory(_) => ResourceKind::Directory,
             Self::File(_) => ResourceKind::File,
             Self::Process(_) => ResourceKind::Process,
+            Self::Package(_) => ResourceKind::Package,
+            Self::Checkout(_) => ResourceKind::Checkout,
+            Self::Toolchain(_) => ResourceKind::Toolchain,
+            Self::Build(_) => ResourceKind::Build,
+            Self::Image(_) => ResourceKind::Image,
+            Self::Network(_) => ResourceKind::Network,
+            Self::Volume(_) => ResourceKind::Volume,
+            Self::Service(_) => ResourceKind::Service,
+            Self::Task(_) => ResourceKind::Task,
+            Self::Container(_) => ResourceKind::Container,
+            Self::Route(_) => ResourceKind::Route,
         }
     }
 
@@ -349,6 +446,17 @@ impl ResourceSpec {
             Self::Directory(spec) => serde_json::to_value(spec),
             Self::File(spec) => serde_json::to_value(spec),
             Self::Process(spec) => serde_json::to_value(spec),
+            Self::Package(spec) => serde_json::to_value(spec),
+            Self::Checkout(spec) => serde_json::to_value(spec),
+            Self::Toolchain(spec) => serde_json::to_value(spec),
+            Self::Build(spec) => serde_json::to_value(spec),
+            Self::Image(spec) => serde_json::to_value(spec),
+            Self::Network(spec) => serde_json::to_value(spec),
+            Self::Volume(spec) => serde_json::to_value(spec),
+            Self::Service(spec) => serde_json::to_value(spec),
+            Self::Task(spec) => serde_json::to_value(spec),
+            Self::Container(spec) => serde_json::to_value(spec),
+            Self::Route(spec) => serde_json::to_value(spec),
         };
         match value.expect("model values are always JSON") {
             serde_json::Value::Object(map) => map,
@@ -384,6 +492,10 @@ mod tests {
                 keep: 2,
             },
             state: RunState::Running,
+            toolchain: None,
+            secrets: BTreeMap::new(),
+            limits: None,
+            schedule: None,
         }
     }
 
@@ -398,17 +510,23 @@ mod tests {
             "health": {"probe": {"tcp": {"port": 1}}, "interval_ms": 1, "timeout_ms": 1, "healthy_threshold": 1, "unhealthy_threshold": 1},
             "restart": {"policy": "never", "initial_ms": 1, "max_ms": 1},
             "stop": {"signal": 2, "grace_ms": 1}, "log": {"max_bytes": 1, "keep": 1}, "state": "stopped",
+            "toolchain": {"runtime": "node", "version": "20.1.0"},
+            "secrets": {"KEY": {"secret": {"name": "KEY", "version": 1}, "as": "env"}},
+            "limits": {"memory_bytes": 1},
+            "schedule": {"cron": "* * * * *", "timezone": "UTC", "overlap": "skip"},
         });
         for row in ProcessSpec::FIELDS {
-            let kept = fields
-                .insert(row.name.into(), changed[row.name].clone())
-                .expect("a field for each row");
+            let kept = fields.insert(row.name.into(), changed[row.name].clone());
             let spec: ProcessSpec = serde_json::from_value(fields.clone().into()).unwrap();
             assert_ne!(spec, base, "{} did not change", row.name);
             let moved = spec.incarnation_hash() != base.incarnation_hash();
             let expected = row.cost >= Cost::Restart && row.name != "state";
             assert_eq!(moved, expected, "{}", row.name);
-            fields.insert(row.name.into(), kept);
+            // A field that says nothing is not written at all.
+            match kept {
+                Some(kept) => fields.insert(row.name.into(), kept),
+                None => fields.remove(row.name),
+            };
         }
     }
 

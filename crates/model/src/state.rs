@@ -85,7 +85,7 @@ pub struct ReleaseBody {
 
 /// A moving name as it is written: what a [resolution](crate::plan::Resolution) is looked up by. Text form:
 /// `git URL branch main`, `image REFERENCE`, `runtime node@20`, `path app`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResolutionKey(pub String);
 

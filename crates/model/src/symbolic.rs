@@ -1,10 +1,37 @@
-//! Text in which `${release}` stays symbolic until a process starts, so that a release number never changes
-//! the hash of a spec. A literal `${` is written `$${`.
+//! Text in which some references stay symbolic until a process starts: `${release}`, so that a release number never
+//! changes the hash of a spec, and the credentials of services (`${service.db.url}`, `${service.db.password}`), so that
+//! no plan, log or record ever holds one. A literal `${` is written `$${`.
 
 use crate::ReleaseNumber;
 
 /// The one symbol that stays.
 pub const RELEASE: &str = "${release}";
+
+/// What begins a reference to a service's credential.
+const SERVICE: &str = "${service.";
+
+/// The reference to a credential of a service: `url` or `password`.
+#[must_use]
+pub fn service(name: &crate::OwnerName, what: &str) -> String {
+    format!("{SERVICE}{name}.{what}}}")
+}
+
+/// Whether symbolic text holds a credential, and may therefore not be shown, however it came about.
+#[must_use]
+pub fn holds_credential(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let from = &rest[at..];
+        if let Some(after) = from.strip_prefix("$${") {
+            rest = after;
+        } else if from.starts_with(SERVICE) {
+            return true;
+        } else {
+            rest = &from[1..];
+        }
+    }
+    false
+}
 
 /// Writes literal text so that [`expand`] gives it back unchanged.
 #[must_use]
@@ -38,6 +65,16 @@ pub fn expand(text: &str, release: Option<ReleaseNumber>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_is_known_by_its_reference_and_a_literal_is_none() {
+        let url = service(&crate::OwnerName::new("db").unwrap(), "url");
+        assert_eq!(url, "${service.db.url}");
+        assert!(holds_credential(&format!("x{url}y")));
+        assert!(holds_credential(&format!("$${{a}}{url}")));
+        assert!(!holds_credential(&literal(&url)));
+        assert!(!holds_credential("${release} $ $$"));
+    }
 
     #[test]
     fn literal_text_comes_back_and_the_symbol_is_replaced() {

@@ -8,9 +8,9 @@ use plumb_blueprint::BlueprintSet;
 use plumb_blueprint::{
     App, Content, FileDecl, Health, Port, Probe, Process, Selector, Setup, Source as AppSource,
 };
-use plumb_model::plan::Origin;
-use plumb_model::spec::WorkDir;
-use plumb_model::state::{FORMAT, MachineInfo, OwnerKind, Recorded, ReleaseBody};
+use plumb_model::plan::{Origin, Resolution};
+use plumb_model::spec::{WorkDir, WorkDirOf};
+use plumb_model::state::{FORMAT, MachineInfo, OwnerKind, Recorded, ReleaseBody, ResolutionKey};
 use plumb_model::{
     Address, ArtifactSpec, DirectorySpec, DriftPolicy, FileContent, FileSpec, HealthProbe,
     HealthSpec, MachineName, OwnerName, PortName, ProcessName, ProcessSpec, Resource, ResourceKind,
@@ -84,6 +84,7 @@ pub fn compile(
                     owner: name.clone(),
                     kind,
                     resources,
+                    resolutions: BTreeMap::new(),
                 },
             )
         })
@@ -106,7 +107,14 @@ pub fn compile(
         resolutions: set
             .paths
             .iter()
-            .filter_map(|p| Some((p.clone(), sources.get(p)?.digest)))
+            .filter_map(|p| {
+                let digest = sources.get(p)?.digest;
+                let resolution = Resolution {
+                    resolved: Some(digest.to_string()),
+                    before: None,
+                };
+                Some((ResolutionKey(format!("path {p}")), resolution))
+            })
             .collect(),
         free_deletes: set.workspace.policy.deletes,
     })
@@ -340,6 +348,7 @@ impl<'a> Compiler<'a> {
                     mode: decl.mode,
                     owner: decl.owner.clone(),
                     group: decl.group.clone(),
+                    notify: BTreeSet::new(),
                 });
                 let address = Address::new(machine, owner, ResourceKind::File, path);
                 self.keep(&mut resources, address, setup.drift, spec, origin);
@@ -359,15 +368,7 @@ impl<'a> Compiler<'a> {
         if let Some(origin) = origin {
             self.origins.insert(address.clone(), origin);
         }
-        resources.insert(
-            address.clone(),
-            Resource {
-                address,
-                after: BTreeSet::new(),
-                drift,
-                spec,
-            },
-        );
+        resources.insert(address.clone(), Resource::new(address, drift, spec));
     }
 
     fn content(
@@ -443,15 +444,11 @@ impl<'a> Compiler<'a> {
                     size: source.size,
                 });
                 after.insert(address.clone());
-                resources.push(Resource {
-                    address,
-                    after: BTreeSet::new(),
-                    drift: app.drift,
-                    spec,
-                });
+                resources.push(Resource::new(address, app.drift, spec));
                 workdir = Some(WorkDir {
                     artifact: source.digest,
                     dir: process.dir.clone(),
+                    of: WorkDirOf::Artifact,
                 });
             }
         }
@@ -470,15 +467,17 @@ impl<'a> Compiler<'a> {
             stop: app.stop.clone(),
             log: app.log.clone(),
             state: app.state,
+            toolchain: None,
+            secrets: BTreeMap::new(),
+            limits: None,
+            schedule: None,
         });
         if let Some(origin) = run_origin {
             self.origins.insert(instance.address.clone(), origin);
         }
         resources.push(Resource {
-            address: instance.address.clone(),
             after,
-            drift: app.drift,
-            spec,
+            ..Resource::new(instance.address.clone(), app.drift, spec)
         });
         resources
     }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plumb_model::plan::Origin;
-use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody};
-use plumb_model::{
-    Address, Hash, MachineName, OwnerName, ReleaseNumber, ResourceKind, WorkspaceName,
-};
+use plumb_model::plan::{Origin, Resolution};
+use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody, ResolutionKey};
+use plumb_model::{Address, MachineName, OwnerName, ReleaseNumber, ResourceKind, WorkspaceName};
 
 use crate::{PlanError, Problem};
 
@@ -22,8 +20,8 @@ pub struct Desired {
     pub owners: BTreeMap<OwnerName, Arc<ReleaseBody>>,
     /// Where each resource comes from.
     pub origins: BTreeMap<Address, Origin>,
-    /// What repository paths held.
-    pub resolutions: BTreeMap<String, Hash>,
+    /// What moving names meant.
+    pub resolutions: BTreeMap<ResolutionKey, Resolution>,
     /// How many deletions go without a consent; none for any number.
     pub free_deletes: Option<u32>,
 }
@@ -171,10 +169,9 @@ fn file_above<'a>(
 
 /// What a resource has for itself alone on its machine, in words.
 pub(crate) fn claims(resource: &plumb_model::Resource) -> Vec<(MachineName, String)> {
-    use plumb_model::ResourceSpec::{Artifact, Directory, File, Process};
+    use plumb_model::ResourceSpec::{Container, Directory, File, Process, Route, Service};
     let machine = &resource.address.machine;
     match &resource.spec {
-        Artifact(_) => Vec::new(),
         Directory(spec) => vec![(machine.clone(), format!("path {}", spec.path))],
         File(spec) => vec![(machine.clone(), format!("path {}", spec.path))],
         Process(spec) => spec
@@ -182,5 +179,20 @@ pub(crate) fn claims(resource: &plumb_model::Resource) -> Vec<(MachineName, Stri
             .values()
             .map(|port| (machine.clone(), format!("port {port}")))
             .collect(),
+        Container(spec) => spec
+            .ports
+            .values()
+            .map(|port| {
+                let protocol = if port.udp { " (udp)" } else { "" };
+                (machine.clone(), format!("port {}{protocol}", port.machine))
+            })
+            .collect(),
+        Service(spec) => vec![(machine.clone(), format!("port {}", spec.port))],
+        Route(spec) => spec
+            .hosts
+            .iter()
+            .map(|host| (machine.clone(), format!("route {host}{}", spec.path)))
+            .collect(),
+        _ => Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use plumb_model::plan::{
     AttributeChange, BlastRadius, Change, ChangeAction, DriftNote, FORMAT, Felt, MachineChange,
     MonthlyCost, NeedsConsent, NotDone, OwnerChange, Plan,
 };
-use plumb_model::state::{MachineInfo, Next, RevisionKind};
+use plumb_model::state::{MachineInfo, Next, OwnerKind, RevisionKind};
 use plumb_model::{
     Address, ConditionKind, Hash, MachineName, OwnerName, ReleaseNumber, Resource, ResourceKind,
     ResourceSpec, RunState,
@@ -15,7 +15,7 @@ use plumb_model::{
 use serde_json::Value;
 
 use crate::desired::{Desired, claims};
-use crate::{Input, Request};
+use crate::{Input, Request, capability};
 
 /// Compares. Release numbers, touched machines and the approval hash are filled in afterwards.
 pub(crate) fn diff(desired: &Desired, input: &Input<'_>) -> Plan {
@@ -71,11 +71,13 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>) -> Plan {
         owners,
         changes,
         order,
+        targets: BTreeSet::new(),
         resolutions: desired.resolutions.clone(),
         blast_radius,
         monthly_cost: monthly_cost(desired, input),
-        drift: drift(input),
+        drift: drift(input, &before),
         not_done: not_done(desired, input),
+        lacks: capability::lacks(desired, &before, input.observed),
         consents,
         unchanged,
         approval: Hash([0; 32]),
@@ -254,11 +256,16 @@ fn compare(
             v
         }
     };
+    let digest = sensitive.then(|| {
+        let both = serde_json::to_vec(&(&old, &new)).expect("model values are always JSON");
+        Hash::keyed(path, &both)
+    });
     changes.push(AttributeChange {
         path: path.to_owned(),
         before: hide(old),
         after: hide(new),
         sensitive,
+        digest,
         unknown: false,
         cost,
     });
@@ -277,6 +284,7 @@ fn around(old: &Resource, new: &Resource) -> Vec<AttributeChange> {
                 before,
                 after,
                 sensitive: false,
+                digest: None,
                 unknown: false,
                 cost: Cost::InPlace,
             });
@@ -354,7 +362,12 @@ fn owner_changes(
         let felt = worst.get(owner).copied().unwrap_or(Felt::Nothing);
         owners.push(OwnerChange {
             owner: owner.clone(),
+            kind: old.or(new).map_or(OwnerKind::App, |body| body.kind),
             action,
+            renamed_from: None,
+            downtime: BTreeSet::new(),
+            data_loss: BTreeSet::new(),
+            origin: None,
             from: recorded.owners.get(owner).map(|o| o.release),
             to: ReleaseNumber(0),
             felt,
@@ -485,7 +498,7 @@ fn not_done(desired: &Desired, input: &Input<'_>) -> Vec<NotDone> {
         .collect()
 }
 
-fn drift(input: &Input<'_>) -> Vec<DriftNote> {
+fn drift(input: &Input<'_>, before: &BTreeMap<&Address, &Resource>) -> Vec<DriftNote> {
     input
         .observed
         .statuses
@@ -497,6 +510,10 @@ fn drift(input: &Input<'_>) -> Vec<DriftNote> {
             Some(DriftNote {
                 address: status.address.clone(),
                 message: drifted.message.clone(),
+                policy: before
+                    .get(&status.address)
+                    .map(|resource| resource.drift)
+                    .unwrap_or_default(),
             })
         })
         .collect()

@@ -143,7 +143,6 @@ pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
         }
         Request::Destroy => Desired::nothing(input.recorded),
     };
-    capability::check(&desired, input.observed)?;
     let mut plan = diff::diff(&desired, &input);
     let next = next::next(&desired, &input);
     plan.blast_radius.machines = next.moved.keys().cloned().collect();

@@ -489,5 +489,6 @@ pub(crate) fn release_of(resource: plumb_model::Resource) -> Arc<ReleaseBody> {
         owner: resource.address.owner.clone(),
         kind: OwnerKind::App,
         resources: vec![resource],
+        resolutions: BTreeMap::new(),
     })
 }

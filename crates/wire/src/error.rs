@@ -75,6 +75,8 @@ reasons! {
     PlanChanged = "PLAN_CHANGED", FailedPrecondition;
     /// The plan needs `--allow`.
     ConsentNeeded = "CONSENT_NEEDED", FailedPrecondition;
+    /// The plan can be read, and not applied: something is unresolved, or a machine lacks what it needs.
+    PlanBlocked = "PLAN_BLOCKED", FailedPrecondition;
     /// Blobs have to be uploaded first.
     BlobsMissing = "BLOBS_MISSING", FailedPrecondition;
     /// The planner refuses.

@@ -152,8 +152,10 @@ fn felt(felt: Felt) -> &'static str {
     match felt {
         Felt::Nothing => "nothing that runs is touched",
         Felt::InPlace => "in place",
+        Felt::Reload => "reloads",
         Felt::Start => "starts",
         Felt::Restart => "restarts",
+        Felt::Replace => "is made anew",
         Felt::Stop => "stops",
     }
 }

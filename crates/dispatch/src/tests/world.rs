@@ -66,6 +66,8 @@ pub(super) fn at(owner_name: &str, path: &str) -> Address {
 
 pub(super) fn directory(owner_name: &str, path: &str, mode: u32) -> Entry {
     Entry::Resource(Resource {
+        adopt: false,
+        was: None,
         address: at(owner_name, path),
         after: Default::default(),
         drift: DriftPolicy::Enforce,
@@ -86,10 +88,16 @@ pub(super) fn process(owner_name: &str, port: u16, state: RunState) -> Entry {
         "web/0",
     );
     Entry::Resource(Resource {
+        adopt: false,
+        was: None,
         address,
         after: Default::default(),
         drift: DriftPolicy::Enforce,
         spec: ResourceSpec::Process(ProcessSpec {
+            limits: None,
+            schedule: None,
+            secrets: Default::default(),
+            toolchain: None,
             argv: vec!["serve".into()],
             env: BTreeMap::new(),
             workdir: None,
@@ -147,6 +155,7 @@ pub(super) fn recording(
     recorded.state.revision = Revision(revision);
     for (name, release) in owners {
         let body = Arc::new(ReleaseBody {
+            resolutions: Default::default(),
             format: plumb_model::state::FORMAT,
             owner: owner(name),
             kind: OwnerKind::App,

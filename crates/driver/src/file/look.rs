@@ -40,6 +40,7 @@ impl<'a> Wish<'a> {
                 mode,
                 owner,
                 group,
+                notify: _,
             }) => (path, mode, owner, group, Some(content)),
             ResourceSpec::Directory(DirectorySpec {
                 path,

@@ -62,6 +62,7 @@ impl Machine {
 
     fn file(&self, name: &str, text: &str) -> FileSpec {
         FileSpec {
+            notify: Default::default(),
             path: self.path(name),
             content: FileContent::Text(text.into()),
             mode: Mode(0o644),

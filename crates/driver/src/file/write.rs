@@ -384,6 +384,15 @@ fn write_file(
     // The source is opened first, so that missing content touches nothing.
     let source = match content {
         FileContent::Text(_) => None,
+        FileContent::Template(_) => {
+            return Err(Fault::new(
+                plumb_model::Reason::LacksCapability,
+                format!(
+                    "{} holds the credential of a service, which this version of plumb cannot fill in",
+                    plan.job.path
+                ),
+            ));
+        }
         FileContent::Blob { digest, .. } => Some((*digest, blobs.open(*digest)?)),
     };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -422,6 +431,8 @@ fn write_file(
                 return Err(BlobError::Digest { expected, found }.into());
             }
         }
+        // A template has been refused above.
+        (FileContent::Template(_), None) => {}
         (FileContent::Blob { digest, .. }, None) => return Err(BlobError::Missing(*digest).into()),
     }
     let fd = OwnedFd::from(file);

@@ -140,6 +140,7 @@ mod tests {
             workdir(
                 data.path(),
                 &WorkDir {
+                    of: Default::default(),
                     artifact,
                     dir: dir.to_owned(),
                 },

@@ -31,6 +31,10 @@ fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 
 fn spec(argv: &[&str]) -> ProcessSpec {
     ProcessSpec {
+        limits: None,
+        schedule: None,
+        secrets: Default::default(),
+        toolchain: None,
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: BTreeMap::new(),
         workdir: None,
@@ -383,6 +387,7 @@ fn what_cannot_be_started_is_named_at_once_and_leaves_nothing_behind() {
         (
             ProcessSpec {
                 workdir: Some(plumb_model::spec::WorkDir {
+                    of: Default::default(),
                     artifact: missing,
                     dir: String::new(),
                 }),

@@ -52,12 +52,11 @@ fn spec(kind: ResourceKind, fields: BTreeMap<&str, Value>) -> ResourceSpec {
 }
 
 fn resource(kind: ResourceKind, fields: BTreeMap<&str, Value>) -> Resource {
-    Resource {
-        address: address(&format!("a/x/{kind}/name")),
-        after: Default::default(),
-        drift: DriftPolicy::Enforce,
-        spec: spec(kind, fields),
-    }
+    Resource::new(
+        address(&format!("a/x/{kind}/name")),
+        DriftPolicy::Enforce,
+        spec(kind, fields),
+    )
 }
 
 /// Records the first, and plans the second in its place.

@@ -1,0 +1,156 @@
+//! Parts that several resource specs share: secrets, limits, schedules, language runtimes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Hash;
+use crate::name::SecretName;
+use crate::spec::nothing;
+
+/// A secret as everything but its last user knows it: by name and version, never by value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// Which.
+    pub name: SecretName,
+    /// Which version; none is the newest when it is handed over.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub version: Option<u64>,
+    /// A keyed hash of the value, so that two versions of equal value are told apart from a change.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub digest: Option<Hash>,
+}
+
+/// How a process or container gets a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretUse {
+    /// Which.
+    pub secret: SecretRef,
+    /// In which form.
+    #[serde(rename = "as")]
+    pub form: SecretForm,
+}
+
+/// The form in which a secret is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretForm {
+    /// As an environment variable of its name.
+    Env,
+    /// As a file of mode 0400 on a tmpfs, with its path in the variable NAME_FILE.
+    File,
+}
+
+/// What a workload may use up. What is none is not limited.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Memory in bytes.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a CPU core.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub cpu_millis: Option<u64>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub processes: Option<u64>,
+}
+
+/// When something is started that does not run all the time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Five fields, as crontab(5) has them.
+    pub cron: String,
+    /// The IANA name of the time zone that they are read in.
+    pub timezone: String,
+    /// What happens when the last run has not ended.
+    pub overlap: Overlap,
+    /// A run is ended after so many milliseconds.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What happens when a run is due and the last one has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// The new one is left out.
+    #[default]
+    Skip,
+    /// The new one waits.
+    Queue,
+    /// The last one is ended.
+    Replace,
+    /// Both run.
+    Allow,
+}
+
+/// A language runtime that Plumb can install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    /// Node.js.
+    Node,
+    /// Python.
+    Python,
+    /// Go.
+    Go,
+    /// Ruby.
+    Ruby,
+    /// PHP.
+    Php,
+    /// Java.
+    Java,
+    /// .NET.
+    Dotnet,
+    /// Rust.
+    Rust,
+    /// Bun.
+    Bun,
+    /// Deno.
+    Deno,
+}
+
+impl Runtime {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Node,
+        Self::Python,
+        Self::Go,
+        Self::Ruby,
+        Self::Php,
+        Self::Java,
+        Self::Dotnet,
+        Self::Rust,
+        Self::Bun,
+        Self::Deno,
+    ];
+
+    /// The word of the blueprint language.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Python => "python",
+            Self::Go => "go",
+            Self::Ruby => "ruby",
+            Self::Php => "php",
+            Self::Java => "java",
+            Self::Dotnet => "dotnet",
+            Self::Rust => "rust",
+            Self::Bun => "bun",
+            Self::Deno => "deno",
+        }
+    }
+}
+
+/// A language runtime at one version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolchainRef {
+    /// Which.
+    pub runtime: Runtime,
+    /// The exact version; the range as it is written where nobody has resolved it yet.
+    pub version: String,
+}
