@@ -230,6 +230,13 @@ fn references(
     for Use { reference, spot } in &owner.uses {
         match reference {
             Reference::MachineName | Reference::Release | Reference::Commit => {}
+            // The grammar of references does not let these through yet.
+            Reference::ServiceUrl(_)
+            | Reference::ServiceHost(_)
+            | Reference::ServicePort(_)
+            | Reference::ServiceUser(_)
+            | Reference::ServiceDatabase(_)
+            | Reference::ServicePassword(_) => {}
             Reference::MachineLabel(label) => {
                 let lacking = on
                     .iter()

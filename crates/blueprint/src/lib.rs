@@ -23,6 +23,7 @@ mod convert;
 mod cross;
 mod document;
 mod events;
+mod fmt;
 mod later;
 mod reference;
 mod scalar;
@@ -35,13 +36,16 @@ mod tests;
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
 pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
+pub use fmt::{FormatError, format};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
 pub use reference_doc::blueprint_reference;
 pub use render::render;
 pub use schema::{Kind, schema, schema_of_any};
 pub use set::{
-    App, BlueprintSet, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process,
-    Reference, Segment, Selector, Setup, Source, Text, Workspace,
+    App, BlueprintSet, Compose, Container, ContainerPort, Content, DataLoss, DirDecl, FileDecl,
+    GitSource, Health, Hook, ImageDecl, MountDecl, MountSourceDecl, Network, Policy, Port, Probe,
+    Process, Publish, Reference, Registry, RouteDecl, RuntimeDecl, SecretDecl, Segment, Selector,
+    Service, Setup, Source, Text, Volume, Workload, Workspace,
 };
 pub use source::{MAX_FILE_BYTES, SourceFile};

@@ -100,8 +100,8 @@ fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<Blueprin
             paths.insert(path.clone());
         }
     }
-    Ok(BlueprintSet {
-        workspace: Workspace {
+    Ok(BlueprintSet { networks: Default::default(), registries: Default::default(), services: Default::default(), volumes: Default::default(),
+        workspace: Workspace { base_domain: None,
             name,
             policy: manifest.manifest.policy(),
             vars: manifest.vars.values,
@@ -483,7 +483,7 @@ impl Set {
 
     fn setup(&mut self, name: OwnerName, read: setup::ReadSetup, drift: plumb_model::DriftPolicy) {
         if let Some(selected) = &read.selected {
-            let setup = crate::set::Setup {
+            let setup = crate::set::Setup { packages: Default::default(), renamed_from: None,
                 machines: selected.selector.clone(),
                 drift: read.drift.unwrap_or(drift),
                 files: read.files,

@@ -3,17 +3,25 @@
 //! A plain value: the command line sends it to the control plane as JSON, and the planner compiles it.
 //! It depends on no key order and on no split over files, apart from `origins`, which are places.
 
+mod workload;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::plan::Origin;
-use plumb_model::state::MachineInfo;
+use plumb_model::spec_service::{Backup, Engine};
+use plumb_model::state::{MachineInfo, Rollout};
 use plumb_model::{
-    DriftPolicy, LogSpec, MachineName, Mode, OwnerName, PortName, ProcessName, RestartSpec,
-    RunState, StopSpec, WorkspaceName,
+    DriftPolicy, Limits, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
+    RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
+
+pub use workload::{
+    Compose, Container, ContainerPort, GitSource, Hook, ImageDecl, MountDecl, MountSourceDecl,
+    Publish, RouteDecl, RuntimeDecl, SecretDecl, Workload,
+};
 
 /// All blueprints of one workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +33,16 @@ pub struct BlueprintSet {
     pub machines: BTreeMap<MachineName, MachineInfo>,
     /// The apps, by name.
     pub apps: BTreeMap<OwnerName, App>,
-    /// The Setups, by name. No name is both an app's and a Setup's.
+    /// The Setups, by name. No name is that of two documents among Apps, Setups, Services, Volumes and Networks.
     pub setups: BTreeMap<OwnerName, Setup>,
+    /// The Services, by name.
+    pub services: BTreeMap<OwnerName, Service>,
+    /// The Volumes, by name.
+    pub volumes: BTreeMap<OwnerName, Volume>,
+    /// The Networks, by name.
+    pub networks: BTreeMap<OwnerName, Network>,
+    /// The Registries, by the host that they hold a credential for.
+    pub registries: BTreeMap<String, Registry>,
     /// Where things stand: `App/hello` is the document's name, `App/hello#/ports/http` the key at that JSON
     /// pointer of the written YAML. Two levels deep.
     pub origins: BTreeMap<String, Origin>,
@@ -66,6 +82,8 @@ pub struct Workspace {
     pub vars: BTreeMap<String, String>,
     /// What a plan needs a consent for.
     pub policy: Policy,
+    /// Every app with a port that has no route of its own is reachable at NAME.BASE_DOMAIN too.
+    pub base_domain: Option<String>,
 }
 
 /// What a plan needs a consent for.
@@ -74,6 +92,12 @@ pub struct Workspace {
 pub struct Policy {
     /// A plan that deletes more resources than this needs `--allow deletes`; none is no limit.
     pub deletes: Option<u32>,
+    /// A plan that restarts or replaces more than this needs `--allow restarts`; none is no limit.
+    pub restarts: Option<u32>,
+    /// A plan that touches more machines than this needs `--allow machines`; none is no limit.
+    pub machines: Option<u32>,
+    /// Labels that each machine must have; a plan with one that lacks any needs `--allow labels`.
+    pub required_labels: BTreeSet<String>,
     /// Whether a plan may destroy data without `--allow data-loss`.
     pub data_loss: DataLoss,
 }
@@ -121,10 +145,36 @@ pub struct App {
     pub machines: Selector,
     /// How many instances it has over all these machines; none is one on each.
     pub replicas: Option<u32>,
+    /// Instances are spread evenly over the values of this label first; none is over machines alone.
+    pub spread: Option<String>,
     /// What its processes run out of; none is an empty folder.
     pub source: Option<Source>,
-    /// Its processes; at least one.
+    /// What it consists of.
+    pub workload: Workload,
+    /// Its native processes; none unless it consists of those.
     pub processes: BTreeMap<ProcessName, Process>,
+    /// The language runtime that its build and processes use.
+    pub runtime: Option<RuntimeDecl>,
+    /// What is run, one after the other, to build it out of its source.
+    pub build: Vec<Vec<Text>>,
+    /// The hosts and paths that lead to it; the first is the primary one.
+    pub routes: Vec<RouteDecl>,
+    /// Whose web server answers for its routes; none is where it runs.
+    pub ingress: Option<Selector>,
+    /// The secrets that it is handed, by the name of their environment variable.
+    pub secrets: BTreeMap<String, SecretDecl>,
+    /// The Services whose credentials are injected.
+    pub uses: BTreeSet<OwnerName>,
+    /// What each of its processes or its container may use up.
+    pub limits: Option<Limits>,
+    /// When it is started, if it does not run all the time.
+    pub schedule: Option<Schedule>,
+    /// Commands around each release, in their order.
+    pub hooks: Vec<Hook>,
+    /// How machines move from one release to the next; none is the default.
+    pub rollout: Option<Rollout>,
+    /// The name that it had.
+    pub renamed_from: Option<OwnerName>,
     /// The environment that all its processes share: the defaults, then the app's own.
     pub env: BTreeMap<String, Text>,
     /// When a process is started again.
@@ -150,6 +200,8 @@ pub enum Source {
         /// Relative to the repository's root, without `.` and `..`; the root itself is `.`.
         path: String,
     },
+    /// A git repository of its own.
+    Git(GitSource),
 }
 
 /// One process of an app.
@@ -168,6 +220,14 @@ pub struct Process {
     pub replicas: Option<u32>,
     /// The folder inside the source in which it starts, without `.` and `..`; empty for the source itself.
     pub dir: String,
+    /// Where its ports can be reached, for those that are not on loopback alone. It is handed the address as `HOST`.
+    pub publish: BTreeMap<PortName, Publish>,
+    /// What it may use up; none is as the app says.
+    pub limits: Option<Limits>,
+    /// When it is started; none is as the app says.
+    pub schedule: Option<Schedule>,
+    /// The secrets that it is handed besides the app's.
+    pub secrets: BTreeMap<String, SecretDecl>,
 }
 
 /// A port's number.
@@ -216,7 +276,75 @@ pub enum Probe {
     },
 }
 
-/// A machine's own set-up: files and directories.
+/// Shared infrastructure such as a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Where it runs: exactly one machine.
+    pub machines: Selector,
+    /// What it is.
+    pub engine: Engine,
+    /// The version or the beginning of one.
+    pub version: String,
+    /// The port that it listens on; the engine's usual one unless told otherwise.
+    pub port: u16,
+    /// Where it can be reached.
+    pub publish: Publish,
+    /// The user that its clients are; the service's name, with `-` as `_`, unless told otherwise.
+    pub user: String,
+    /// The database that they use; the service's name, with `-` as `_`, unless told otherwise.
+    pub database: String,
+    /// When and where its data is backed up.
+    pub backup: Option<Backup>,
+    /// What becomes of its data when it is in no blueprint any more.
+    pub on_delete: OnDelete,
+    /// What is done about drift.
+    pub drift: DriftPolicy,
+    /// Whether it should run.
+    pub state: RunState,
+    /// The name that it had.
+    pub renamed_from: Option<OwnerName>,
+}
+
+/// A volume of its own, which several apps may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Where it is.
+    pub machines: Selector,
+    /// What becomes of its data when it is in no blueprint any more.
+    pub on_delete: OnDelete,
+    /// The name that it had.
+    pub renamed_from: Option<OwnerName>,
+}
+
+/// A network of its own, which several apps may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Where it is.
+    pub machines: Selector,
+    /// Its address range, such as `10.20.0.0/24`.
+    pub subnet: Option<String>,
+    /// Whether it is cut off from everything outside.
+    pub internal: bool,
+    /// The name that it had.
+    pub renamed_from: Option<OwnerName>,
+}
+
+/// A credential for a registry of container images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Its document's name.
+    pub name: String,
+    /// The user.
+    pub username: Option<String>,
+    /// The secret that holds the password.
+    pub password: Option<SecretName>,
+}
+
+/// A machine's own set-up: packages, files and directories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
@@ -224,6 +352,10 @@ pub struct Setup {
     pub machines: Selector,
     /// What is done about drift.
     pub drift: DriftPolicy,
+    /// Packages of the operating system.
+    pub packages: BTreeSet<String>,
+    /// The name that it had.
+    pub renamed_from: Option<OwnerName>,
     /// Files by absolute, normalised path.
     pub files: BTreeMap<String, FileDecl>,
     /// Directories by absolute, normalised path.
@@ -242,6 +374,8 @@ pub struct FileDecl {
     pub owner: Option<String>,
     /// The group's name or number; none leaves it to the agent's group.
     pub group: Option<String>,
+    /// The apps that are told when its content has changed.
+    pub notify: BTreeSet<OwnerName>,
 }
 
 /// What a file of a Setup holds.
@@ -296,6 +430,18 @@ pub enum Reference {
     AppHost(OwnerName),
     /// `${app.X.ports.P}`. The app exists and has the port.
     AppPort(OwnerName, PortName),
+    /// `${service.X.url}`: holds a credential.
+    ServiceUrl(OwnerName),
+    /// `${service.X.host}`.
+    ServiceHost(OwnerName),
+    /// `${service.X.port}`.
+    ServicePort(OwnerName),
+    /// `${service.X.user}`.
+    ServiceUser(OwnerName),
+    /// `${service.X.database}`.
+    ServiceDatabase(OwnerName),
+    /// The password, for what `uses` injects: holds a credential, and cannot be written.
+    ServicePassword(OwnerName),
     /// `${release}`: the number of the release; in `env` only.
     Release,
     /// `${commit}`: the commit that the blueprints come from.

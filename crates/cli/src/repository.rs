@@ -169,7 +169,10 @@ impl Repository {
             .apps
             .values()
             .filter_map(|app| app.source.as_ref())
-            .map(|plumb_blueprint::Source::Path { path }| path.as_str())
+            .filter_map(|source| match source {
+                plumb_blueprint::Source::Path { path } => Some(path.as_str()),
+                plumb_blueprint::Source::Git(_) => None,
+            })
             .collect();
         let mut sources = Sources {
             by_path: BTreeMap::new(),

@@ -34,7 +34,7 @@ impl Driver for UndrivenDriver {
 
 /// What no agent of this version can do, each with what works instead.
 pub(crate) fn lacking() -> impl Iterator<Item = (Capability, Availability)> {
-    const ALL: [(Capability, &str, &str); 12] = [
+    const ALL: [(Capability, &str, &str); 13] = [
         (
             Capability::Packages,
             "install packages",
@@ -94,6 +94,11 @@ pub(crate) fn lacking() -> impl Iterator<Item = (Capability, Availability)> {
             Capability::Notify,
             "tell apps about changed files",
             "leave `notify` out, and restart the app by hand when the file has changed",
+        ),
+        (
+            Capability::Rollouts,
+            "move from one release to the next in waves",
+            "leave `rollout` out: all machines are changed at once",
         ),
     ];
     ALL.into_iter().map(|(capability, what, remedy)| {

@@ -40,11 +40,13 @@ pub enum Capability {
     Tasks,
     /// Restarting apps when a file has changed.
     Notify,
+    /// Moving from one release to the next in waves.
+    Rollouts,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Files,
         Self::Processes,
         Self::Chown,
@@ -61,6 +63,7 @@ impl Capability {
         Self::Schedules,
         Self::Tasks,
         Self::Notify,
+        Self::Rollouts,
     ];
 
     /// The word for people and JSON.
@@ -83,6 +86,7 @@ impl Capability {
             Self::Schedules => "schedules",
             Self::Tasks => "tasks",
             Self::Notify => "notify",
+            Self::Rollouts => "rollouts",
         }
     }
 }

@@ -81,6 +81,54 @@ pub struct ReleaseBody {
     /// What its moving names meant when it was planned. They stay until their text changes or somebody asks for a refresh.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resolutions: BTreeMap<ResolutionKey, String>,
+    /// How machines move to it, where the blueprint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+/// How machines move from one release of an app to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    /// In which way.
+    pub strategy: RolloutStrategy,
+    /// So many instances at a time.
+    pub batch: u32,
+    /// So many instances may be unavailable at once.
+    pub max_unavailable: u32,
+    /// An instance counts once it has been healthy for so many milliseconds.
+    pub min_healthy_ms: u64,
+    /// The rollout has failed after so many milliseconds without progress.
+    pub deadline_ms: u64,
+    /// Whether a failed rollout goes back to the last good release.
+    pub auto_revert: bool,
+}
+
+/// In which way machines move from one release to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutStrategy {
+    /// The new one starts beside the old one, which goes once the new one answers.
+    #[default]
+    BlueGreen,
+    /// The old one stops, then the new one starts, batch by batch.
+    Rolling,
+    /// One instance first, and the others once it has proven itself.
+    Canary,
+}
+
+impl Default for Rollout {
+    /// One at a time, none unavailable, 10 s of health, 5 minutes, back by itself.
+    fn default() -> Self {
+        Self {
+            strategy: RolloutStrategy::BlueGreen,
+            batch: 1,
+            max_unavailable: 0,
+            min_healthy_ms: 10_000,
+            deadline_ms: 300_000,
+            auto_revert: true,
+        }
+    }
 }
 
 /// A moving name as it is written: what a [resolution](crate::plan::Resolution) is looked up by. Text form:

@@ -80,6 +80,7 @@ pub fn compile(
             (
                 name.clone(),
                 ReleaseBody {
+                    rollout: None,
                     format: FORMAT,
                     owner: name.clone(),
                     kind,

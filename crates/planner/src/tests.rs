@@ -485,6 +485,7 @@ fn acyclic(order: &[(Address, Address)]) {
 /// A release of one resource, put together without a blueprint.
 pub(crate) fn release_of(resource: plumb_model::Resource) -> Arc<ReleaseBody> {
     Arc::new(ReleaseBody {
+        rollout: None,
         format: plumb_model::state::FORMAT,
         owner: resource.address.owner.clone(),
         kind: OwnerKind::App,

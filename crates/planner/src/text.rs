@@ -83,6 +83,15 @@ fn resolve(reference: &Reference, scope: &Scope<'_>) -> Result<String, (String, 
             let (_, port) = http.ok_or_else(|| no_port(app, machine))?;
             Ok(format!("http://127.0.0.1:{port}"))
         }
+        Reference::ServiceUrl(service)
+        | Reference::ServiceHost(service)
+        | Reference::ServicePort(service)
+        | Reference::ServiceUser(service)
+        | Reference::ServiceDatabase(service)
+        | Reference::ServicePassword(service) => Err((
+            format!("service `{service}` has no address yet"),
+            "write the address out".to_owned(),
+        )),
         Reference::Release => Err((
             "`${release}` has no value here".to_owned(),
             "use it in an app's `env`, and read the variable".to_owned(),

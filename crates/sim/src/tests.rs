@@ -1,5 +1,7 @@
 //! Seeds that every change must pass.
 
+mod prefixes;
+
 use crate::{Options, Report, run};
 
 /// So many seeds on every test run; `PLUMB_SIM_SEEDS=FROM..TO` looks at others.

@@ -26,7 +26,7 @@ pub enum Thing {
 }
 
 /// A VM.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Vm {
     things: BTreeMap<Address, Thing>,
     /// Content that has arrived.
@@ -209,6 +209,11 @@ impl Vm {
         } else if let Some(thing) = self.things.get_mut(address) {
             *thing = Thing::Edited;
         }
+    }
+
+    /// A stranger makes something of its own.
+    pub fn settle(&mut self, address: Address) {
+        self.things.insert(address, Thing::Edited);
     }
 
     /// A process turns sick, or well again.

@@ -62,6 +62,10 @@ fn selector(chance: &mut Chance, machines: &[MachineName]) -> Selector {
 fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
     let port = PortName::new("http").expect("http is a name");
     let web = Process {
+        limits: None,
+        publish: Default::default(),
+        schedule: None,
+        secrets: Default::default(),
         argv: vec![text("serve"), text(&format!("v{}", chance.between(0, 3)))],
         env: BTreeMap::from([("LEVEL".to_owned(), text(&chance.between(0, 2).to_string()))]),
         ports: BTreeMap::from([(port.clone(), Port::Auto)]),
@@ -83,6 +87,19 @@ fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
         path: format!("src/{name}"),
     });
     App {
+        build: Default::default(),
+        hooks: Default::default(),
+        ingress: None,
+        limits: None,
+        renamed_from: None,
+        rollout: None,
+        routes: Default::default(),
+        runtime: None,
+        schedule: None,
+        secrets: Default::default(),
+        spread: None,
+        uses: Default::default(),
+        workload: plumb_blueprint::Workload::Processes,
         machines: selector(chance, machines),
         replicas: chance
             .percent(30)
@@ -120,6 +137,7 @@ fn setup(chance: &mut Chance, name: &str, machines: &[MachineName]) -> Setup {
         let version = chance.between(0, 3);
         if chance.percent(70) {
             let decl = FileDecl {
+                notify: Default::default(),
                 content: Content::Text(text(&format!("version {version}"))),
                 mode: Mode(0o644),
                 owner: None,
@@ -134,6 +152,8 @@ fn setup(chance: &mut Chance, name: &str, machines: &[MachineName]) -> Setup {
         group: None,
     };
     Setup {
+        packages: Default::default(),
+        renamed_from: None,
         machines: selector(chance, machines),
         drift: DriftPolicy::Enforce,
         files,
@@ -162,7 +182,10 @@ pub fn blueprints(
     let paths: BTreeSet<String> = apps
         .values()
         .filter_map(|app| app.source.as_ref())
-        .map(|AppSource::Path { path }| path.clone())
+        .filter_map(|source| match source {
+            AppSource::Path { path } => Some(path.clone()),
+            AppSource::Git(_) => None,
+        })
         .collect();
     let sources = paths
         .iter()
@@ -177,10 +200,18 @@ pub fn blueprints(
         })
         .collect();
     let set = BlueprintSet {
+        networks: Default::default(),
+        registries: Default::default(),
+        services: Default::default(),
+        volumes: Default::default(),
         workspace: Workspace {
+            base_domain: None,
             name: workspace(),
             vars: BTreeMap::new(),
             policy: Policy {
+                machines: None,
+                required_labels: Default::default(),
+                restarts: None,
                 deletes: None,
                 data_loss: DataLoss::Deny,
             },

@@ -51,6 +51,10 @@ impl ReadApp {
                 let mut env = tuning.env.clone();
                 env.extend(read.env);
                 let process = Process {
+                    limits: None,
+                    publish: Default::default(),
+                    schedule: None,
+                    secrets: Default::default(),
                     argv: read.argv,
                     env: texts(&env),
                     ports: read
@@ -66,6 +70,19 @@ impl ReadApp {
             })
             .collect();
         App {
+            build: Default::default(),
+            hooks: Default::default(),
+            ingress: None,
+            limits: None,
+            renamed_from: None,
+            rollout: None,
+            routes: Default::default(),
+            runtime: None,
+            schedule: None,
+            secrets: Default::default(),
+            spread: None,
+            uses: Default::default(),
+            workload: crate::set::Workload::Processes,
             machines,
             replicas,
             source,

@@ -100,6 +100,7 @@ fn file<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Vec<Use>) -> Opt
         }
     }?;
     Some(FileDecl {
+        notify: Default::default(),
         content,
         mode,
         owner,

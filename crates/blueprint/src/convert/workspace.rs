@@ -35,6 +35,9 @@ impl Manifest {
 
     pub fn policy(&self) -> Policy {
         Policy {
+            machines: None,
+            required_labels: Default::default(),
+            restarts: None,
             deletes: self.deletes,
             data_loss: self.data_loss.unwrap_or_default(),
         }

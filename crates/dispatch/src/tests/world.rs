@@ -155,6 +155,7 @@ pub(super) fn recording(
     recorded.state.revision = Revision(revision);
     for (name, release) in owners {
         let body = Arc::new(ReleaseBody {
+            rollout: None,
             resolutions: Default::default(),
             format: plumb_model::state::FORMAT,
             owner: owner(name),

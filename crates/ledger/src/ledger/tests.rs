@@ -37,7 +37,9 @@ fn next_of(recorded: &Recorded, machines: usize, text: &str) -> Next {
         .last_release
         .get(&owner("hello"))
         .map_or(ReleaseNumber(1), |last| last.next());
-    let body = ReleaseBody { resolutions: Default::default(),
+    let body = ReleaseBody {
+        rollout: None,
+        resolutions: Default::default(),
         format: state::FORMAT,
         owner: owner("hello"),
         kind: OwnerKind::App,
