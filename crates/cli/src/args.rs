@@ -59,6 +59,33 @@ pub enum Command {
         /// Exit with 2 if there are changes.
         #[arg(long)]
         detailed_exitcode: bool,
+        /// Plan against a file from `plumb snapshot`, without a control plane.
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
+    },
+    /// Show what moving from one git commit's blueprints to another's would change, without a server.
+    #[command(
+        after_help = "Examples:\n  plumb diff main..HEAD            between two commits\n  plumb diff HEAD                  between the last commit and the files as they are\n  plumb diff v1.2..main infra/     of the blueprints in infra/"
+    )]
+    Diff {
+        /// `A..B`, two commits; or `A`, a commit and the files as they are.
+        #[arg(value_name = "A..B")]
+        commits: String,
+        /// Of which blueprints.
+        #[command(flatten)]
+        blueprints: Blueprints,
+        /// Exit with 2 if there are changes.
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Save what is recorded and observed, without any secret, to plan against it offline.
+    #[command(
+        after_help = "Example:\n  plumb snapshot --out fleet.snapshot\n  plumb plan --snapshot fleet.snapshot"
+    )]
+    Snapshot {
+        /// Where to save it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Plan, ask, record, and follow until it has converged.
     #[command(

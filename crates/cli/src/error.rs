@@ -65,6 +65,9 @@ pub enum CliError {
     /// What came back cannot be read.
     #[error("the control plane's answer cannot be read ({0}); upgrade the older side")]
     Answer(String),
+    /// A git commit cannot be read.
+    #[error(transparent)]
+    Tree(#[from] crate::git::TreeError),
     /// Nobody can be asked.
     #[error("nobody is there to ask: look at the plan above, and run the command again with --yes")]
     NeedsYes,

@@ -1,9 +1,14 @@
-//! The commit that a folder is at, through the `git` command. Without git or a repository there simply is none.
+//! The commit that a folder is at, and what commits hold, through the `git` command. Without git or a repository there
+//! simply is no commit.
+
+mod tree;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use plumb_model::state::Commit;
+
+pub use tree::{Tree, TreeError};
 
 /// Reads the commit, and whether the folder differs from it.
 pub fn commit(folder: &Path) -> Option<Commit> {
@@ -37,8 +42,10 @@ pub fn commit(folder: &Path) -> Option<Commit> {
     })
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git")
+/// The git command in a folder, without anything that its repository configures.
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command
         .arg("-C")
         .arg(folder)
         // Nothing that the repository configures is run: no hooks, no monitor, no pager, no prompt.
@@ -53,9 +60,12 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_OPTIONAL_LOCKS", "0")
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+        .stderr(Stdio::null());
+    command
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = command(folder, arguments).output().ok()?;
     output
         .status
         .success()

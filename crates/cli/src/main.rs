@@ -6,6 +6,7 @@ mod context;
 mod error;
 mod follow;
 mod git;
+mod offline;
 mod out;
 mod remote;
 mod render;

@@ -162,6 +162,24 @@ impl Remote {
         })
     }
 
+    /// Everything that a plan would be made against now, as bytes.
+    pub async fn snapshot(&mut self) -> Result<Vec<u8>, CliError> {
+        let mut stream = self
+            .api
+            .snapshot(v1::SnapshotRequest {})
+            .await
+            .map_err(self.failed())?
+            .into_inner();
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.message().await.map_err(self.failed())? {
+            bytes.extend_from_slice(&piece.data);
+            if bytes.len() as u64 > plumb_planner::snapshot::MAX_BYTES {
+                return Err(CliError::Answer("the snapshot is too large".to_owned()));
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Uploads what the control plane does not have yet.
     pub async fn upload(&mut self, sources: &mut Sources) -> Result<(), CliError> {
         if sources.blobs.is_empty() {

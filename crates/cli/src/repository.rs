@@ -56,6 +56,16 @@ pub struct Sources {
     pub blobs: BTreeMap<Hash, File>,
 }
 
+impl Sources {
+    /// The request to apply a set with these sources.
+    pub fn request(&self, set: BlueprintSet) -> plumb_planner::Request {
+        plumb_planner::Request::Apply {
+            blueprint: set,
+            sources: self.by_path.clone(),
+        }
+    }
+}
+
 impl Repository {
     /// Looks for the manifest in a folder and above it.
     pub fn find(blueprints: &Blueprints) -> Result<Self, CliError> {

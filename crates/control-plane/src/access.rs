@@ -109,6 +109,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/plumb.v1.Agents/PushLogs", Rule::Machine),
     ("/plumb.v1.ControlPlane/GetInfo", Rule::Role(Role::Viewer)),
     ("/plumb.v1.ControlPlane/Plan", Rule::Role(Role::Planner)),
+    ("/plumb.v1.ControlPlane/Snapshot", Rule::Role(Role::Planner)),
     ("/plumb.v1.ControlPlane/Apply", Rule::Role(Role::Deployer)),
     (
         "/plumb.v1.ControlPlane/MissingBlobs",

@@ -16,7 +16,7 @@ use plumb_model::{Hash, MachineName, OwnerName, ReleaseNumber, Secret, Timestamp
 use plumb_wire::convert::{WireError, parse, parse_optional, time_text, to_json};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::token::{ApiToken, CaDigest, JoinToken};
-use plumb_wire::v1;
+use plumb_wire::{PIECE_BYTES, v1};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -239,6 +239,28 @@ impl v1::control_plane_server::ControlPlane for Api {
                 .map(|(owner, release)| (owner.into(), release.0))
                 .collect(),
         }))
+    }
+
+    type SnapshotStream = ReceiverStream<Result<v1::SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let bytes = self.recorder.snapshot().await?;
+        let (tx, rx) = mpsc::channel(READER);
+        tokio::spawn(async move {
+            for piece in bytes.chunks(PIECE_BYTES) {
+                let piece = v1::SnapshotResponse {
+                    data: piece.to_vec(),
+                };
+                // The reader has gone.
+                if tx.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
     }
 
     async fn missing_blobs(

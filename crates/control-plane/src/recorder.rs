@@ -14,6 +14,7 @@ use plumb_model::{
     Assignment, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, Timestamp,
     WorkspaceName,
 };
+use plumb_planner::snapshot::{Head, Snapshot};
 use plumb_planner::{Input, Observed, Planned, Source};
 use plumb_wire::convert::{WireError, from_json, parse};
 use plumb_wire::error::{Reason, Refusal};
@@ -130,6 +131,22 @@ impl Recorder {
         let this = self.clone();
         let recorded = self.current().recorded;
         refuse::blocking(move || this.plan_against(request, &recorded, &observed)).await
+    }
+
+    /// Everything that a plan would be made against now, as bytes.
+    pub async fn snapshot(&self) -> Result<Vec<u8>, Refusal> {
+        let observed = self.observed().await?;
+        let snapshot = Snapshot {
+            head: Some(Head {
+                lineage: self.lineage.clone(),
+                workspace: self.workspace.clone(),
+                at: (self.now)(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            }),
+            recorded: Recorded::clone(&self.current().recorded),
+            observed,
+        };
+        refuse::blocking(move || Ok(snapshot.bytes())).await
     }
 
     /// Plans. Blocks: a rollback reads its release, and a large workspace takes a while.
@@ -450,29 +467,15 @@ fn after(before: &Current, next: &Next) -> Result<(Current, Vec<Arc<ReleaseBody>
             reason: "the plan does not hold together; this is a defect of plumb".to_owned(),
         })
     };
-    let mut releases = BTreeMap::new();
-    let mut bodies = Vec::new();
-    for (owner, state) in &next.state.owners {
-        let held = before.recorded.state.owners.get(owner);
-        let kept = before
-            .recorded
-            .releases
-            .get(owner)
-            .filter(|_| held.is_some_and(|held| held.body == state.body));
-        let body = match (kept, next.bodies.get(&state.body)) {
-            (Some(body), _) => body.clone(),
-            (None, Some(bytes)) => {
-                let body: ReleaseBody = serde_json::from_slice(bytes)
-                    .map_err(|e| broken(format!("release of {owner}: {e}")))?;
-                Arc::new(body)
-            }
-            (None, None) => return Err(broken(format!("release of {owner}"))),
-        };
-        if next.released.contains_key(owner) {
-            bodies.push(body.clone());
-        }
-        releases.insert(owner.clone(), body);
-    }
+    let recorded = before.recorded.after(next).map_err(|e| {
+        let causes = std::error::Error::source(&e).map(|cause| format!(": {cause}"));
+        broken(format!("{e}{}", causes.unwrap_or_default()))
+    })?;
+    let bodies = next
+        .released
+        .keys()
+        .filter_map(|owner| recorded.releases.get(owner).cloned())
+        .collect();
     let mut assignments = BTreeMap::new();
     for (name, machine) in &next.state.machines {
         if machine.generation.0 == 0 {
@@ -493,10 +496,7 @@ fn after(before: &Current, next: &Next) -> Result<(Current, Vec<Arc<ReleaseBody>
         assignments.insert(name.clone(), assignment);
     }
     let current = Current {
-        recorded: Arc::new(Recorded {
-            state: next.state.clone(),
-            releases,
-        }),
+        recorded: Arc::new(recorded),
         assignments: Arc::new(assignments),
     };
     Ok((current, bodies))

@@ -228,6 +228,49 @@ pub struct Recorded {
     pub releases: BTreeMap<OwnerName, Arc<ReleaseBody>>,
 }
 
+/// Why a plan's next state does not hold together: a defect of whoever made it.
+#[derive(Debug, thiserror::Error)]
+pub enum NextError {
+    /// A body that the state refers to is neither new nor recorded.
+    #[error("the content of the next release of {0} is missing")]
+    Missing(OwnerName),
+    /// A body that cannot be read.
+    #[error("the content of the next release of {0} cannot be read")]
+    Unreadable(OwnerName, #[source] serde_json::Error),
+}
+
+impl Recorded {
+    /// What is recorded once a plan that was made against this has been applied. Bodies are read back from the very bytes
+    /// that are stored; those that did not move are shared.
+    ///
+    /// # Errors
+    /// The plan was made against something else.
+    pub fn after(&self, next: &Next) -> Result<Self, NextError> {
+        let mut releases = BTreeMap::new();
+        for (owner, state) in &next.state.owners {
+            let held = self.state.owners.get(owner);
+            let kept = self
+                .releases
+                .get(owner)
+                .filter(|_| held.is_some_and(|held| held.body == state.body));
+            let body = match (kept, next.bodies.get(&state.body)) {
+                (Some(body), _) => body.clone(),
+                (None, Some(bytes)) => {
+                    let read = serde_json::from_slice(bytes)
+                        .map_err(|e| NextError::Unreadable(owner.clone(), e))?;
+                    Arc::new(read)
+                }
+                (None, None) => return Err(NextError::Missing(owner.clone())),
+            };
+            releases.insert(owner.clone(), body);
+        }
+        Ok(Self {
+            state: next.state.clone(),
+            releases,
+        })
+    }
+}
+
 /// What an apply records: the next state and every immutable body that it refers to and that may be new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Next {

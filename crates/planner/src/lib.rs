@@ -10,6 +10,7 @@ mod diff;
 mod next;
 mod place;
 mod ports;
+pub mod snapshot;
 mod text;
 
 #[cfg(test)]

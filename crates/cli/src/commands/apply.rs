@@ -9,6 +9,7 @@ use crate::commands::Env;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::follow::{Ended, Follow, follow, tell};
+use crate::offline;
 use crate::out::{self, Exit};
 use crate::remote::{Planned, Remote};
 use crate::render;
@@ -33,6 +34,44 @@ pub async fn plan(
     show(&planned, env);
     let changes = detailed_exitcode && !planned.plan.is_empty();
     Ok(if changes { Exit::Changes } else { Exit::Fine })
+}
+
+/// `plumb plan --snapshot`.
+pub fn plan_offline(
+    blueprints: &Blueprints,
+    snapshot: &std::path::Path,
+    detailed_exitcode: bool,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    let repository = Repository::find(blueprints)?;
+    let read = repository.read(env.output, env.style)?;
+    let sources = repository.sources(&read.set)?;
+    let snapshot = offline::snapshot(snapshot)?;
+    let commit = repository.commit();
+    match offline::plan(&sources.request(read.set), &snapshot, commit.as_ref()) {
+        Ok(planned) => show_offline(&planned.plan, detailed_exitcode, env),
+        Err(e) => {
+            show_problems(&e.problems, env);
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// Shows a plan that was made here, and ends as its content says.
+pub fn show_offline(
+    plan: &plumb_model::plan::Plan,
+    detailed_exitcode: bool,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    match env.output {
+        Output::Json => out::json(plan),
+        Output::Text => out::print(&render::plan::plan(plan, env.verbose, env.style)),
+    }
+    Ok(if detailed_exitcode && !plan.is_empty() {
+        Exit::Changes
+    } else {
+        Exit::Fine
+    })
 }
 
 /// `plumb apply`.

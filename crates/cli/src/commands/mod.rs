@@ -3,10 +3,12 @@
 mod agent;
 mod apply;
 mod dev;
+mod diff;
 mod history;
 mod logs;
 mod schema;
 mod server;
+mod snapshot;
 mod status;
 mod token;
 mod validate;
@@ -70,7 +72,19 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         Command::Plan {
             blueprints,
             detailed_exitcode,
+            snapshot: Some(snapshot),
+        } => apply::plan_offline(&blueprints, &snapshot, detailed_exitcode, &env),
+        Command::Plan {
+            blueprints,
+            detailed_exitcode,
+            snapshot: None,
         } => on_one_thread(apply::plan(&blueprints, detailed_exitcode, &env)),
+        Command::Diff {
+            commits,
+            blueprints,
+            detailed_exitcode,
+        } => diff::run(&commits, &blueprints, detailed_exitcode, &env),
+        Command::Snapshot { out } => on_one_thread(snapshot::run(&out, &env)),
         Command::Apply { blueprints, apply } => {
             on_one_thread(apply::apply(&blueprints, &apply, &env))
         }
