@@ -111,6 +111,11 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/plumb.v1.ControlPlane/Plan", Rule::Role(Role::Planner)),
     ("/plumb.v1.ControlPlane/Snapshot", Rule::Role(Role::Planner)),
     ("/plumb.v1.ControlPlane/Apply", Rule::Role(Role::Deployer)),
+    ("/plumb.v1.ControlPlane/SignPlan", Rule::Role(Role::Planner)),
+    (
+        "/plumb.v1.ControlPlane/ApplySigned",
+        Rule::Role(Role::Deployer),
+    ),
     (
         "/plumb.v1.ControlPlane/MissingBlobs",
         Rule::Role(Role::Deployer),

@@ -207,6 +207,7 @@ impl v1::control_plane_server::ControlPlane for Api {
             revision: self.recorder.revision().0,
             token: caller.name,
             role: v1::Role::from(caller.role).into(),
+            plan_key: self.recorder.signer.key().to_string(),
         }))
     }
 
@@ -261,6 +262,40 @@ impl v1::control_plane_server::ControlPlane for Api {
             }
         });
         Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn sign_plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<v1::SignPlanResponse>, Status> {
+        let caller = caller(&request)?;
+        let signed = self
+            .recorder
+            .sign(caller.name, request.into_inner())
+            .await?;
+        Ok(Response::new(v1::SignPlanResponse {
+            signed: Some(signed),
+        }))
+    }
+
+    async fn apply_signed(
+        &self,
+        request: Request<v1::ApplySignedRequest>,
+    ) -> Result<Response<v1::ApplySignedResponse>, Status> {
+        let caller = caller(&request)?;
+        let applied = self
+            .recorder
+            .apply_signed(caller.name, request.into_inner())
+            .await?;
+        Ok(Response::new(v1::ApplySignedResponse {
+            revision: applied.revision.0,
+            releases: applied
+                .releases
+                .into_iter()
+                .map(|(owner, release)| (owner.into(), release.0))
+                .collect(),
+            recorded_before: applied.recorded_before,
+        }))
     }
 
     async fn missing_blobs(

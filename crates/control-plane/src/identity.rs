@@ -416,8 +416,18 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Identity
 }
 
 fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    let Some(bytes) = read_bytes(path)? else {
+        return Ok(None);
+    };
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|e| failed("read", path)(io::Error::new(io::ErrorKind::InvalidData, e)))
+}
+
+/// What a file holds; none where there is none.
+pub(crate) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(failed("read", path)(source)),
     }
@@ -429,7 +439,8 @@ fn der_of(pem: &str) -> Result<Vec<u8>, String> {
         .map_err(|e| e.to_string())
 }
 
-fn write_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
+/// Writes a file of mode 0600, durably.
+pub(crate) fn write_private(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
     let path = folder.join(name);
     plumb_ledger::write_durably(&path, bytes).map_err(failed("write", &path))
 }

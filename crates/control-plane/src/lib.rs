@@ -2,7 +2,7 @@
 //!
 //! Tour: [`server`] starts it; [`access`] holds every call against one table of rules; [`identity`] is the CA;
 //! `enrollment`, `agents` and `api` are the three services of `plumb.v1`; `recorder` plans and records, one apply at
-//! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts.
+//! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts; `signing` signs plan files.
 //!
 //! It never plans by itself, never decides what a machine holds, and writes nothing to standard output. Called by
 //! the command line: `plumb server` and `plumb dev`.
@@ -20,6 +20,7 @@ mod incoming;
 mod logs;
 mod recorder;
 mod refuse;
+mod signing;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,9 @@
 //! under the lock; every blob that it needs was stored before; a caller who hangs up in the middle leaves an apply
 //! either done, with the fleet told, or undone. It never decides what a plan holds: that is the planner's.
 
+mod moved;
+mod signed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,11 +21,13 @@ use plumb_planner::snapshot::{Head, Snapshot};
 use plumb_planner::{Input, Observed, Planned, Source};
 use plumb_wire::convert::{WireError, from_json, parse};
 use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::plan_file::ReadSet;
 use plumb_wire::v1;
 
 use crate::blobs::Blobs;
 use crate::gateway::Gateway;
 use crate::refuse;
+use crate::signing::Signer;
 
 /// How far back a rollback without a number looks: as many releases of an app as are kept.
 const KEPT_RELEASES: usize = 50;
@@ -42,6 +47,28 @@ struct Current {
 pub(crate) struct Applied {
     pub revision: Revision,
     pub releases: BTreeMap<OwnerName, ReleaseNumber>,
+    /// Exactly this plan was the last that was recorded, before the call.
+    pub recorded_before: bool,
+}
+
+/// What is to be recorded.
+struct Order {
+    request: v1::PlanRequest,
+    /// The approval that planning again must come to.
+    approval: Hash,
+    /// What it may do beyond the harmless.
+    allow: BTreeSet<String>,
+    base: Base,
+}
+
+/// What must be recorded when an order is carried out.
+enum Base {
+    /// This revision.
+    At(Revision),
+    /// This revision, in which a plan file's plan read this.
+    Read(Revision, Box<ReadSet>),
+    /// Whatever there is.
+    Newest,
 }
 
 /// Plans and records.
@@ -52,6 +79,7 @@ pub(crate) struct Recorder {
     pub now: fn() -> Timestamp,
     pub gateway: Gateway,
     pub blobs: Arc<Blobs>,
+    pub signer: Signer,
     current: RwLock<Current>,
     applying: Arc<tokio::sync::Mutex<()>>,
 }
@@ -86,6 +114,7 @@ impl Recorder {
         now: fn() -> Timestamp,
         gateway: Gateway,
         blobs: Arc<Blobs>,
+        signer: Signer,
         recorded: Recorded,
         assignments: BTreeMap<MachineName, Arc<Assignment>>,
     ) -> Self {
@@ -96,6 +125,7 @@ impl Recorder {
             now,
             gateway,
             blobs,
+            signer,
             current: RwLock::new(Current {
                 recorded: Arc::new(recorded),
                 assignments: Arc::new(assignments),
@@ -278,10 +308,21 @@ impl Recorder {
         by: String,
         request: v1::ApplyRequest,
     ) -> Result<Applied, Refusal> {
+        let order = Order {
+            approval: parse("approval", &request.approval)?,
+            base: Base::At(Revision(request.base_revision)),
+            allow: request.allow.into_iter().collect(),
+            request: request.request.ok_or(WireError::Missing("request"))?,
+        };
+        self.order(by, order).await
+    }
+
+    /// Carries an order out, when its turn has come.
+    async fn order(self: &Arc<Self>, by: String, order: Order) -> Result<Applied, Refusal> {
         let turn = self.applying.clone().lock_owned().await;
         let this = self.clone();
         tokio::spawn(async move {
-            let applied = this.apply_in_turn(by, request).await;
+            let applied = this.apply_in_turn(by, order).await;
             drop(turn);
             applied
         })
@@ -289,22 +330,11 @@ impl Recorder {
         .map_err(|e| refuse::panicked(&e))?
     }
 
-    async fn apply_in_turn(
-        self: Arc<Self>,
-        by: String,
-        request: v1::ApplyRequest,
-    ) -> Result<Applied, Refusal> {
-        let approval: Hash = parse("approval", &request.approval)?;
-        let base = Revision(request.base_revision);
-        let allow: BTreeSet<String> = request.allow.into_iter().collect();
-        let asked = request.request.ok_or(WireError::Missing("request"))?;
+    async fn apply_in_turn(self: Arc<Self>, by: String, order: Order) -> Result<Applied, Refusal> {
         let observed = self.observed().await?;
         let this = self.clone();
         let before = self.current();
-        let done = refuse::blocking(move || {
-            this.record(by, asked, base, approval, &allow, &before, &observed)
-        })
-        .await;
+        let done = refuse::blocking(move || this.record(by, order, &before, &observed)).await;
         match done {
             Ok((applied, None)) => Ok(applied),
             Ok((applied, Some((current, recording)))) => {
@@ -317,20 +347,37 @@ impl Recorder {
     }
 
     /// The blocking part of an apply: everything up to the ledger.
-    #[allow(clippy::too_many_arguments, reason = "one step of one function")]
     fn record(
         &self,
         by: String,
-        request: v1::PlanRequest,
-        base: Revision,
-        approval: Hash,
-        allow: &BTreeSet<String>,
+        order: Order,
         before: &Current,
         observed: &Observed,
     ) -> Result<(Applied, Option<(Current, Recording)>), Refusal> {
+        let Order {
+            request,
+            approval,
+            allow,
+            base,
+        } = order;
         let revision = before.recorded.state.revision;
-        if base != revision {
-            return Err(self.moved(base));
+        match base {
+            Base::At(base) if base != revision => return Err(self.moved(base)),
+            // The number alone does not say it all: a folder that was restored counts the same numbers twice.
+            Base::Read(base, reads)
+                if base != revision || !reads.moved(&before.recorded.state).is_empty() =>
+            {
+                return match self.recorded_before(approval)? {
+                    Some(applied) => Ok((applied, None)),
+                    None => Err(self.moved_since(base, &reads, before)),
+                };
+            }
+            Base::Newest => {
+                if let Some(applied) = self.recorded_before(approval)? {
+                    return Ok((applied, None));
+                }
+            }
+            Base::At(_) | Base::Read(..) => {}
         }
         let Planned { plan, next } = self.plan_against(request, &before.recorded, observed)?;
         if plan.approval != approval {
@@ -375,6 +422,7 @@ impl Recorder {
             let applied = Applied {
                 revision,
                 releases: BTreeMap::new(),
+                recorded_before: false,
             };
             return Ok((applied, None));
         }
@@ -401,12 +449,13 @@ impl Recorder {
         let recording = Recording::new(&current.recorded, &current.assignments)
             .map_err(|e| refuse::storage(&e))?;
         self.ledger
-            .apply(base, &next, &record)
+            .apply(revision, &next, &record)
             .map_err(|e| refuse::apply(&e))?;
         tracing::info!(revision = %next.state.revision, by = %record.by, "recorded");
         let applied = Applied {
             revision: next.state.revision,
             releases: next.released,
+            recorded_before: false,
         };
         Ok((applied, Some((current, recording))))
     }
@@ -432,11 +481,8 @@ impl Recorder {
 
     /// Every blob that the new releases name must be stored: agents would wait for it for ever.
     fn check_blobs(&self, bodies: &[Arc<ReleaseBody>]) -> Result<(), Refusal> {
-        let missing: BTreeSet<Hash> = bodies
-            .iter()
-            .flat_map(|body| &body.resources)
-            .flat_map(|resource| resource.spec.blobs())
-            .map(|(digest, _)| digest)
+        let missing: BTreeSet<Hash> = wanted_blobs(bodies)
+            .into_keys()
             .filter(|digest| !self.blobs.has(digest))
             .collect();
         if missing.is_empty() {
@@ -457,6 +503,15 @@ impl Recorder {
         .with("total", missing.len())
         .with("digests", named.join(",")))
     }
+}
+
+/// Every blob that releases name, with its size.
+fn wanted_blobs(bodies: &[Arc<ReleaseBody>]) -> BTreeMap<Hash, u64> {
+    bodies
+        .iter()
+        .flat_map(|body| &body.resources)
+        .flat_map(|resource| resource.spec.blobs())
+        .collect()
 }
 
 /// What is held in memory once `next` is recorded, and the releases that are new.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use plumb_dispatch::{Fleet, Recording};
 use plumb_ledger::{DataFolder, FolderError, Ledger, LedgerError, SledStore, StoreError};
 use plumb_model::{Lineage, Secret, Timestamp, WorkspaceName};
+use plumb_wire::plan_file::PlanKey;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
@@ -31,6 +32,7 @@ use crate::gateway::Gateway;
 use crate::identity::{Authority, IdentityError, ServerIdentity};
 use crate::incoming;
 use crate::recorder::{Recorder, load};
+use crate::signing::Signer;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -136,6 +138,8 @@ pub struct Running {
     pub lineage: Lineage,
     /// The workspace.
     pub workspace: WorkspaceName,
+    /// The public key that signs its plan files.
+    pub plan_key: PlanKey,
     stopping: watch::Sender<bool>,
     gateway: Gateway,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -174,6 +178,7 @@ impl Drop for Running {
 struct Opened {
     authority: Authority,
     server: ServerIdentity,
+    signer: Signer,
     ledger: Ledger,
     access: Access,
     blobs: Blobs,
@@ -220,7 +225,9 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let lineage = folder.lineage().clone();
     let store = Arc::new(SledStore::open(&folder)?);
     let ledger = Ledger::open(store, lineage.clone(), config.workspace.clone());
-    let authority = Authority::open(&folder.path().join("identity"), &lineage, now)?;
+    let identity = folder.path().join("identity");
+    let authority = Authority::open(&identity, &lineage, now)?;
+    let signer = Signer::open(&identity)?;
     let server = authority.server(config.listen.ip(), now)?;
     let blobs = Blobs::open(&folder.path().join("blobs"))?;
 
@@ -250,6 +257,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     Ok(Opened {
         authority,
         server,
+        signer,
         ledger,
         access,
         blobs,
@@ -291,12 +299,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         access.clone(),
         config.now,
     );
+    let plan_key = opened.signer.key();
+    tracing::info!(key = %plan_key.id(), "plan files are signed with this key");
     let (recorded, assignments) = opened.recorder;
     let recorder = Arc::new(Recorder::new(
         opened.ledger.clone(),
         config.now,
         gateway.clone(),
         blobs.clone(),
+        opened.signer,
         recorded,
         assignments,
     ));
@@ -341,6 +352,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         admin_token: opened.admin_token,
         lineage,
         workspace: config.workspace,
+        plan_key,
         stopping,
         gateway,
         served: tokio::spawn(served),

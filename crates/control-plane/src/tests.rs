@@ -3,6 +3,7 @@
 mod apply;
 mod enrol;
 mod sessions;
+mod signed;
 
 use plumb_dispatch::protocol::{Hello, ToAgent, ToServer};
 use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};

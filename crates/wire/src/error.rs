@@ -73,6 +73,10 @@ reasons! {
     BaseMoved = "BASE_MOVED", FailedPrecondition;
     /// The plan is not the one that was approved.
     PlanChanged = "PLAN_CHANGED", FailedPrecondition;
+    /// A signed plan that nobody has signed so, or that does not hold together.
+    PlanDamaged = "PLAN_DAMAGED", InvalidArgument;
+    /// A plan that another control plane has signed, and that the caller does not vouch for.
+    ForeignPlan = "FOREIGN_PLAN", FailedPrecondition;
     /// The plan needs `--allow`.
     ConsentNeeded = "CONSENT_NEEDED", FailedPrecondition;
     /// The plan can be read, and not applied: something is unresolved, or a machine lacks what it needs.

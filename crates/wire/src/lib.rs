@@ -7,6 +7,7 @@ pub mod client;
 pub mod convert;
 pub mod error;
 pub mod pin;
+pub mod plan_file;
 pub mod session;
 pub mod token;
 
