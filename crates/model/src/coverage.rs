@@ -9,7 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::address::ResourceKind;
 
 /// What changing a field does to a running resource. Ordered from cheap to dear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Cost {
     /// Changed where it is; nothing notices.

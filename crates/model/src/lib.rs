@@ -14,6 +14,7 @@ pub mod hash;
 pub mod name;
 pub mod observation;
 pub mod plan;
+pub mod plan_schema;
 pub mod resource;
 pub mod secret;
 pub mod spec;
@@ -32,7 +33,7 @@ pub use hash::Hash;
 pub use name::{
     Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, SecretName, WorkspaceName,
 };
-pub use observation::{Action, Depth, Fault, Observation, ProbeOutcome, ProbeResult};
+pub use observation::{Action, Depth, Fault, Found, FoundKind, Observation, ProbeOutcome, ProbeResult};
 pub use resource::{DriftPolicy, Resource};
 pub use secret::Secret;
 pub use spec::{
@@ -62,7 +63,7 @@ macro_rules! counter {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-            serde::Serialize, serde::Deserialize,
+            serde::Serialize, serde::Deserialize, schemars::JsonSchema,
         )]
         #[serde(transparent)]
         pub struct $name(pub u64);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::{ReleaseNumber, Revision};
 pub const FORMAT: u32 = 1;
 
 /// A place in a blueprint.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Origin {
     /// The file, relative to the repository's root.
     pub file: String,
@@ -41,7 +42,9 @@ impl std::fmt::Display for Origin {
 }
 
 /// What happens to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeAction {
     /// It is made.
@@ -63,7 +66,7 @@ pub enum ChangeAction {
 }
 
 /// One differing attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttributeChange {
     /// The field, then keys, joined by dots.
     pub path: String,
@@ -83,7 +86,7 @@ pub struct AttributeChange {
 }
 
 /// What happens to one resource, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Which resource.
     pub address: Address,
@@ -104,7 +107,7 @@ pub struct Change {
 }
 
 /// What happens to a machine's own record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineChange {
     /// Which machine.
     pub machine: MachineName,
@@ -115,7 +118,7 @@ pub struct MachineChange {
 }
 
 /// An app, Setup, Service, Volume or Network as the plan touches it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OwnerChange {
     /// Which.
     pub owner: OwnerName,
@@ -140,7 +143,9 @@ pub struct OwnerChange {
 }
 
 /// What will be felt of a change, from least to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Felt {
     /// Nothing that runs is touched.
@@ -160,7 +165,7 @@ pub enum Felt {
 }
 
 /// How much a plan touches.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BlastRadius {
     /// Machines whose assignment moves.
     pub machines: BTreeSet<MachineName>,
@@ -177,7 +182,7 @@ pub struct BlastRadius {
 }
 
 /// The monthly cost of the machines, per currency, in hundredths.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MonthlyCost {
     /// Before.
     pub before_cents: BTreeMap<String, u64>,
@@ -186,7 +191,7 @@ pub struct MonthlyCost {
 }
 
 /// Something that is recorded and differs on the VM, without anybody having asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftNote {
     /// Where.
     pub address: Address,
@@ -198,7 +203,7 @@ pub struct DriftNote {
 
 /// Something that a resource asks of its machine and the machine cannot do. A plan with one of these for a resource that
 /// it creates or changes can be read, and not applied.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Lack {
     /// Which resource.
     pub address: Address,
@@ -217,7 +222,7 @@ pub struct Lack {
 }
 
 /// What a moving name meant when it was planned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resolution {
     /// The digest, commit or version; none where nobody has resolved it: such a plan can be read, and not applied.
     pub resolved: Option<String>,
@@ -226,7 +231,7 @@ pub struct Resolution {
 }
 
 /// Why something is not done now.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NotDone {
     /// What it is about: a machine, an owner or an address.
     pub subject: String,
@@ -235,7 +240,7 @@ pub struct NotDone {
 }
 
 /// Something that an apply must be told to go ahead with, by `--allow NAME`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NeedsConsent {
     /// The name that `--allow` takes.
     pub allow: String,
@@ -244,7 +249,7 @@ pub struct NeedsConsent {
 }
 
 /// A plan. Immutable and complete: whoever executes it has no choice left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// [`FORMAT`].
     pub format: u32,

@@ -38,7 +38,7 @@ pub struct Price {
 }
 
 /// What kind of blueprint owns resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum OwnerKind {
     /// An app.
     App,
@@ -133,7 +133,7 @@ impl Default for Rollout {
 
 /// A moving name as it is written: what a [resolution](crate::plan::Resolution) is looked up by. Text form:
 /// `git URL branch main`, `image REFERENCE`, `runtime node@20`, `path app`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct ResolutionKey(pub String);
 
@@ -285,7 +285,7 @@ pub struct Next {
 }
 
 /// A git commit, as far as it is told about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Commit {
     /// The full object id.
     pub id: String,
@@ -298,7 +298,7 @@ pub struct Commit {
 }
 
 /// Why a revision was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RevisionKind {
     /// Blueprints were applied.
