@@ -10,6 +10,7 @@
 
 mod code;
 mod diagnostic;
+mod explain;
 mod nearest;
 mod parse;
 mod reference_doc;
@@ -36,6 +37,7 @@ mod tests;
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
 pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
+pub use explain::{Example, Explanation, MANIFEST as EXAMPLE_MANIFEST, diagnostics_page, explain, explanations};
 pub use fmt::{FormatError, format};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
