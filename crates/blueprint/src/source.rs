@@ -121,7 +121,10 @@ impl<'a> Source<'a> {
             lines.push((start, end));
             start += line.len();
         }
-        lines.push((start, start));
+        // Behind the last line break there is one more line; without one, the text ends with its last line.
+        if text.is_empty() || text.ends_with('\n') {
+            lines.push((start, start));
+        }
         Self { path, text, lines }
     }
 
@@ -147,9 +150,19 @@ impl<'a> Source<'a> {
             .map_or(*end, |(at, _)| start + at)
     }
 
+    /// The end of the last line for a position behind it: where a parser says that the text ends too early.
+    fn inside(&self, mark: Mark) -> Mark {
+        let last = self.lines.len().saturating_sub(1) as u32;
+        if mark.line <= last {
+            return mark;
+        }
+        let column = self.line(last).chars().count() as u32;
+        Mark { line: last, column }
+    }
+
     /// What to point at for a range: its first line's share of it.
     pub fn spot(&self, range: Range) -> Spot {
-        let Range { start, end } = range;
+        let (start, end) = (self.inside(range.start), self.inside(range.end));
         let from = self.byte(start);
         let to = if start.line == end.line {
             self.byte(end)
@@ -246,6 +259,24 @@ mod tests {
             ]
         );
         assert_eq!(chunks("a: |\n  ---\n---x: 1\n").len(), 1);
+    }
+
+    #[test]
+    fn a_place_behind_the_last_line_is_the_end_of_that_line() {
+        for (text, line, expected) in [
+            ("%S", 1, (1, 3)),
+            ("a\nb", 7, (2, 2)),
+            ("a\n", 1, (2, 1)),
+            ("", 0, (1, 1)),
+        ] {
+            let source = Source::new("x".into(), text);
+            let mark = Mark { line, column: 0 };
+            let spot = source.spot(Range {
+                start: mark,
+                end: mark,
+            });
+            assert_eq!((spot.line, spot.column), expected, "{text:?}");
+        }
     }
 
     #[test]
