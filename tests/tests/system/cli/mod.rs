@@ -2,6 +2,7 @@
 
 mod contexts;
 mod input;
+mod offline;
 mod records;
 mod second;
 
