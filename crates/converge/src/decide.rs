@@ -59,7 +59,7 @@ pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Deci
     }
     let differs = match observed {
         Observation::Present { differs } if differs.is_empty() => return Decision::Settled,
-        Observation::Foreign { what } => return Decision::Foreign(what.clone()),
+        Observation::Foreign { what, .. } => return Decision::Foreign(what.clone()),
         Observation::Present { differs } => differs.clone(),
         Observation::Absent | Observation::Running(_) | Observation::Exited(..) => {
             vec![Difference {
@@ -86,7 +86,7 @@ fn decide_process(
     known: Known,
 ) -> Decision {
     match (observed, spec.state) {
-        (Observation::Foreign { what }, _) => Decision::Foreign(what.clone()),
+        (Observation::Foreign { what, .. }, _) => Decision::Foreign(what.clone()),
         (Observation::Running(Incarnation { stopping: true, .. }), _) => Decision::Stopping,
         (Observation::Running(_), RunState::Stopped) => Decision::Act(Action::Stop, Why::Desired),
         (_, RunState::Stopped) => Decision::Settled,

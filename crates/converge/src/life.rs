@@ -111,7 +111,7 @@ pub(crate) fn told_of_success(
             EventKind::Removed,
             "removed".to_owned(),
         ),
-        (Action::Write | Action::Stop, _) => {}
+        (Action::Write | Action::Adopt | Action::Move { .. } | Action::Stop, _) => {}
     }
 }
 

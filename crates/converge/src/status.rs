@@ -252,6 +252,7 @@ pub(crate) fn status(
         conditions,
         gone,
         process,
+        found: None,
     })
 }
 

@@ -197,6 +197,7 @@ impl Vm {
             },
             Some(Thing::Foreign) => Observation::Foreign {
                 what: "a stranger's file".into(),
+                found: None,
             },
             Some(Thing::Alive(run)) => Observation::Running(run.clone()),
             Some(Thing::Dead(run, exit)) => Observation::Exited(run.clone(), exit.clone()),
@@ -303,6 +304,7 @@ fn resource(address: &Address, spec: ResourceSpec, after: &[&Address]) -> Resour
     Resource {
         adopt: false,
         was: None,
+        was_before: Vec::new(),
         address: address.clone(),
         after: after.iter().map(|a| (*a).clone()).collect(),
         drift: DriftPolicy::Enforce,

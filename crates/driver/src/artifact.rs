@@ -353,7 +353,7 @@ impl Driver for ArtifactDriver {
             .map(|(target, action)| match action {
                 Action::Write => self.write(target),
                 Action::Remove => self.remove(target.address),
-                Action::Start | Action::Stop => Err(Fault::new(
+                Action::Start | Action::Stop | Action::Adopt | Action::Move { .. } => Err(Fault::new(
                     Reason::Io,
                     format!("{action:?} is nothing that can be done to an artifact"),
                 )),

@@ -365,7 +365,12 @@ fn observation(
         Claim::None if differs.is_empty() => own(owned, job, false, changes),
         // A directory that is there is used; that it becomes Plumb's is recorded when it is changed.
         Claim::None if kind == ResourceKind::Directory && thing.kind == FileType::Directory => {}
-        Claim::None => return Observation::Foreign { what: thing.what() },
+        Claim::None => {
+            return Observation::Foreign {
+                what: thing.what(),
+                found: None,
+            };
+        }
     }
     Observation::Present { differs }
 }

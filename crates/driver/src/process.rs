@@ -139,7 +139,7 @@ impl ProcessDriver {
             (Action::Start, Some(spec)) => self.start(&slot, target, spec),
             (Action::Stop, spec) => self.stop(&slot, spec),
             (Action::Remove, _) => self.remove(&slot),
-            (Action::Start | Action::Write, _) => {
+            (Action::Start | Action::Write | Action::Adopt | Action::Move { .. }, _) => {
                 let message = format!("{action:?} cannot be done to it: a defect of plumb");
                 Err(Fault::new(Reason::Io, message))
             }

@@ -19,8 +19,8 @@ impl Driver for UndrivenDriver {
     fn act(&mut self, work: &[(Target<'_>, Action)]) -> Vec<Result<Observation, Fault>> {
         work.iter()
             .map(|(target, action)| match action {
-                Action::Stop | Action::Remove => Ok(Observation::Absent),
-                Action::Write | Action::Start => Err(Fault::new(
+                Action::Stop | Action::Remove | Action::Move { .. } => Ok(Observation::Absent),
+                Action::Write | Action::Adopt | Action::Start => Err(Fault::new(
                     Reason::LacksCapability,
                     format!(
                         "this version of plumb cannot make a {}; upgrade plumb on this machine, or take it out of the blueprint",

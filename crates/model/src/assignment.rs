@@ -310,6 +310,7 @@ mod tests {
         Entry::Resource(Resource {
             adopt: false,
             was: None,
+        was_before: Vec::new(),
             address: Address::new(&header().machine, &owner, ResourceKind::Directory, name),
             after: Default::default(),
             drift: DriftPolicy::Enforce,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::observation::{Exit, ProbeResult};
+use crate::observation::{Exit, Found, ProbeResult};
 use crate::{Generation, Timestamp};
 
 /// Which truth. Absent means unknown.
@@ -124,6 +124,9 @@ pub struct ResourceStatus {
     pub gone: bool,
     /// More, of a process.
     pub process: Option<ProcessStatus>,
+    /// What Plumb did not make and is in the way, if that is what [`Reason::NotOurs`] is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Box<Found>>,
 }
 
 impl ResourceStatus {

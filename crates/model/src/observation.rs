@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::address::{Address, ResourceKind};
 use crate::condition::Reason;
 use crate::hash::Hash;
+use crate::spec::Mode;
 
 /// How closely a driver looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,11 +41,74 @@ pub enum Observation {
     Foreign {
         /// What it is, for people.
         what: String,
+        /// The same for a plan, which shows what adopting it would change.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<Box<Found>>,
     },
     /// An incarnation of the process is alive under its shim.
     Running(Incarnation),
     /// The newest incarnation has ended.
     Exited(Incarnation, Exit),
+}
+
+/// The longest text of a foreign file that is told, in bytes: longer than nearly every configuration file.
+pub const MAX_FOUND_TEXT_BYTES: u64 = 16 * 1024;
+
+/// What stands where Plumb wants to put something, and was not made by Plumb. It may hold somebody's secret, so of its
+/// content only that is told which every user of the machine may read anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// What it is.
+    pub kind: FoundKind,
+    /// Its permission bits.
+    pub mode: Mode,
+    /// The name of its user; the number where it has none.
+    pub owner: String,
+    /// The name of its group; the number where it has none.
+    pub group: String,
+    /// Its length in bytes, if it is a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// The hash of its content, if it is a file that everybody may read, and not a very large one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Hash>,
+    /// Its content, if it is a file that everybody may read, is UTF-8 and not longer than [`MAX_FOUND_TEXT_BYTES`]. Never
+    /// safe to show as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl Found {
+    /// Whether a resource of this kind can take it over: only a regular file can become a file, and only a directory a
+    /// directory. Anything else would have to be destroyed first, which Plumb does to nothing that it did not make.
+    #[must_use]
+    pub fn fits(&self, kind: ResourceKind) -> bool {
+        matches!(
+            (self.kind, kind),
+            (FoundKind::File, ResourceKind::File) | (FoundKind::Directory, ResourceKind::Directory)
+        )
+    }
+}
+
+/// What sort of thing stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, wherever it leads.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One run of a process.
@@ -104,6 +169,15 @@ pub enum Action {
     Stop,
     /// Remove every trace that is Plumb's. Only when no incarnation is alive.
     Remove,
+    /// File, directory: take over what stands there and was not made by Plumb, keep what it was, and make it as the spec
+    /// says.
+    Adopt,
+    /// Hold at this address from now on what is held at the first of these where anything is: its owner was renamed. Nothing
+    /// is made anew. To do it again changes nothing.
+    Move {
+        /// The addresses that it had before, newest first.
+        from: Vec<Address>,
+    },
 }
 
 /// Why a driver could not observe or act: a closed reason and a sentence with the path or port in it.

@@ -171,7 +171,11 @@ impl World {
     pub fn request(&self) -> Request {
         let blueprint = self.blueprint();
         let sources = self.read(&blueprint);
-        Request::Apply { blueprint, sources }
+        Request::Apply {
+            blueprint,
+            sources,
+            ask: Default::default(),
+        }
     }
 
     pub fn rollback_to(&self, name: &str, to: u64) -> Request {
@@ -374,6 +378,7 @@ impl World {
             conditions,
             gone: said == Said::Gone,
             process: None,
+            found: None,
         };
         self.observed.statuses.insert(address, status);
     }

@@ -108,7 +108,7 @@ impl Vm {
         let address = work.address.clone();
         let alive = matches!(self.things.get(&address), Some(Thing::Alive(_)));
         match (action, &work.resource) {
-            (Action::Write, Some(resource)) => {
+            (Action::Write | Action::Adopt, Some(resource)) => {
                 for (digest, _) in resource.spec.blobs() {
                     if !self.blobs.contains(&digest) {
                         self.broken
@@ -133,7 +133,8 @@ impl Vm {
                 }
                 self.things.remove(&address);
             }
-            (Action::Write | Action::Start, None) => {
+            (Action::Move { .. }, _) => {}
+            (Action::Write | Action::Adopt | Action::Start, None) => {
                 self.broken
                     .push(format!("{address} was made though nothing says what it is"));
             }

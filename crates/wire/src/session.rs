@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use plumb_dispatch::protocol::{
     Hello, LogsRequest, MAX_EVENTS, MAX_STATUSES, Refusal, RefusalKind, Releases, ToAgent, ToServer,
 };
-use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber};
+use plumb_model::observation::MAX_FOUND_TEXT_BYTES;
+use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber, ResourceStatus};
 
 use crate::PIECE_BYTES;
 use crate::convert::{
@@ -91,6 +92,18 @@ fn clipped(mut text: String) -> String {
         text.truncate(end);
     }
     text
+}
+
+/// What is kept of a foreign file is bounded on this side too: an agent may be anybody's.
+fn bounded(mut status: ResourceStatus) -> ResourceStatus {
+    if let Some(found) = &mut status.found {
+        found
+            .text
+            .take_if(|text| text.len() as u64 > MAX_FOUND_TEXT_BYTES);
+        found.owner = clipped(std::mem::take(&mut found.owner));
+        found.group = clipped(std::mem::take(&mut found.group));
+    }
+    status
 }
 
 fn releases_out(releases: Releases) -> BTreeMap<String, u64> {
@@ -214,7 +227,10 @@ impl FromAgent {
                     "status.payload",
                     &self.0.finish(status.payload, MAX_TO_SERVER)?,
                     MAX_STATUSES,
-                )?,
+                )?
+                .into_iter()
+                .map(bounded)
+                .collect(),
             },
             Up::Events(events) => ToServer::Events {
                 events: from_lines(
@@ -387,12 +403,55 @@ impl FromServer {
 mod tests {
     use plumb_model::capability::MachineFacts;
     use plumb_model::condition::{EventKind, MachineEvent};
-    use plumb_model::{Address, Hash, Lineage, ResourceStatus, Timestamp};
+    use plumb_model::{Address, Found, FoundKind, Hash, Lineage, Mode, Timestamp};
 
     use super::*;
 
     fn address(name: &str) -> Address {
         format!("m/o/file/{name}").parse().unwrap()
+    }
+
+    fn found(text: String) -> Found {
+        Found {
+            kind: FoundKind::File,
+            mode: Mode(0o644),
+            owner: "root".into(),
+            group: "root".into(),
+            size: Some(text.len() as u64),
+            digest: Some(Hash::of(text.as_bytes())),
+            text: Some(text),
+        }
+    }
+
+    /// Mutation: leave `bounded` out of the conversion.
+    #[test]
+    fn a_text_that_no_agent_may_send_is_not_kept() {
+        for (length, kept) in [
+            (MAX_FOUND_TEXT_BYTES, true),
+            (MAX_FOUND_TEXT_BYTES + 1, false),
+        ] {
+            let text = "x".repeat(usize::try_from(length).unwrap());
+            let message = ToServer::Status {
+                complete: false,
+                resources: vec![ResourceStatus {
+                    address: address("/a"),
+                    generation: Generation(1),
+                    conditions: Vec::new(),
+                    gone: false,
+                    process: None,
+                    found: Some(Box::new(found(text))),
+                }],
+            };
+            let mut from = FromAgent::default();
+            let got = to_server(message)
+                .into_iter()
+                .find_map(|m| from.take(m).unwrap());
+            let Some(ToServer::Status { resources, .. }) = got else {
+                panic!("{got:?}");
+            };
+            let found = resources[0].found.as_ref().unwrap();
+            assert_eq!(found.text.is_some(), kept, "{length} bytes");
+        }
     }
 
     fn there_and_back_up(message: ToServer) -> usize {
@@ -454,6 +513,7 @@ mod tests {
             conditions: Vec::new(),
             gone: true,
             process: None,
+            found: Some(Box::new(found("a\nb".to_owned()))),
         };
         there_and_back_up(ToServer::Status {
             complete: true,

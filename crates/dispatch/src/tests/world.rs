@@ -68,6 +68,7 @@ pub(super) fn directory(owner_name: &str, path: &str, mode: u32) -> Entry {
     Entry::Resource(Resource {
         adopt: false,
         was: None,
+        was_before: Vec::new(),
         address: at(owner_name, path),
         after: Default::default(),
         drift: DriftPolicy::Enforce,
@@ -90,6 +91,7 @@ pub(super) fn process(owner_name: &str, port: u16, state: RunState) -> Entry {
     Entry::Resource(Resource {
         adopt: false,
         was: None,
+        was_before: Vec::new(),
         address,
         after: Default::default(),
         drift: DriftPolicy::Enforce,
@@ -215,6 +217,7 @@ pub(super) fn status(
         conditions,
         gone: false,
         process: None,
+        found: None,
     }
 }
 
