@@ -62,6 +62,7 @@ impl Sources {
         plumb_planner::Request::Apply {
             blueprint: set,
             sources: self.by_path.clone(),
+            ask: Default::default(),
         }
     }
 }

@@ -225,6 +225,7 @@ impl Recorder {
                 plumb_planner::Request::Apply {
                     blueprint: from_json("blueprint_set_json", &blueprints.blueprint_set_json)?,
                     sources,
+                    ask: Default::default(),
                 }
             }
             Request::Rollback(rollback) => {

@@ -16,13 +16,13 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plumb_blueprint::BlueprintSet;
 use plumb_model::capability::MachineFacts;
 use plumb_model::plan::{Origin, Plan};
-use plumb_model::state::{Commit, Next, Recorded, ReleaseBody};
+use plumb_model::state::{Commit, Next, Recorded, ReleaseBody, ResolutionKey};
 use plumb_model::{
     Address, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus, WorkspaceName,
 };
@@ -54,6 +54,8 @@ pub enum Request {
         blueprint: BlueprintSet,
         /// What each of [`BlueprintSet::paths`] holds.
         sources: BTreeMap<String, Source>,
+        /// What of them, and with what was found out beforehand.
+        ask: Ask,
     },
     /// An owner's earlier content, forward.
     Rollback {
@@ -66,6 +68,43 @@ pub enum Request {
     },
     /// Nothing: everything that is recorded is removed.
     Destroy,
+}
+
+/// How blueprints are planned. The default is all of them, with every moving name as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ask {
+    /// What moving names mean now, as somebody found out who could look them up. It counts for names that have no
+    /// recorded meaning, and for those that are to be refreshed.
+    pub resolved: BTreeMap<ResolutionKey, String>,
+    /// Which recorded meanings are given up.
+    pub refresh: Refresh,
+    /// Only these owners, with what they depend on; everything else stays as it is recorded. Empty is all.
+    pub targets: BTreeSet<OwnerName>,
+}
+
+/// Which moving names lose the meaning that is recorded for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refresh {
+    /// None: each keeps it as long as its text stays the same.
+    #[default]
+    Nothing,
+    /// Each.
+    All,
+    /// These.
+    Only(BTreeSet<ResolutionKey>),
+}
+
+impl Refresh {
+    /// Whether a name's recorded meaning is given up.
+    #[must_use]
+    pub fn asks_for(&self, key: &ResolutionKey) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Only(keys) => keys.contains(key),
+        }
+    }
 }
 
 /// What is known of the fleet just now. It never decides what should be, only what can be.
@@ -138,7 +177,9 @@ impl PlanError {
 /// Every problem that keeps the request from being planned, at once.
 pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
     let desired = match input.request {
-        Request::Apply { blueprint, sources } => compile::compile(blueprint, sources, &input)?,
+        Request::Apply {
+            blueprint, sources, ..
+        } => compile::compile(blueprint, sources, &input)?,
         Request::Rollback { owner, to, body } => {
             Desired::rolled_back(input.recorded, owner, *to, body)?
         }

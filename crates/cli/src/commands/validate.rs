@@ -70,6 +70,7 @@ fn offline(
     let request = plumb_planner::Request::Apply {
         blueprint: set.clone(),
         sources: sources.by_path.clone(),
+        ask: Default::default(),
     };
     plumb_planner::plan(plumb_planner::Input {
         request: &request,

@@ -41,7 +41,11 @@ fn row_7_one_fixed_port_for_two_apps_fails_and_names_both() {
         }
     }
     let sources = world.read(&blueprint);
-    let request = Request::Apply { blueprint, sources };
+    let request = Request::Apply {
+        blueprint,
+        sources,
+        ask: Default::default(),
+    };
     insta::assert_snapshot!(problems(&world, &request), @r"
     x.yaml:10:1: port 8080 on machine `a` is claimed by `a/one/process/app/0` and by `a/two/process/app/0`
       = let one of them go, or choose another
@@ -56,7 +60,11 @@ fn row_7_one_path_for_two_setups_fails_and_names_both() {
     let mut blueprint = world.blueprint();
     blueprint.setups.get_mut(&owner("two")).unwrap().machines = Selector::All;
     let sources = world.read(&blueprint);
-    let request = Request::Apply { blueprint, sources };
+    let request = Request::Apply {
+        blueprint,
+        sources,
+        ask: Default::default(),
+    };
     insta::assert_snapshot!(problems(&world, &request), @r"
     x.yaml:9:16: path /srv/x on machine `a` is claimed by `a/one/file//srv/x` and by `a/two/directory//srv/x`
       = let one of them go, or choose another
@@ -72,7 +80,14 @@ fn row_7_more_replicas_of_a_fixed_port_than_machines_fail_and_name_two_of_them()
     let mut blueprint = world.blueprint();
     blueprint.apps.get_mut(&owner("web")).unwrap().replicas = Some(3);
     let sources = world.read(&blueprint);
-    let said = problems(&world, &Request::Apply { blueprint, sources });
+    let said = problems(
+        &world,
+        &Request::Apply {
+            blueprint,
+            sources,
+            ask: Default::default(),
+        },
+    );
     assert!(said.contains("port 8080 on machine"), "{said}");
     assert!(said.contains("/web/process/app/2`"), "{said}");
 }
@@ -90,7 +105,14 @@ fn row_7_a_reference_across_machines_fails_and_names_both() {
     blueprint.apps.get_mut(&owner("db")).unwrap().machines = Selector::Names(vec![machine("a")]);
     let sources = world.read(&blueprint);
     let before = world.recorded.clone();
-    let said = problems(&world, &Request::Apply { blueprint, sources });
+    let said = problems(
+        &world,
+        &Request::Apply {
+            blueprint,
+            sources,
+            ask: Default::default(),
+        },
+    );
     assert!(said.contains("app `db` runs on machine `a`"), "{said}");
     assert!(said.contains("which machine `b` cannot reach"), "{said}");
     assert!(
@@ -113,7 +135,7 @@ fn a_label_that_a_machine_does_not_have_is_refused_by_name() {
         .labels
         .clear();
     let sources = world.read(&blueprint);
-    insta::assert_snapshot!(problems(&world, &Request::Apply { blueprint, sources }), @r"
+    insta::assert_snapshot!(problems(&world, &Request::Apply { blueprint, sources, ask: Default::default() }), @r"
     x.yaml:4:10: machine `a` has no label `name`
       = add `labels: { name: … }` to machine `a`
     ");
@@ -125,7 +147,7 @@ fn a_path_that_was_not_read_is_refused_where_it_is_written() {
     let world = World::new(&["a"], text);
     let blueprint = world.blueprint();
     let sources = Default::default();
-    insta::assert_snapshot!(problems(&world, &Request::Apply { blueprint, sources }), @r"
+    insta::assert_snapshot!(problems(&world, &Request::Apply { blueprint, sources, ask: Default::default() }), @r"
     x.yaml:5:1: `app` was not read along with the blueprints
       = plan again from the folder that holds the blueprints
     ");
@@ -152,7 +174,11 @@ fn row_8_a_repository_without_machines_asks_for_a_consent() {
     let mut blueprint = world.blueprint();
     blueprint.machines.clear();
     let sources = world.read(&blueprint);
-    let request = Request::Apply { blueprint, sources };
+    let request = Request::Apply {
+        blueprint,
+        sources,
+        ask: Default::default(),
+    };
     let plan = world.try_plan(&request).unwrap().plan;
     assert_eq!(plan.consents[0].allow, "empty");
     assert!(plan.consents[0].reason.contains("no machine"));
@@ -266,7 +292,11 @@ fn every_problem_is_reported_at_once() {
         .clear();
     let sources = Default::default();
     let error = world
-        .try_plan(&Request::Apply { blueprint, sources })
+        .try_plan(&Request::Apply {
+            blueprint,
+            sources,
+            ask: Default::default(),
+        })
         .unwrap_err();
     assert_eq!(error.problems.len(), 3, "{:#?}", error.problems);
     assert!(error.to_string().ends_with("(and 2 more)"), "{error}");

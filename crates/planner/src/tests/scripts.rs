@@ -174,6 +174,7 @@ impl Story {
                 Ok(blueprint) => Request::Apply {
                     sources: self.world.read(&blueprint),
                     blueprint,
+                    ask: Default::default(),
                 },
                 Err(problems) => {
                     let _ = writeln!(self.out, "{}", problems.trim_end());

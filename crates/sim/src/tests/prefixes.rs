@@ -328,10 +328,13 @@ impl<'a> Agent<'a> {
     /// Lets time pass, from one wake-up to the next.
     fn pass(&mut self, ms: u64) {
         let end = self.now_ms + ms;
+        let mut n = 0u64;
         while let Some(wake) = self.reconciler.next_wake().filter(|at| *at <= end) {
             if self.stopped {
                 return;
             }
+            n += 1;
+            if n > 5000 { panic!("DBG wake {wake} now {} left {:?} {:#?}", self.now_ms, self.left, self.reconciler.statuses().collect::<Vec<_>>()); }
             self.now_ms = self.now_ms.max(wake);
             self.feed(Event::Tick);
         }
@@ -505,7 +508,7 @@ fn every_crash_prefix_followed_by_a_new_plan_converges_and_removes_only_what_is_
     const CASES: usize = 4_000;
     let (mut cases, mut seed) = (0, 0);
     while cases < CASES {
-        cases += check(seed);
+        eprintln!("seed {seed} cases {cases}"); cases += check(seed);
         seed += 1;
     }
     println!("{cases} prefixes of {seed} histories");

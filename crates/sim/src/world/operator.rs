@@ -101,7 +101,11 @@ impl World {
         }
         let machines = workload::machines(self.options.machines);
         let (blueprint, sources) = workload::blueprints(&mut self.chance, &machines);
-        Request::Apply { blueprint, sources }
+        Request::Apply {
+            blueprint,
+            sources,
+            ask: Default::default(),
+        }
     }
 
     pub(super) fn apply(
