@@ -59,6 +59,9 @@ pub enum Command {
         /// Exit with 2 if there are changes.
         #[arg(long)]
         detailed_exitcode: bool,
+        /// What of them.
+        #[command(flatten)]
+        ask: AskArgs,
         /// Plan against a file from `plumb snapshot`, without a control plane.
         #[arg(long, value_name = "FILE")]
         snapshot: Option<PathBuf>,
@@ -95,6 +98,9 @@ pub enum Command {
         /// What to apply.
         #[command(flatten)]
         blueprints: Blueprints,
+        /// What of them.
+        #[command(flatten)]
+        ask: AskArgs,
         /// How to apply.
         #[command(flatten)]
         apply: ApplyArgs,
@@ -253,6 +259,32 @@ pub struct Blueprints {
     /// The environment whose overlay `plumb.NAME.yaml` is laid over the manifest.
     #[arg(long)]
     pub env: Option<String>,
+}
+
+/// What of the blueprints is planned.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AskArgs {
+    /// Only this app, Setup, Service, Volume or Network, with what it depends on. May be given several times.
+    #[arg(long = "target", value_name = "NAME")]
+    pub targets: Vec<OwnerName>,
+    /// Look every branch, tag and version range up again, instead of keeping what is recorded for it.
+    #[arg(long)]
+    pub refresh: bool,
+}
+
+impl AskArgs {
+    /// For the planner.
+    pub fn ask(&self) -> plumb_planner::Ask {
+        plumb_planner::Ask {
+            targets: self.targets.iter().cloned().collect(),
+            refresh: if self.refresh {
+                plumb_planner::Refresh::All
+            } else {
+                plumb_planner::Refresh::Nothing
+            },
+            ..plumb_planner::Ask::default()
+        }
+    }
 }
 
 /// How to apply.

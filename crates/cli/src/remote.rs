@@ -9,7 +9,7 @@ use plumb_model::condition::MachineEvent;
 use plumb_model::plan::Plan;
 use plumb_model::state::{Commit, RevisionRecord};
 use plumb_model::{Hash, MachineName, OwnerName, Secret};
-use plumb_planner::Source;
+use plumb_planner::{Ask, Source};
 use plumb_wire::client::{self, ApiClient, CallError, Target};
 use plumb_wire::{PIECE_BYTES, v1};
 use serde::de::DeserializeOwned;
@@ -87,6 +87,7 @@ impl Remote {
         &mut self,
         read: &Blueprints,
         sources: &Sources,
+        ask: &Ask,
         commit: Option<Commit>,
     ) -> Result<Planned, CliError> {
         let source = |s: &Source| v1::Source {
@@ -102,6 +103,7 @@ impl Remote {
                 .iter()
                 .map(|(path, s)| (path.clone(), source(s)))
                 .collect(),
+            ask_json: serde_json::to_vec(ask).map_err(|e| CliError::Other(e.to_string()))?,
         };
         self.plan(v1::plan_request::Request::Blueprints(blueprints), commit)
             .await

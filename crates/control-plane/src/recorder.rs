@@ -18,7 +18,7 @@ use plumb_model::{
     WorkspaceName,
 };
 use plumb_planner::snapshot::{Head, Snapshot};
-use plumb_planner::{Input, Observed, Planned, Source};
+use plumb_planner::{Ask, Input, Observed, Planned, Source};
 use plumb_wire::convert::{WireError, from_json, parse};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::plan_file::ReadSet;
@@ -225,7 +225,10 @@ impl Recorder {
                 plumb_planner::Request::Apply {
                     blueprint: from_json("blueprint_set_json", &blueprints.blueprint_set_json)?,
                     sources,
-                    ask: Default::default(),
+                    ask: match blueprints.ask_json.as_slice() {
+                        [] => Ask::default(),
+                        json => from_json("ask_json", json)?,
+                    },
                 }
             }
             Request::Rollback(rollback) => {

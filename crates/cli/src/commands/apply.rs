@@ -4,7 +4,7 @@ use plumb_model::OwnerName;
 use plumb_planner::Problem;
 use plumb_wire::client::CallError;
 
-use crate::args::{ApplyArgs, Blueprints, Output};
+use crate::args::{ApplyArgs, AskArgs, Blueprints, Output};
 use crate::commands::Env;
 use crate::context::Context;
 use crate::error::CliError;
@@ -18,6 +18,7 @@ use crate::repository::{Repository, Sources};
 /// `plumb plan`.
 pub async fn plan(
     blueprints: &Blueprints,
+    ask: &AskArgs,
     detailed_exitcode: bool,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
@@ -27,7 +28,7 @@ pub async fn plan(
     let mut remote = Remote::connect(&Context::find(env.context)?).await?;
     let planned = shown(
         remote
-            .plan_blueprints(&read, &sources, repository.commit())
+            .plan_blueprints(&read, &sources, &ask.ask(), repository.commit())
             .await,
         env,
     )?;
@@ -39,6 +40,7 @@ pub async fn plan(
 /// `plumb plan --snapshot`.
 pub fn plan_offline(
     blueprints: &Blueprints,
+    ask: &AskArgs,
     snapshot: &std::path::Path,
     detailed_exitcode: bool,
     env: &Env<'_>,
@@ -48,7 +50,11 @@ pub fn plan_offline(
     let sources = repository.sources(&read.set)?;
     let snapshot = offline::snapshot(snapshot)?;
     let commit = repository.commit();
-    match offline::plan(&sources.request(read.set), &snapshot, commit.as_ref()) {
+    match offline::plan(
+        &sources.request(read.set, ask.ask()),
+        &snapshot,
+        commit.as_ref(),
+    ) {
         Ok(planned) => show_offline(&planned.plan, detailed_exitcode, env),
         Err(e) => {
             show_problems(&e.problems, env);
@@ -77,6 +83,7 @@ pub fn show_offline(
 /// `plumb apply`.
 pub async fn apply(
     blueprints: &Blueprints,
+    ask: &AskArgs,
     how: &ApplyArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
@@ -86,7 +93,7 @@ pub async fn apply(
     let mut remote = Remote::connect(&Context::find(env.context)?).await?;
     let planned = shown(
         remote
-            .plan_blueprints(&read, &sources, repository.commit())
+            .plan_blueprints(&read, &sources, &ask.ask(), repository.commit())
             .await,
         env,
     )?;

@@ -11,6 +11,7 @@ use plumb_control_plane as control_plane;
 use plumb_dispatch::WorkspaceView;
 use plumb_driver::host::RunAs;
 use plumb_model::MachineName;
+use plumb_planner::Ask;
 use tokio::sync::mpsc;
 
 use crate::args::{DevArgs, Output};
@@ -254,7 +255,7 @@ async fn apply(
     let mut sources = repository.sources(&read.set)?;
     let planned = shown(
         remote
-            .plan_blueprints(read, &sources, repository.commit())
+            .plan_blueprints(read, &sources, &Ask::default(), repository.commit())
             .await,
         env,
     )?;
@@ -359,7 +360,7 @@ async fn reapply(
         let mut sources = repository.sources(&read.set)?;
         let planned = shown(
             remote
-                .plan_blueprints(&read, &sources, repository.commit())
+                .plan_blueprints(&read, &sources, &Ask::default(), repository.commit())
                 .await,
             env,
         )?;

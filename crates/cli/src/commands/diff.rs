@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use plumb_model::state::Recorded;
-use plumb_planner::Request;
 use plumb_planner::snapshot::Snapshot;
+use plumb_planner::{Ask, Request};
 
 use crate::args::Blueprints;
 use crate::commands::{Env, apply};
@@ -70,7 +70,10 @@ pub fn run(
         None => {
             let read = repository.read(env.output, env.style)?;
             let sources = repository.sources(&read.set)?;
-            (sources.request(read.set), repository.commit())
+            (
+                sources.request(read.set, Ask::default()),
+                repository.commit(),
+            )
         }
     };
     match offline::plan(&request, &snapshot, commit.as_ref()) {
@@ -126,5 +129,8 @@ fn at_commit(
     };
     tree.write(&root, sources)?;
     let sources = then.sources(&read.set)?;
-    Ok(Some((sources.request(read.set), tree.commit)))
+    Ok(Some((
+        sources.request(read.set, Ask::default()),
+        tree.commit,
+    )))
 }

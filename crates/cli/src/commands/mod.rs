@@ -71,23 +71,27 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         })),
         Command::Plan {
             blueprints,
+            ask,
             detailed_exitcode,
             snapshot: Some(snapshot),
-        } => apply::plan_offline(&blueprints, &snapshot, detailed_exitcode, &env),
+        } => apply::plan_offline(&blueprints, &ask, &snapshot, detailed_exitcode, &env),
         Command::Plan {
             blueprints,
+            ask,
             detailed_exitcode,
             snapshot: None,
-        } => on_one_thread(apply::plan(&blueprints, detailed_exitcode, &env)),
+        } => on_one_thread(apply::plan(&blueprints, &ask, detailed_exitcode, &env)),
         Command::Diff {
             commits,
             blueprints,
             detailed_exitcode,
         } => diff::run(&commits, &blueprints, detailed_exitcode, &env),
         Command::Snapshot { out } => on_one_thread(snapshot::run(&out, &env)),
-        Command::Apply { blueprints, apply } => {
-            on_one_thread(apply::apply(&blueprints, &apply, &env))
-        }
+        Command::Apply {
+            blueprints,
+            ask,
+            apply,
+        } => on_one_thread(apply::apply(&blueprints, &ask, &apply, &env)),
         Command::Rollback {
             app,
             release,

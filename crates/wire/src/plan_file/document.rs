@@ -80,6 +80,9 @@ pub enum Request {
         set: Box<RawValue>,
         /// What the repository held at each path that they refer to.
         sources: BTreeMap<String, Source>,
+        /// What of them was planned, and how, exactly as it was sent; none is all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<Box<RawValue>>,
     },
     /// An earlier release of an owner.
     Rollback {
@@ -223,7 +226,7 @@ impl Document {
     pub fn plan_request(&self) -> v1::PlanRequest {
         use v1::plan_request::Request as Wire;
         let request = match &self.request {
-            Request::Blueprints { set, sources } => Wire::Blueprints(v1::Blueprints {
+            Request::Blueprints { set, sources, ask } => Wire::Blueprints(v1::Blueprints {
                 blueprint_set_json: set.get().as_bytes().to_vec(),
                 sources: sources
                     .iter()
@@ -236,6 +239,10 @@ impl Document {
                         (path.clone(), source)
                     })
                     .collect(),
+                ask_json: ask
+                    .as_ref()
+                    .map(|ask| ask.get().as_bytes().to_vec())
+                    .unwrap_or_default(),
             }),
             Request::Rollback { owner, release } => Wire::Rollback(v1::Rollback {
                 owner: owner.to_string(),
@@ -248,6 +255,13 @@ impl Document {
             commit: self.commit.clone().map(v1::Commit::from),
         }
     }
+}
+
+/// A JSON field as it was sent.
+fn raw(field: &'static str, bytes: Vec<u8>) -> Result<Box<RawValue>, WireError> {
+    let unreadable = |why: String| WireError::Field { field, why };
+    let text = String::from_utf8(bytes).map_err(|e| unreadable(e.to_string()))?;
+    RawValue::from_string(text).map_err(|e| unreadable(e.to_string()))
 }
 
 /// A source's digest must be the one that the plan was made with. Its text must be what has that digest.
@@ -288,6 +302,7 @@ impl Request {
                 let v1::Blueprints {
                     blueprint_set_json,
                     sources,
+                    ask_json,
                 } = blueprints;
                 let sources = sources
                     .into_iter()
@@ -297,16 +312,12 @@ impl Request {
                         Ok((path, Source { digest, size, text }))
                     })
                     .collect::<Result<_, WireError>>()?;
-                let field = "blueprint_set_json";
-                let text = String::from_utf8(blueprint_set_json).map_err(|e| WireError::Field {
-                    field,
-                    why: e.to_string(),
-                })?;
-                let set = RawValue::from_string(text).map_err(|e| WireError::Field {
-                    field,
-                    why: e.to_string(),
-                })?;
-                Self::Blueprints { set, sources }
+                let set = raw("blueprint_set_json", blueprint_set_json)?;
+                let ask = match ask_json.as_slice() {
+                    [] => None,
+                    _ => Some(raw("ask_json", ask_json)?),
+                };
+                Self::Blueprints { set, sources, ask }
             }
         })
     }

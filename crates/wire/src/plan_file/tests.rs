@@ -112,6 +112,7 @@ fn document() -> Document {
                     text: Some("small".into()),
                 },
             )]),
+            ask: None,
         },
         commit: None,
         plan: plan(),
