@@ -45,9 +45,30 @@ pub enum Output {
 pub enum Command {
     /// Check blueprints: every problem of every file at once, without a server.
     #[command(
-        after_help = "Example:\n  plumb validate            the workspace that this folder belongs to\n  plumb validate infra/     another one"
+        after_help = "Examples:\n  plumb validate                          the repository that this folder belongs to\n  plumb validate infra/                   the folder infra, within its whole repository\n  plumb validate --format sarif > plumb.sarif\n\nplumb explain CODE says what a code means. Exit codes: 0 valid, 1 there are errors."
     )]
-    Validate(Blueprints),
+    Validate(ValidateArgs),
+    /// Say what a diagnostic's code means, with an example and how it is mended.
+    #[command(after_help = "Examples:\n  plumb explain          all codes\n  plumb explain P0105")]
+    Explain {
+        /// The code, such as P0105.
+        code: Option<String>,
+    },
+    /// Bring blueprints into canonical form; comments, order and meaning stay.
+    #[command(
+        after_help = "Examples:\n  plumb fmt                 every blueprint beneath this folder\n  plumb fmt --check         show what would change, and exit with 1 if anything would\n  plumb fmt - < a.yaml      standard input to standard output, for editors"
+    )]
+    Fmt(FmtArgs),
+    /// Write a repository to start from, which `plumb dev` can run at once.
+    #[command(after_help = "Examples:\n  plumb init shop\n  plumb init . --name shop")]
+    Init {
+        /// The folder; made if it is missing.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// The workspace's name; by default the folder's.
+        #[arg(long)]
+        name: Option<WorkspaceName>,
+    },
     /// Show what an apply would change, and change nothing.
     #[command(
         after_help = "Examples:\n  plumb plan\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON"
@@ -210,10 +231,14 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Print the JSON Schema of a kind of blueprint, or of all.
+    /// Print the JSON Schema of a kind of blueprint, or of all; or what a change of each resource's field costs.
+    #[command(after_help = "Examples:\n  plumb schema App\n  plumb schema --coverage")]
     Schema {
-        /// The kind: workspace, overlay, machine, app, setup.
+        /// The kind, such as App. Case does not matter.
         kind: Option<String>,
+        /// Instead: for each field of each resource kind, what a change costs and how it is observed.
+        #[arg(long, conflicts_with = "kind")]
+        coverage: bool,
     },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  plumb completions bash > /etc/bash_completion.d/plumb")]
@@ -285,6 +310,49 @@ impl AskArgs {
             ..plumb_planner::Ask::default()
         }
     }
+}
+
+/// What to check, and how to tell.
+#[derive(Debug, Clone, Args)]
+pub struct ValidateArgs {
+    /// Folders and files. The whole repository that each belongs to is checked; shown, and counted by the exit code,
+    /// is what touches the paths. The folder `.` stands for its whole repository.
+    #[arg(default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// The environment whose overlay `plumb.NAME.yaml` is laid over the manifest.
+    #[arg(long)]
+    pub env: Option<String>,
+    /// How to tell. All but text go to standard output.
+    #[arg(long, value_enum)]
+    pub format: Option<ReportFormat>,
+}
+
+/// How to tell of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Text,
+    /// For programs: a stable, versioned format.
+    Json,
+    /// SARIF 2.1.0, for code scanners.
+    Sarif,
+    /// JUnit XML, for CI systems.
+    Junit,
+    /// Workflow commands of GitHub Actions.
+    Github,
+    /// GitLab Code Quality.
+    Gitlab,
+}
+
+/// What to format.
+#[derive(Debug, Clone, Args)]
+pub struct FmtArgs {
+    /// Folders and files; `-` is standard input. In folders, YAML files with a top-level `kind` are formatted.
+    #[arg(default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// Change nothing: show what would change as a unified diff, and exit with 1 if anything would.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// How to apply.

@@ -261,7 +261,7 @@ pub fn invalid(diagnostics: &Diagnostics) -> String {
 }
 
 /// The bytes of a blueprint file, or none if no line of it starts with `kind:`.
-fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     // One byte more than a blueprint may have, so that a larger file is refused and not taken for its beginning.
     let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
     let mut text = Vec::new();

@@ -4,7 +4,10 @@ mod agent;
 mod apply;
 mod dev;
 mod diff;
+mod explain;
+mod fmt;
 mod history;
+mod init;
 mod logs;
 mod schema;
 mod server;
@@ -40,8 +43,12 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         style,
     };
     match cli.command {
-        Command::Validate(blueprints) => validate::run(&blueprints, &env),
-        Command::Schema { kind } => schema::run(kind.as_deref()),
+        Command::Validate(args) => validate::run(&args, &env),
+        Command::Explain { code } => explain::run(code.as_deref(), &env),
+        Command::Fmt(args) => fmt::run(&args, &env),
+        Command::Init { folder, name } => init::run(&folder, name.as_ref(), &env),
+        Command::Schema { coverage: true, .. } => schema::coverage(&env),
+        Command::Schema { kind, .. } => schema::run(kind.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "plumb", &mut script);

@@ -1,84 +1,268 @@
 //! `plumb validate`.
+//!
+//! A repository is always checked as a whole, since a file alone says nothing of the names in the others. Paths narrow
+//! what is shown, and what the exit code is about.
 
-use crate::args::{Blueprints, Output};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use plumb_blueprint::{Diagnostic, Diagnostics, Severity};
+use plumb_planner::Problem;
+
+use crate::args::{Blueprints, Output, ReportFormat, ValidateArgs};
 use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
+use crate::render::diagnostics::{self as reports, Finding, Report};
 use crate::repository::{self, Parsed, Repository};
 
 /// Checks the blueprints without a server: every problem of every file, and the problems that only planning finds.
-pub fn run(blueprints: &Blueprints, env: &Env<'_>) -> Result<Exit, CliError> {
-    let repository = Repository::find(blueprints)?;
-    let Parsed {
-        result,
-        files,
-        passed,
-    } = repository.parse()?;
-    let set = match result {
-        Ok(set) => set,
-        Err(diagnostics) => {
-            repository::show(&diagnostics, &files, env.output, env.style);
-            if env.output == Output::Text {
-                out::complain(&repository::invalid(&diagnostics));
-            }
-            return Ok(Exit::Failed);
+pub fn run(args: &ValidateArgs, env: &Env<'_>) -> Result<Exit, CliError> {
+    let format = args.format.unwrap_or(match env.output {
+        Output::Text => ReportFormat::Text,
+        Output::Json => ReportFormat::Json,
+    });
+    let checked = repositories(args)?
+        .into_iter()
+        .map(|(root, scope)| check(root, scope, args.env.as_deref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    if format == ReportFormat::Text {
+        checked.iter().for_each(|one| one.show(env));
+    } else {
+        let report = report(&checked, format == ReportFormat::Json);
+        match format {
+            ReportFormat::Sarif => out::json(&reports::sarif(&report)),
+            ReportFormat::Junit => out::print(&reports::junit(&report)),
+            ReportFormat::Github => out::print(&reports::github(&report)),
+            ReportFormat::Gitlab => out::json(&reports::gitlab(&report)),
+            ReportFormat::Json | ReportFormat::Text => out::json(&reports::json(&report)),
         }
+    }
+    let failed = checked.iter().any(Checked::failed);
+    Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+/// The repositories that the paths belong to, each with what to show of it: paths relative to its root, or all.
+fn repositories(args: &ValidateArgs) -> Result<BTreeMap<PathBuf, Vec<String>>, CliError> {
+    let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for path in &args.paths {
+        let real = std::fs::canonicalize(path).map_err(CliError::file("open", path))?;
+        let folder = if real.is_dir() {
+            real.as_path()
+        } else {
+            real.parent().unwrap_or(&real)
+        };
+        let repository = Repository::find(&Blueprints {
+            path: folder.to_owned(),
+            env: args.env.clone(),
+        })
+        .map_err(|error| match error {
+            // As the user wrote it.
+            CliError::NoManifest(_) => CliError::NoManifest(path.clone()),
+            error => error,
+        })?;
+        let inside = real.strip_prefix(&repository.root).unwrap_or(&real);
+        // Whoever works in a folder means the whole repository; whoever names one means that folder.
+        let inside = if path == Path::new(".") {
+            String::new()
+        } else {
+            inside.to_string_lossy().into_owned()
+        };
+        found.entry(repository.root).or_default().push(inside);
+    }
+    Ok(found)
+}
+
+/// One repository, checked.
+struct Checked {
+    root: PathBuf,
+    /// What is to be shown of it.
+    scope: Vec<String>,
+    parsed: Parsed,
+    /// The problems and warnings within the scope.
+    diagnostics: Diagnostics,
+    /// What only planning found, within the scope.
+    problems: Vec<Problem>,
+    /// How many problems are outside the scope.
+    elsewhere: usize,
+}
+
+fn check(root: PathBuf, scope: Vec<String>, env: Option<&str>) -> Result<Checked, CliError> {
+    let repository = Repository {
+        root,
+        env: env.map(str::to_owned),
     };
-    let sources = repository.sources(&set)?;
-    if let Err(error) = offline(&set, &sources) {
-        crate::commands::apply::show_problems(&error.problems, env);
-        return Ok(Exit::Failed);
-    }
-    match env.output {
-        Output::Json => out::json(&serde_json::json!({ "format": 1, "diagnostics": set.warnings })),
-        Output::Text => {
-            if !set.warnings.is_empty() {
-                out::note(&plumb_blueprint::render(
-                    &set.warnings,
-                    &files,
-                    env.style.color,
-                ));
-            }
-            let (apps, setups, machines) = (set.apps.len(), set.setups.len(), set.machines.len());
-            let plural =
-                |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
-            out::line(&format!(
-                "{} Workspace {}: {}, {}, {} in {}.",
-                env.style.good("Valid."),
-                set.workspace.name,
-                plural(machines, "machine"),
-                plural(apps, "app"),
-                plural(setups, "Setup"),
-                plural(files.len(), "file"),
-            ));
-            if !passed.is_empty() {
-                out::line(&format!(
-                    "Passed over, since they have no top-level `kind`: {}",
-                    passed.join(", ")
-                ));
-            }
-        }
-    }
-    Ok(Exit::Fine)
+    let parsed = repository.parse()?;
+    let mut checked = Checked {
+        diagnostics: match &parsed.result {
+            Ok(set) => set.warnings.clone(),
+            Err(diagnostics) => diagnostics.clone(),
+        },
+        problems: match &parsed.result {
+            Ok(set) => planning(&repository, set)?,
+            Err(_) => Vec::new(),
+        },
+        root: repository.root,
+        scope,
+        parsed,
+        elsewhere: 0,
+    };
+    let scope = checked.scope.clone();
+    let touched = |files: &[&str]| files.iter().any(|file| within(&scope, file));
+    let before = checked.diagnostics.items.len() + checked.problems.len();
+    checked.diagnostics.items.retain(|d: &Diagnostic| {
+        let mut files = vec![d.file.as_str()];
+        files.extend(d.spans.iter().map(|span| span.file.as_str()));
+        touched(&files)
+    });
+    checked.problems.retain(|problem| {
+        touched(&[problem
+            .origin
+            .as_ref()
+            .map_or(repository::MANIFEST, |o| &o.file)])
+    });
+    checked.elsewhere = before - checked.diagnostics.items.len() - checked.problems.len();
+    Ok(checked)
+}
+
+/// Whether a file is one of these paths or beneath one; the empty path is the root.
+fn within(scope: &[String], file: &str) -> bool {
+    scope.iter().any(|path| {
+        path.is_empty()
+            || file
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// Plans against an empty workspace, for the problems that show only then.
-fn offline(
+fn planning(
+    repository: &Repository,
     set: &plumb_blueprint::BlueprintSet,
-    sources: &repository::Sources,
-) -> Result<(), plumb_planner::PlanError> {
-    let request = plumb_planner::Request::Apply {
-        blueprint: set.clone(),
-        sources: sources.by_path.clone(),
-        ask: Default::default(),
-    };
-    plumb_planner::plan(plumb_planner::Input {
-        request: &request,
+) -> Result<Vec<Problem>, CliError> {
+    let sources = repository.sources(set)?;
+    let planned = plumb_planner::plan(plumb_planner::Input {
+        request: &sources.request(set.clone(), plumb_planner::Ask::default()),
         recorded: &plumb_model::state::Recorded::default(),
         lineage: &plumb_model::Lineage::from_random([0; 16]),
         workspace: &set.workspace.name,
         observed: &plumb_planner::Observed::default(),
         commit: None,
-    })
-    .map(|_| ())
+    });
+    Ok(planned.map_or_else(|error| error.problems, |_| Vec::new()))
+}
+
+impl Checked {
+    fn failed(&self) -> bool {
+        let errors = |d: &Diagnostic| d.severity == Severity::Error;
+        !self.problems.is_empty()
+            || self.diagnostics.omitted > 0
+            || self.diagnostics.items.iter().any(errors)
+    }
+
+    /// For people: problems to standard error, and to standard output that there are none.
+    fn show(&self, env: &Env<'_>) {
+        let files = &self.parsed.files;
+        if !self.diagnostics.is_empty() {
+            out::note(&plumb_blueprint::render(
+                &self.diagnostics,
+                files,
+                env.style.color,
+            ));
+        }
+        crate::commands::apply::show_problems(
+            &self.problems,
+            &Env {
+                output: Output::Text,
+                ..*env
+            },
+        );
+        if self.elsewhere > 0 {
+            out::note(&format!(
+                "{} more elsewhere in {}; `plumb validate` without a path shows all",
+                plural(self.elsewhere, "problem"),
+                plumb_model::escape::line(&self.root.to_string_lossy())
+            ));
+        }
+        if self.diagnostics.errors() > 0 {
+            return out::complain(&repository::invalid(&self.diagnostics));
+        }
+        if self.failed() {
+            return;
+        }
+        match &self.parsed.result {
+            Ok(set) => out::line(&format!(
+                "{} Workspace {}: {}, {}, {} in {}.",
+                env.style.good("Valid."),
+                set.workspace.name,
+                plural(set.machines.len(), "machine"),
+                plural(set.apps.len(), "app"),
+                plural(set.setups.len(), "Setup"),
+                plural(files.len(), "file"),
+            )),
+            Err(_) => out::line(&format!(
+                "{} Nothing is wrong here.",
+                env.style.good("Valid.")
+            )),
+        }
+        if !self.parsed.passed.is_empty() {
+            let passed = self.parsed.passed.join(", ");
+            out::line(&format!(
+                "Passed over, since they have no top-level `kind`: {}",
+                plumb_model::escape::line(&passed)
+            ));
+        }
+    }
+}
+
+fn plural(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+/// All repositories in one report. Code scanners and CI want paths relative to the checkout; everybody else, to the
+/// repository, if it is one.
+fn report(checked: &[Checked], by_repository: bool) -> Report {
+    let base = match checked {
+        [one] if by_repository => one.root.clone(),
+        [first, ..] => base(first, checked),
+        [] => PathBuf::new(),
+    };
+    let mut report = Report {
+        base,
+        ..Report::default()
+    };
+    for one in checked {
+        let inside = one.root.strip_prefix(&report.base).unwrap_or(&one.root);
+        let mut prefix = inside.to_string_lossy().into_owned();
+        if !prefix.is_empty() {
+            prefix.push('/');
+        }
+        let files = one.parsed.files.iter().map(|file| &file.path);
+        let files = files.filter(|file| within(&one.scope, file));
+        report
+            .files
+            .extend(files.map(|file| format!("{prefix}{file}")));
+        let items = one.diagnostics.items.iter();
+        report
+            .findings
+            .extend(items.map(|d| Finding::of(d, &prefix)));
+        let problems = one.problems.iter();
+        report
+            .findings
+            .extend(problems.map(|p| Finding::planned(p, &prefix)));
+        report.omitted += one.diagnostics.omitted;
+    }
+    report
+}
+
+/// The checkout that holds all repositories, or the folder that does.
+fn base(first: &Checked, all: &[Checked]) -> PathBuf {
+    let holds_all = |folder: &&Path| all.iter().all(|one| one.root.starts_with(folder));
+    let checkout = first
+        .root
+        .ancestors()
+        .filter(holds_all)
+        .find(|folder| folder.join(".git").exists());
+    let common = first.root.ancestors().find(holds_all);
+    checkout.or(common).unwrap_or(&first.root).to_owned()
 }

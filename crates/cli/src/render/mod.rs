@@ -1,5 +1,6 @@
 //! What people read: plans, statuses, history.
 
+pub mod diagnostics;
 pub mod plan;
 pub mod status;
 pub mod table;

@@ -1,0 +1,215 @@
+//! `plumb fmt`.
+//!
+//! A file is replaced in one step, with its mode, and only when formatting has changed it. What cannot be read is told
+//! of and left alone; the other files are formatted all the same.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use plumb_blueprint::{FormatError, MAX_FILE_BYTES, SourceFile, format};
+use plumb_model::escape;
+use serde_json::json;
+use similar::TextDiff;
+
+use crate::args::{FmtArgs, Output};
+use crate::commands::Env;
+use crate::error::CliError;
+use crate::out::{self, Exit};
+use crate::repository;
+
+/// So many files are formatted at most in one run: a bound against pointing it at a whole disk.
+const MAX_FILES: usize = 20_000;
+
+/// Formats blueprint files, or shows what would change.
+pub fn run(args: &FmtArgs, env: &Env<'_>) -> Result<Exit, CliError> {
+    if args.paths.iter().any(|path| path == Path::new("-")) {
+        return standard_input(args, env);
+    }
+    let mut files = Vec::new();
+    for path in &args.paths {
+        let metadata = fs::metadata(path).map_err(CliError::file("open", path))?;
+        if metadata.is_dir() {
+            walk(path, &mut files)?;
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut changed = Vec::new();
+    let mut refused = false;
+    for path in &files {
+        let source = read(path)?;
+        match format(&source) {
+            Ok(text) if text.as_bytes() == source.text => {}
+            Ok(text) => {
+                if args.check {
+                    show_difference(&source, &text, env);
+                } else {
+                    replace(path, &text)?;
+                }
+                changed.push(source.path);
+            }
+            Err(error) => {
+                refused = true;
+                refuse(&source, &error, env);
+            }
+        }
+    }
+    if env.output == Output::Json {
+        out::json(&json!({ "format": 1, "changed": changed, "files": files.len() }));
+    } else if !args.check {
+        changed
+            .iter()
+            .for_each(|path| out::line(&escape::line(path)));
+    }
+    let failed = refused || (args.check && !changed.is_empty());
+    Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+/// For editors: standard input, formatted, to standard output.
+fn standard_input(args: &FmtArgs, env: &Env<'_>) -> Result<Exit, CliError> {
+    if args.paths.len() > 1 {
+        return Err(CliError::Other(
+            "`-` is standard input, and stands alone".to_owned(),
+        ));
+    }
+    let mut source = SourceFile {
+        path: "(standard input)".to_owned(),
+        text: Vec::new(),
+    };
+    std::io::stdin()
+        .lock()
+        .take(MAX_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut source.text)
+        .map_err(CliError::file("read", "standard input"))?;
+    match format(&source) {
+        Ok(text) if args.check => {
+            let same = text.as_bytes() == source.text;
+            if !same {
+                show_difference(&source, &text, env);
+            }
+            Ok(if same { Exit::Fine } else { Exit::Failed })
+        }
+        Ok(text) => {
+            out::print(&text);
+            Ok(Exit::Fine)
+        }
+        Err(error) => {
+            refuse(&source, &error, env);
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// The blueprint files beneath a folder: YAML with a top-level `kind`. Hidden files and folders are passed over.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CliError> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<_> = fs::read_dir(&folder)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(CliError::file("list", &folder))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            let kind = entry
+                .file_type()
+                .map_err(CliError::file("look at", &path))?;
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file()
+                && (name.ends_with(".yaml") || name.ends_with(".yml"))
+                && repository::read_blueprint(&path)
+                    .map_err(CliError::file("read", &path))?
+                    .is_some()
+            {
+                if files.len() >= MAX_FILES {
+                    return Err(CliError::Other(format!(
+                        "these folders hold more than {MAX_FILES} blueprint files; give the folder of one repository"
+                    )));
+                }
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<SourceFile, CliError> {
+    // One byte more than a blueprint may have, so that a larger file is refused and not taken for its beginning.
+    let limit = MAX_FILE_BYTES as u64 + 1;
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut text))
+        .map_err(CliError::file("read", path))?;
+    Ok(SourceFile {
+        path: path
+            .strip_prefix(".")
+            .unwrap_or(path)
+            .to_string_lossy()
+            .into_owned(),
+        text,
+    })
+}
+
+fn refuse(source: &SourceFile, error: &FormatError, env: &Env<'_>) {
+    if let FormatError::Unreadable(problems) = error {
+        let files = std::slice::from_ref(source);
+        out::note(&plumb_blueprint::render(problems, files, env.style.color));
+    }
+    out::complain(&format!("{} is not formatted: {error}", source.path));
+}
+
+/// A unified diff, safe for a terminal.
+fn show_difference(source: &SourceFile, formatted: &str, env: &Env<'_>) {
+    if env.output == Output::Json {
+        return;
+    }
+    let before = String::from_utf8_lossy(&source.text);
+    let difference = TextDiff::from_lines(before.as_ref(), formatted);
+    let mut unified = difference.unified_diff();
+    unified.header(&source.path, &format!("{} (formatted)", source.path));
+    for line in unified.to_string().split_inclusive('\n') {
+        let line = escape::line(line.strip_suffix('\n').unwrap_or(line));
+        out::line(&match line.as_bytes().first() {
+            Some(b'+') => env.style.good(&line),
+            Some(b'-') => env.style.bad(&line),
+            _ => line.into_owned(),
+        });
+    }
+}
+
+/// Writes a file beside, makes it durable, and renames it over: whoever reads sees the old text or the new one. A
+/// symbolic link stays, and what it points to is replaced. Mode and owner stay.
+fn replace(path: &Path, text: &str) -> Result<(), CliError> {
+    let real = fs::canonicalize(path).map_err(CliError::file("open", path))?;
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let write = || {
+        let metadata = fs::metadata(&real)?;
+        let mut beside = tempfile::Builder::new()
+            .prefix(".plumb-fmt-")
+            .tempfile_in(folder)?;
+        beside.write_all(text.as_bytes())?;
+        let file = beside.as_file();
+        keep_owner(file, &metadata)?;
+        file.set_permissions(metadata.permissions())?;
+        file.sync_all()?;
+        beside.persist(&real).map_err(|e| e.error)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(CliError::file("replace", path))
+}
+
+/// Gives the new file to whom the old one belongs.
+fn keep_owner(file: &File, old: &fs::Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(old.uid()), Some(old.gid()))
+}
