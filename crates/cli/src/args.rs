@@ -71,9 +71,13 @@ pub enum Command {
     },
     /// Show what an apply would change, and change nothing.
     #[command(
-        after_help = "Examples:\n  plumb plan\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON"
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  plumb plan\n  plumb plan --out release.plan   a signed file, for `plumb apply release.plan`\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON"
     )]
     Plan {
+        /// What to do with plan files.
+        #[command(subcommand)]
+        command: Option<PlanCommand>,
         /// What to plan.
         #[command(flatten)]
         blueprints: Blueprints,
@@ -86,6 +90,17 @@ pub enum Command {
         /// Plan against a file from `plumb snapshot`, without a control plane.
         #[arg(long, value_name = "FILE")]
         snapshot: Option<PathBuf>,
+        /// What else to plan, and where to put it.
+        #[command(flatten)]
+        into: PlanInto,
+    },
+    /// Show the plan in a file, without a server.
+    #[command(
+        after_help = "Examples:\n  plumb show release.plan\n  plumb show release.plan --output json   the plan, as `plumb plan --output json` prints it"
+    )]
+    Show {
+        /// A file from `plumb plan --out`.
+        file: PathBuf,
     },
     /// Show what moving from one git commit's blueprints to another's would change, without a server.
     #[command(
@@ -113,10 +128,10 @@ pub enum Command {
     },
     /// Plan, ask, record, and follow until it has converged.
     #[command(
-        after_help = "Examples:\n  plumb apply                    asks before it records\n  plumb apply --yes              for scripts\n  plumb apply --yes --detach     returns once it is recorded"
+        after_help = "Examples:\n  plumb apply                    asks before it records\n  plumb apply release.plan       exactly what `plumb plan --out release.plan` has shown\n  plumb apply --yes              for scripts\n  plumb apply --yes --detach     returns once it is recorded"
     )]
     Apply {
-        /// What to apply.
+        /// What to apply: blueprints, or a plan file.
         #[command(flatten)]
         blueprints: Blueprints,
         /// What of them.
@@ -125,6 +140,9 @@ pub enum Command {
         /// How to apply.
         #[command(flatten)]
         apply: ApplyArgs,
+        /// How to apply a plan file.
+        #[command(flatten)]
+        file: ApplyFileArgs,
     },
     /// Show how everything is.
     Status {
@@ -275,6 +293,53 @@ pub enum RunAsArg {
     Agent,
 }
 
+/// What to do with plan files.
+#[derive(Debug, Subcommand)]
+pub enum PlanCommand {
+    /// Check a plan file: its signature, its blobs, and that it holds together. Exits with 1 if anything is wrong.
+    #[command(
+        after_help = "Examples:\n  plumb plan verify release.plan                   with the key of the control plane in the context\n  plumb plan verify release.plan --key server.key  with the one that `plumb plan key` printed"
+    )]
+    Verify {
+        /// A file from `plumb plan --out`.
+        file: PathBuf,
+        /// The key to trust: a file that holds it, its text, or its id.
+        #[arg(long, value_name = "KEYFILE|KEY|ID")]
+        key: Option<String>,
+    },
+    /// Print the public key that signs the plan files of the control plane in the context.
+    #[command(after_help = "Example:\n  plumb plan key > server.key")]
+    Key,
+}
+
+/// What else to plan, and where to put it.
+#[derive(Debug, Clone, Args)]
+pub struct PlanInto {
+    /// Save the plan, signed by the control plane, so that `plumb apply FILE` records exactly this or nothing.
+    #[arg(long, value_name = "FILE", conflicts_with = "snapshot")]
+    pub out: Option<PathBuf>,
+    /// Put everything that it needs into the file, so that it can be applied where the repository is not.
+    #[arg(long, requires = "out", conflicts_with_all = ["destroy", "rollback"])]
+    pub bundle: bool,
+    /// Plan removing everything.
+    #[arg(long, conflicts_with_all = ["rollback", "snapshot"])]
+    pub destroy: bool,
+    /// Plan going back to an earlier release of an app; without a number, as `plumb rollback` does.
+    #[arg(long, value_name = "APP[@RELEASE]", value_parser = app_at_release, conflicts_with = "snapshot")]
+    pub rollback: Option<(OwnerName, Option<u64>)>,
+}
+
+/// How to apply a plan file.
+#[derive(Debug, Clone, Args)]
+pub struct ApplyFileArgs {
+    /// Of a plan file: if something was recorded since it was made, plan again, and go on if the plan is the same.
+    #[arg(long)]
+    pub rebase: bool,
+    /// Of a plan file that another control plane has signed: the key to trust, as a file, a text or an id.
+    #[arg(long, value_name = "KEYFILE|KEY|ID")]
+    pub key: Option<String>,
+}
+
 /// Which blueprints.
 #[derive(Debug, Clone, Args)]
 pub struct Blueprints {
@@ -396,6 +461,21 @@ pub struct DevArgs {
     /// How long `--once` waits.
     #[arg(long, default_value = "2m", value_parser = duration)]
     pub timeout: Duration,
+}
+
+/// `hello` or `hello@3`.
+fn app_at_release(text: &str) -> Result<(OwnerName, Option<u64>), String> {
+    let (owner, release) = match text.split_once('@') {
+        Some((owner, release)) => {
+            let number = release.parse().map_err(|_| {
+                format!("{release:?} is no release: write its number, as in hello@3")
+            })?;
+            (owner, Some(number))
+        }
+        None => (text, None),
+    };
+    let owner = OwnerName::new(owner).map_err(|e| e.to_string())?;
+    Ok((owner, release))
 }
 
 /// `500ms`, `10s`, `5m`, `1h`, `2d`.

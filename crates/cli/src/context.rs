@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use plumb_model::{Secret, WorkspaceName};
+use plumb_wire::plan_file::PlanKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
@@ -21,6 +22,8 @@ pub struct Context {
     pub token: Secret,
     /// Its workspace.
     pub workspace: WorkspaceName,
+    /// The key that signs its plan files; none in a file of a version that signed nothing.
+    pub plan_key: Option<PlanKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -30,6 +33,8 @@ struct Stored {
     workspace: WorkspaceName,
     ca_pem: String,
     token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan_key: Option<PlanKey>,
 }
 
 /// The folder of an XDG base directory, with its fallback beneath HOME.
@@ -111,6 +116,7 @@ impl Context {
             ca_pem: stored.ca_pem,
             token: Secret::new(stored.token),
             workspace: stored.workspace,
+            plan_key: stored.plan_key,
         })
     }
 
@@ -131,6 +137,7 @@ impl Context {
             workspace: self.workspace.clone(),
             ca_pem: self.ca_pem.clone(),
             token: self.token.expose().to_owned(),
+            plan_key: self.plan_key,
         };
         let bytes = serde_json::to_vec_pretty(&stored).expect("a context is always JSON");
         private_write(&path, &bytes)?;

@@ -8,6 +8,7 @@ use plumb_dispatch::view::{MachineWord, OwnerView, StateWord};
 use plumb_model::{MachineName, OwnerName};
 
 use crate::error::CliError;
+use crate::events::Changes;
 use crate::out::{self, Style};
 use crate::remote::{News, Watch};
 use crate::render::status::{event_line, state_word};
@@ -36,8 +37,19 @@ pub struct Follow {
     pub machine: Option<MachineName>,
     /// How long to follow.
     pub timeout: Duration,
-    /// Say nothing meanwhile.
-    pub quiet: bool,
+    /// What to say meanwhile.
+    pub tell: Tell,
+}
+
+/// What is said while something is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// Lines for people.
+    Lines,
+    /// Events for programs.
+    Events,
+    /// Nothing.
+    Nothing,
 }
 
 /// Follows, and returns the last status too. `view` is the status that the watch has told already, if it has told one: of
@@ -50,6 +62,7 @@ pub async fn follow(
 ) -> Result<(Ended, Option<WorkspaceView>), CliError> {
     let until = Instant::now() + what.timeout;
     let mut progress = Progress::default();
+    let mut changes = Changes::default();
     let mut failing_since: Option<Instant> = None;
     let mut first = view.is_some();
     loop {
@@ -68,9 +81,11 @@ pub async fn follow(
             events,
         }) = news
         {
-            if !what.quiet {
-                for (machine, event) in &events {
-                    out::line(&event_line(machine, event, style));
+            for (machine, event) in &events {
+                match what.tell {
+                    Tell::Lines => out::line(&event_line(machine, event, style)),
+                    Tell::Events => crate::events::happened(machine, event),
+                    Tell::Nothing => {}
                 }
             }
             if newer.is_some() {
@@ -86,8 +101,10 @@ pub async fn follow(
             }
             continue;
         };
-        if !what.quiet {
-            progress.show(view, what, style);
+        match what.tell {
+            Tell::Lines => progress.show(view, what, style),
+            Tell::Events => changes.tell(view, what.machine.as_ref()),
+            Tell::Nothing => {}
         }
         let states = states(view, what);
         let with = |wanted: StateWord| -> Vec<String> {

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod context;
 mod error;
+mod events;
 mod follow;
 mod git;
 mod offline;

@@ -1,7 +1,6 @@
 //! Talking to a control plane: one method for each call that a command makes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek};
 
 use plumb_dispatch::WorkspaceView;
@@ -56,10 +55,60 @@ pub struct Applied {
     pub revision: u64,
     /// The releases that it made.
     pub releases: BTreeMap<String, u64>,
+    /// It was recorded before this call, which has recorded nothing.
+    pub before: bool,
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(bytes).map_err(|e| CliError::Answer(e.to_string()))
+}
+
+/// The request to plan blueprints.
+pub fn blueprints(
+    read: &Blueprints,
+    sources: &Sources,
+    ask: &Ask,
+    commit: Option<Commit>,
+) -> Result<v1::PlanRequest, CliError> {
+    let source = |s: &Source| v1::Source {
+        digest: s.digest.to_string(),
+        size: s.size,
+        text: s.text.clone(),
+    };
+    let blueprints = v1::Blueprints {
+        blueprint_set_json: serde_json::to_vec(&read.set)
+            .map_err(|e| CliError::Other(e.to_string()))?,
+        sources: sources
+            .by_path
+            .iter()
+            .map(|(path, s)| (path.clone(), source(s)))
+            .collect(),
+        ask_json: serde_json::to_vec(ask).map_err(|e| CliError::Other(e.to_string()))?,
+    };
+    Ok(v1::PlanRequest {
+        request: Some(v1::plan_request::Request::Blueprints(blueprints)),
+        commit: commit.map(v1::Commit::from),
+    })
+}
+
+/// The request to plan going back.
+pub fn rollback(owner: &OwnerName, release: Option<u64>) -> v1::PlanRequest {
+    let rollback = v1::Rollback {
+        owner: owner.to_string(),
+        release,
+    };
+    v1::PlanRequest {
+        request: Some(v1::plan_request::Request::Rollback(rollback)),
+        commit: None,
+    }
+}
+
+/// The request to plan removing everything.
+pub fn destroy() -> v1::PlanRequest {
+    v1::PlanRequest {
+        request: Some(v1::plan_request::Request::Destroy(v1::Destroy {})),
+        commit: None,
+    }
 }
 
 impl Remote {
@@ -82,6 +131,12 @@ impl Remote {
         move |status| CallError::of(&address, &status).into()
     }
 
+    /// Who answers.
+    pub async fn info(&mut self) -> Result<v1::GetInfoResponse, CliError> {
+        let answer = self.api.get_info(v1::GetInfoRequest {}).await;
+        Ok(answer.map_err(self.failed())?.into_inner())
+    }
+
     /// Plans blueprints.
     pub async fn plan_blueprints(
         &mut self,
@@ -90,23 +145,7 @@ impl Remote {
         ask: &Ask,
         commit: Option<Commit>,
     ) -> Result<Planned, CliError> {
-        let source = |s: &Source| v1::Source {
-            digest: s.digest.to_string(),
-            size: s.size,
-            text: s.text.clone(),
-        };
-        let blueprints = v1::Blueprints {
-            blueprint_set_json: serde_json::to_vec(&read.set)
-                .map_err(|e| CliError::Other(e.to_string()))?,
-            sources: sources
-                .by_path
-                .iter()
-                .map(|(path, s)| (path.clone(), source(s)))
-                .collect(),
-            ask_json: serde_json::to_vec(ask).map_err(|e| CliError::Other(e.to_string()))?,
-        };
-        self.plan(v1::plan_request::Request::Blueprints(blueprints), commit)
-            .await
+        self.plan(blueprints(read, sources, ask, commit)?).await
     }
 
     /// Plans going back.
@@ -115,39 +154,21 @@ impl Remote {
         owner: &OwnerName,
         release: Option<u64>,
     ) -> Result<Planned, CliError> {
-        let rollback = v1::Rollback {
-            owner: owner.to_string(),
-            release,
-        };
-        let mut planned = self
-            .plan(v1::plan_request::Request::Rollback(rollback), None)
-            .await?;
+        let mut planned = self.plan(rollback(owner, release)).await?;
         // An apply names the release, so that nothing is chosen anew between the plan and the apply.
         if let plumb_model::state::RevisionKind::Rollback { to, .. } = &planned.plan.kind {
-            let rollback = v1::Rollback {
-                owner: owner.to_string(),
-                release: Some(to.0),
-            };
-            planned.request.request = Some(v1::plan_request::Request::Rollback(rollback));
+            planned.request = rollback(owner, Some(to.0));
         }
         Ok(planned)
     }
 
     /// Plans removing everything.
     pub async fn plan_destroy(&mut self) -> Result<Planned, CliError> {
-        self.plan(v1::plan_request::Request::Destroy(v1::Destroy {}), None)
-            .await
+        self.plan(destroy()).await
     }
 
-    async fn plan(
-        &mut self,
-        request: v1::plan_request::Request,
-        commit: Option<Commit>,
-    ) -> Result<Planned, CliError> {
-        let request = v1::PlanRequest {
-            request: Some(request),
-            commit: commit.map(v1::Commit::from),
-        };
+    /// Plans a request.
+    pub async fn plan(&mut self, request: v1::PlanRequest) -> Result<Planned, CliError> {
         let answer = self
             .api
             .plan(request.clone())
@@ -182,24 +203,52 @@ impl Remote {
         Ok(bytes)
     }
 
+    /// Plans a request, and has the plan signed.
+    pub async fn sign(&mut self, request: v1::PlanRequest) -> Result<v1::SignedPlan, CliError> {
+        let answer = self.api.sign_plan(request).await.map_err(self.failed())?;
+        answer
+            .into_inner()
+            .signed
+            .ok_or_else(|| CliError::Answer("it holds no plan".to_owned()))
+    }
+
+    /// Those of some blobs that the control plane does not have.
+    pub async fn missing(
+        &mut self,
+        digests: impl Iterator<Item = &Hash>,
+    ) -> Result<Vec<Hash>, CliError> {
+        let digests: Vec<String> = digests.map(ToString::to_string).collect();
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = v1::MissingBlobsRequest { digests };
+        let answer = self.api.missing_blobs(asked).await;
+        let missing = answer.map_err(self.failed())?.into_inner().digests;
+        missing
+            .iter()
+            .map(|digest| {
+                let none = |_| CliError::Answer("a digest is none".to_owned());
+                digest.parse().map_err(none)
+            })
+            .collect()
+    }
+
+    /// Uploads one blob.
+    pub async fn upload_blob(
+        &mut self,
+        digest: Hash,
+        content: impl Read + Send + 'static,
+    ) -> Result<(), CliError> {
+        self.api
+            .upload_blob(pieces(digest.to_string(), content))
+            .await
+            .map_err(self.failed())?;
+        Ok(())
+    }
+
     /// Uploads what the control plane does not have yet.
     pub async fn upload(&mut self, sources: &mut Sources) -> Result<(), CliError> {
-        if sources.blobs.is_empty() {
-            return Ok(());
-        }
-        let digests = sources.blobs.keys().map(ToString::to_string).collect();
-        let asked = v1::MissingBlobsRequest { digests };
-        let missing = self
-            .api
-            .missing_blobs(asked)
-            .await
-            .map_err(self.failed())?
-            .into_inner()
-            .digests;
-        for digest in missing {
-            let hash: Hash = digest
-                .parse()
-                .map_err(|_| CliError::Answer("a digest is none".to_owned()))?;
+        for hash in self.missing(sources.blobs.keys()).await? {
             let Some(file) = sources.blobs.get_mut(&hash) else {
                 continue;
             };
@@ -208,10 +257,7 @@ impl Remote {
             let file = file
                 .try_clone()
                 .map_err(CliError::file("read", "a packed source"))?;
-            self.api
-                .upload_blob(pieces(digest, file))
-                .await
-                .map_err(self.failed())?;
+            self.upload_blob(hash, file).await?;
         }
         Ok(())
     }
@@ -237,6 +283,21 @@ impl Remote {
         Ok(Applied {
             revision: answer.revision,
             releases: answer.releases.into_iter().collect(),
+            before: false,
+        })
+    }
+
+    /// Applies what was signed.
+    pub async fn apply_signed(
+        &mut self,
+        request: v1::ApplySignedRequest,
+    ) -> Result<Applied, CliError> {
+        let answer = self.api.apply_signed(request).await;
+        let answer = answer.map_err(self.failed())?.into_inner();
+        Ok(Applied {
+            revision: answer.revision,
+            releases: answer.releases.into_iter().collect(),
+            before: answer.recorded_before,
         })
     }
 
@@ -365,7 +426,7 @@ impl Watch {
 /// A blob as a stream of pieces. The first one names it, so that an empty blob has one piece too.
 fn pieces(
     digest: String,
-    mut file: File,
+    mut file: impl Read + Send + 'static,
 ) -> impl tokio_stream::Stream<Item = v1::UploadBlobRequest> {
     let (out, pieces) = tokio::sync::mpsc::channel(2);
     tokio::task::spawn_blocking(move || {

@@ -300,6 +300,7 @@ fn parsed(yaml: &str) -> v1::PlanRequest {
         request: Some(v1::plan_request::Request::Blueprints(v1::Blueprints {
             blueprint_set_json: serde_json::to_vec(&set).unwrap(),
             sources: Default::default(),
+            ask_json: Vec::new(),
         })),
         commit: None,
     }

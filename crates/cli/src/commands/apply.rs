@@ -1,17 +1,21 @@
 //! `plumb plan`, `apply`, `rollback` and `destroy`: everything that begins with a plan.
 
+use std::collections::BTreeSet;
+
 use plumb_model::OwnerName;
+use plumb_model::plan::Plan;
 use plumb_planner::Problem;
 use plumb_wire::client::CallError;
 
-use crate::args::{ApplyArgs, AskArgs, Blueprints, Output};
-use crate::commands::Env;
+use crate::args::{ApplyArgs, AskArgs, Blueprints, Output, PlanInto};
+use crate::commands::{Env, plan_file};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::follow::{Ended, Follow, follow, tell};
+use crate::events;
+use crate::follow::{Ended, Follow, Tell, follow, tell};
 use crate::offline;
 use crate::out::{self, Exit};
-use crate::remote::{Planned, Remote};
+use crate::remote::{self, Applied, Planned, Remote};
 use crate::render;
 use crate::repository::{Repository, Sources};
 
@@ -19,22 +23,44 @@ use crate::repository::{Repository, Sources};
 pub async fn plan(
     blueprints: &Blueprints,
     ask: &AskArgs,
+    into: &PlanInto,
     detailed_exitcode: bool,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    let repository = Repository::find(blueprints)?;
-    let read = repository.read(env.output, env.style)?;
-    let sources = repository.sources(&read.set)?;
-    let mut remote = Remote::connect(&Context::find(env.context)?).await?;
-    let planned = shown(
-        remote
-            .plan_blueprints(&read, &sources, &ask.ask(), repository.commit())
-            .await,
-        env,
-    )?;
-    show(&planned, env);
-    let changes = detailed_exitcode && !planned.plan.is_empty();
-    Ok(if changes { Exit::Changes } else { Exit::Fine })
+    if let Some(file) = &into.out {
+        plan_file::check_target(file)?;
+    }
+    let context = Context::find(env.context);
+    let (request, mut sources) = match (&into.rollback, into.destroy) {
+        (Some((owner, release)), _) => (remote::rollback(owner, *release), None),
+        (None, true) => (remote::destroy(), None),
+        (None, false) => {
+            let repository = Repository::find(blueprints)?;
+            let read = repository.read(env.output, env.style)?;
+            let sources = repository.sources(&read.set)?;
+            let request = remote::blueprints(&read, &sources, &ask.ask(), repository.commit())?;
+            (request, Some(sources))
+        }
+    };
+    let mut remote = Remote::connect(&context?).await?;
+    let Some(file) = &into.out else {
+        let planned = shown(remote.plan(request).await, env)?;
+        show(&planned, env);
+        return Ok(ended(&planned.plan, detailed_exitcode));
+    };
+    let signed = shown(remote.sign(request).await, env)?;
+    let bundled = sources.as_mut().filter(|_| into.bundle);
+    let plan = plan_file::save(file, signed, bundled, env)?;
+    Ok(ended(&plan, detailed_exitcode))
+}
+
+/// How a command ends that has shown a plan.
+fn ended(plan: &Plan, detailed_exitcode: bool) -> Exit {
+    if detailed_exitcode && !plan.is_empty() {
+        Exit::Changes
+    } else {
+        Exit::Fine
+    }
 }
 
 /// `plumb plan --snapshot`.
@@ -64,20 +90,9 @@ pub fn plan_offline(
 }
 
 /// Shows a plan that was made here, and ends as its content says.
-pub fn show_offline(
-    plan: &plumb_model::plan::Plan,
-    detailed_exitcode: bool,
-    env: &Env<'_>,
-) -> Result<Exit, CliError> {
-    match env.output {
-        Output::Json => out::json(plan),
-        Output::Text => out::print(&render::plan::plan(plan, env.verbose, env.style)),
-    }
-    Ok(if detailed_exitcode && !plan.is_empty() {
-        Exit::Changes
-    } else {
-        Exit::Fine
-    })
+pub fn show_offline(plan: &Plan, detailed_exitcode: bool, env: &Env<'_>) -> Result<Exit, CliError> {
+    show_plan(plan, env);
+    Ok(ended(plan, detailed_exitcode))
 }
 
 /// `plumb apply`.
@@ -130,6 +145,14 @@ pub fn show(planned: &Planned, env: &Env<'_>) {
     }
 }
 
+/// Shows a plan that this process has read.
+pub fn show_plan(plan: &Plan, env: &Env<'_>) {
+    match env.output {
+        Output::Json => out::json(plan),
+        Output::Text => out::print(&render::plan::plan(plan, env.verbose, env.style)),
+    }
+}
+
 /// Shows a plan, asks, records it, and follows it.
 async fn go(
     remote: &mut Remote,
@@ -138,12 +161,31 @@ async fn go(
     how: &ApplyArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    let text = env.output == Output::Text;
-    if text {
+    if env.output == Output::Text {
         show(&planned, env);
     }
-    let missing: Vec<&str> = planned
-        .plan
+    if !approved(&planned.plan, how, env)? {
+        return Ok(Exit::Failed);
+    }
+    let recorded = if planned.plan.is_empty() {
+        None
+    } else {
+        if let Some(sources) = sources {
+            remote.upload(sources).await?;
+        }
+        Some(remote.apply(&planned, &how.allow).await?)
+    };
+    let base = planned.plan.base.0;
+    finish(remote, base, recorded, how, env).await
+}
+
+/// Whether a plan that was shown may go ahead: all that it needs consent for is allowed, and somebody has said yes.
+pub fn approved(plan: &Plan, how: &ApplyArgs, env: &Env<'_>) -> Result<bool, CliError> {
+    let text = env.output == Output::Text;
+    if !text {
+        events::planned(plan);
+    }
+    let missing: BTreeSet<&str> = plan
         .consents
         .iter()
         .map(|c| c.allow.as_str())
@@ -152,50 +194,71 @@ async fn go(
     if !missing.is_empty() {
         return Err(CliError::Other(format!(
             "the plan needs consent: run it again with --allow {}; nothing was changed",
-            missing.join(",")
+            missing.into_iter().collect::<Vec<_>>().join(",")
         )));
     }
-    let recorded = if planned.plan.is_empty() {
-        None
-    } else {
-        if !how.yes {
-            if !(out::can_ask() && text) {
-                return Err(CliError::NeedsYes);
-            }
-            if !out::ask("\nApply this?") {
-                out::line("Nothing was changed.");
-                return Ok(Exit::Failed);
-            }
-        }
-        if let Some(sources) = sources {
-            remote.upload(sources).await?;
-        }
-        Some(remote.apply(&planned, &how.allow).await?)
-    };
-    let revision = recorded
-        .as_ref()
-        .map_or(planned.plan.base.0, |r| r.revision);
+    if plan.is_empty() || how.yes {
+        return Ok(true);
+    }
+    if !(out::can_ask() && text) {
+        return Err(CliError::NeedsYes);
+    }
+    let yes = out::ask("\nApply this?");
+    if !yes {
+        out::line("Nothing was changed.");
+    }
+    Ok(yes)
+}
+
+/// Tells what was recorded, and follows it unless it is to go on by itself. `base` is the revision that holds it where
+/// nothing was to be recorded.
+pub async fn finish(
+    remote: &mut Remote,
+    base: u64,
+    recorded: Option<Applied>,
+    how: &ApplyArgs,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    let text = env.output == Output::Text;
+    let revision = recorded.as_ref().map_or(base, |r| r.revision);
+    if !text {
+        events::recorded(revision, recorded.as_ref());
+    } else if recorded.as_ref().is_some_and(|r| r.before) {
+        out::line(&format!(
+            "\nExactly this is recorded already, as revision {revision}; nothing to do."
+        ));
+    }
     if how.detach {
         if text {
             out::line("Recorded.");
         } else {
-            out::json(
-                &serde_json::json!({ "format": 1, "revision": revision, "outcome": "recorded" }),
-            );
+            events::outcome("recorded", revision, recorded.as_ref(), &[], None);
         }
         return Ok(Exit::Fine);
     }
     if text {
         out::line("");
     }
-    let mut watch = remote.watch().await?;
     let what = Follow {
         revision,
         machine: None,
         timeout: how.timeout,
-        quiet: !text,
+        tell: if text { Tell::Lines } else { Tell::Events },
     };
-    let (ended, view) = follow(&mut watch, &what, None, env.style).await?;
+    let followed = async {
+        let mut watch = remote.watch().await?;
+        follow(&mut watch, &what, None, env.style).await
+    };
+    let (ended, view) = match followed.await {
+        Ok(ended) => ended,
+        Err(error) => {
+            // It is recorded, whatever becomes of whoever follows it: a program must not read on for ever.
+            if !text {
+                events::outcome("unknown", revision, recorded.as_ref(), &[], None);
+            }
+            return Err(error);
+        }
+    };
     if text {
         tell(&ended, env.style);
         if ended == Ended::Converged {
@@ -205,10 +268,7 @@ async fn go(
         }
     } else {
         let (outcome, open) = outcome(&ended);
-        let releases = recorded.map(|r| r.releases).unwrap_or_default();
-        out::json(&serde_json::json!({
-            "format": 1, "revision": revision, "releases": releases, "outcome": outcome, "open": open, "status": view,
-        }));
+        events::outcome(outcome, revision, recorded.as_ref(), &open, view.as_ref());
     }
     Ok(if ended == Ended::Converged {
         Exit::Fine
@@ -228,7 +288,7 @@ pub fn outcome(ended: &Ended) -> (&'static str, Vec<String>) {
 }
 
 /// Shows the places of a refused plan before its one line.
-pub fn shown(result: Result<Planned, CliError>, env: &Env<'_>) -> Result<Planned, CliError> {
+pub fn shown<T>(result: Result<T, CliError>, env: &Env<'_>) -> Result<T, CliError> {
     if let Err(CliError::Call(CallError::Refused(refusal))) = &result
         && let Some(problems) = refusal.metadata.get("problems")
         && let Ok(problems) = serde_json::from_str::<Vec<Problem>>(problems)

@@ -20,7 +20,7 @@ use crate::commands::server::{self, ended};
 use crate::commands::{Env, agent::shim};
 use crate::context;
 use crate::error::CliError;
-use crate::follow::{Ended, Follow, follow, tell};
+use crate::follow::{Ended, Follow, Tell, follow, tell};
 use crate::out::{self, Exit};
 use crate::remote::{News, Remote, Watch};
 use crate::render;
@@ -177,7 +177,7 @@ async fn work(
         revision,
         machine: Some(machine.clone()),
         timeout: args.timeout,
-        quiet: !text,
+        tell: if text { Tell::Lines } else { Tell::Nothing },
     };
     let (ended, view) = follow(&mut watch, &what, Some(view), env.style).await?;
     if args.once {

@@ -9,6 +9,7 @@ mod fmt;
 mod history;
 mod init;
 mod logs;
+mod plan_file;
 mod schema;
 mod server;
 mod snapshot;
@@ -18,7 +19,7 @@ mod validate;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command, Output};
+use crate::args::{Cli, Command, Output, PlanCommand};
 use crate::error::CliError;
 use crate::out::{Exit, Style};
 
@@ -77,17 +78,35 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             run_as,
         })),
         Command::Plan {
+            command: Some(PlanCommand::Verify { file, key }),
+            ..
+        } => plan_file::verify(&file, key.as_deref(), &env),
+        Command::Plan {
+            command: Some(PlanCommand::Key),
+            ..
+        } => plan_file::key(&env),
+        Command::Show { file } => plan_file::show(&file, &env),
+        Command::Plan {
             blueprints,
             ask,
             detailed_exitcode,
             snapshot: Some(snapshot),
+            ..
         } => apply::plan_offline(&blueprints, &ask, &snapshot, detailed_exitcode, &env),
         Command::Plan {
             blueprints,
             ask,
             detailed_exitcode,
             snapshot: None,
-        } => on_one_thread(apply::plan(&blueprints, &ask, detailed_exitcode, &env)),
+            into,
+            command: None,
+        } => on_one_thread(apply::plan(
+            &blueprints,
+            &ask,
+            &into,
+            detailed_exitcode,
+            &env,
+        )),
         Command::Diff {
             commits,
             blueprints,
@@ -98,7 +117,19 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             blueprints,
             ask,
             apply,
-        } => on_one_thread(apply::apply(&blueprints, &ask, &apply, &env)),
+            file,
+        } if plan_file::is_one(&blueprints.path) => {
+            on_one_thread(plan_file::apply(&blueprints, &ask, &apply, &file, &env))
+        }
+        Command::Apply {
+            blueprints,
+            ask,
+            apply,
+            file,
+        } => {
+            plan_file::refuse_for_blueprints(&file, &blueprints.path)?;
+            on_one_thread(apply::apply(&blueprints, &ask, &apply, &env))
+        }
         Command::Rollback {
             app,
             release,

@@ -68,6 +68,7 @@ pub fn context(running: &control_plane::Running) -> Context {
         ca_pem: running.ca_pem.clone(),
         token: running.admin_token.clone(),
         workspace: running.workspace.clone(),
+        plan_key: Some(running.plan_key),
     }
 }
 

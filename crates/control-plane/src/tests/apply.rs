@@ -165,6 +165,7 @@ async fn requests_that_say_nothing_or_nonsense_are_refused_by_field() {
         request: Some(v1::plan_request::Request::Blueprints(v1::Blueprints {
             blueprint_set_json: b"{\"workspace\":".to_vec(),
             sources: Default::default(),
+            ask_json: Vec::new(),
         })),
         commit: None,
     };
@@ -175,6 +176,7 @@ async fn requests_that_say_nothing_or_nonsense_are_refused_by_field() {
         request: Some(v1::plan_request::Request::Blueprints(v1::Blueprints {
             blueprint_set_json: deep.into_bytes(),
             sources: Default::default(),
+            ask_json: Vec::new(),
         })),
         commit: None,
     };

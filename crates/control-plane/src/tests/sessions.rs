@@ -156,6 +156,7 @@ async fn a_machine_fetches_only_what_its_own_assignment_names() {
         request: Some(v1::plan_request::Request::Blueprints(v1::Blueprints {
             blueprint_set_json: serde_json::to_vec(&set).unwrap(),
             sources: [(path, source)].into(),
+            ask_json: Vec::new(),
         })),
         commit: None,
     };

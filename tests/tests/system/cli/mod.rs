@@ -3,6 +3,7 @@
 mod contexts;
 mod input;
 mod offline;
+mod plan_files;
 mod records;
 mod second;
 

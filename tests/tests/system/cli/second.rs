@@ -62,9 +62,10 @@ fn apply_wants_yes_where_nobody_can_be_asked_and_follows_until_it_has_converged(
     );
     dev.expect(mark, "hello/process app/0: started as pid", PATIENCE);
 
-    let json = world
+    let lines = world
         .run(&["apply", &other(&world, "next"), "--yes", "--output", "json"])
-        .json();
+        .good();
+    let json: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!(json["outcome"], "converged", "{json:#}");
     assert_eq!(json["revision"], 3);
     assert_eq!(
