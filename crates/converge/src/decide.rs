@@ -59,7 +59,16 @@ pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Deci
     }
     let differs = match observed {
         Observation::Present { differs } if differs.is_empty() => return Decision::Settled,
-        Observation::Foreign { what, .. } => return Decision::Foreign(what.clone()),
+        Observation::Foreign { what, found } => {
+            let fits = found
+                .as_ref()
+                .is_some_and(|found| found.fits(resource.address.kind));
+            return if resource.adopt && fits {
+                Decision::Act(Action::Adopt, Why::Desired)
+            } else {
+                Decision::Foreign(not_ours(what, fits))
+            };
+        }
         Observation::Present { differs } => differs.clone(),
         Observation::Absent | Observation::Running(_) | Observation::Exited(..) => {
             vec![Difference {
@@ -69,6 +78,15 @@ pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Deci
         }
     };
     write_or_leave(resource.drift, known.applied, differs)
+}
+
+fn not_ours(what: &str, adoptable: bool) -> String {
+    let remedy = if adoptable {
+        "adopt it with the next plan (`plumb apply --allow adopt`; what it was is kept), or move it away"
+    } else {
+        "it cannot be adopted, being of another type: move it away"
+    };
+    format!("something that Plumb did not make is there: {what}; {remedy}")
 }
 
 fn write_or_leave(policy: DriftPolicy, applied: bool, differs: Vec<Difference>) -> Decision {

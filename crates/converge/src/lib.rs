@@ -13,6 +13,7 @@ mod health;
 mod life;
 mod order;
 pub mod reconciler;
+mod renames;
 mod slot;
 mod status;
 #[cfg(test)]

@@ -111,7 +111,21 @@ pub(crate) fn told_of_success(
             EventKind::Removed,
             "removed".to_owned(),
         ),
-        (Action::Write | Action::Adopt | Action::Move { .. } | Action::Stop, _) => {}
+        (Action::Adopt, _) => emit(
+            effects,
+            now,
+            address,
+            EventKind::Applied,
+            "adopted; what was there before is kept under originals in the agent's data folder"
+                .to_owned(),
+        ),
+        (Action::Move { from }, _) => {
+            if let (Observation::Running(_), Some(old)) = (observation, from.first()) {
+                let message = format!("goes on{pid} under this address, which was {old} before");
+                emit(effects, now, address, EventKind::Applied, message);
+            }
+        }
+        (Action::Write | Action::Stop, _) => {}
     }
 }
 

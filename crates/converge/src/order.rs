@@ -1,6 +1,7 @@
 //! What must wait for what on one machine.
 //!
-//! A resource waits for what it names in `after`, and for removals that conflict with it. Removals run the other
+//! A resource waits for what it names in `after`, and for removals that conflict with it. Where something was renamed, its
+//! old address waits until the new one has taken over what is there. Removals run the other
 //! way round: processes first, then files, then directories from the innermost, then artifacts.
 
 use std::collections::BTreeMap;
@@ -9,17 +10,30 @@ use plumb_model::{Address, ResourceKind, ResourceSpec};
 
 use crate::slot::{Desired, Slot};
 
-/// The removals that are still under way: collected once for many questions.
-pub(crate) struct Removals<'a>(Vec<(&'a Address, &'a Slot)>);
+/// What is still under way and others may have to wait for: collected once for many questions.
+pub(crate) struct Pending<'a> {
+    removals: Vec<(&'a Address, &'a Slot)>,
+    /// Addresses whose things are to be taken over, and by which address.
+    moves: BTreeMap<&'a Address, &'a Address>,
+}
 
-impl<'a> Removals<'a> {
-    pub fn pending(slots: &'a BTreeMap<Address, Slot>) -> Self {
-        Self(
-            slots
-                .iter()
-                .filter(|(_, slot)| slot.is_removal() && !slot.gone)
-                .collect(),
-        )
+impl<'a> Pending<'a> {
+    pub fn of(slots: &'a BTreeMap<Address, Slot>) -> Self {
+        let removals = slots
+            .iter()
+            .filter(|(_, slot)| slot.is_removal() && !slot.gone)
+            .collect();
+        let moves = slots
+            .iter()
+            .filter_map(|(to, slot)| Some((to, slot.moving.as_ref()?)))
+            .flat_map(|(to, moving)| moving.from.iter().map(move |from| (from, to)))
+            .collect();
+        Self { removals, moves }
+    }
+
+    /// Who is to take over what is at this address, before anything else is done there.
+    pub fn taken_by(&self, address: &Address) -> Option<&'a Address> {
+        self.moves.get(address).copied()
     }
 }
 
@@ -27,10 +41,16 @@ impl<'a> Removals<'a> {
 pub(crate) fn waits_for<'a>(
     address: &Address,
     slots: &'a BTreeMap<Address, Slot>,
-    removals: &Removals<'a>,
+    pending: &Pending<'a>,
 ) -> Option<&'a Address> {
     let slot = slots.get(address)?;
-    let mut removals = removals.0.iter().copied();
+    if slot.moving.is_some() {
+        return None;
+    }
+    if let Some(to) = pending.taken_by(address) {
+        return Some(to);
+    }
+    let mut removals = pending.removals.iter().copied();
     match &slot.desired {
         Desired::Resource(resource) => resource
             .after

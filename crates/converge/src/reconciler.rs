@@ -6,14 +6,15 @@ use std::sync::Arc;
 use plumb_model::condition::EventKind;
 use plumb_model::{
     Action, Address, Assignment, Depth, Entry, Fault, Generation, Hash, Observation, ProbeResult,
-    Resource, ResourceKind, ResourceStatus,
+    Reason, Resource, ResourceKind, ResourceStatus,
 };
 
 use crate::backoff::{Chance, delay_ms};
 use crate::decide::{Decision, Why};
 use crate::health::Turn;
 use crate::life::{self, FLAPPING_CORRECTIONS, FLAPPING_WINDOW_MS, RETRY_MAX_MS, emit};
-use crate::order::{self, Removals};
+use crate::order::{self, Pending};
+use crate::renames;
 use crate::slot::{Busy, Desired, Slot};
 use crate::status;
 use crate::{Effect, Event, Now, Work};
@@ -157,18 +158,28 @@ impl Reconciler {
     ) {
         self.missing = missing.into_iter().collect();
         let mut before = std::mem::take(&mut self.slots);
+        let mut renamed = renames::find(assignment, &mut before, &self.applied);
         for entry in assignment.entries() {
             let address = entry.address().clone();
             let old = before.remove(&address);
-            let slot = match entry {
-                Entry::Resource(resource) => self.slot_for_resource(resource, generation, old),
-                Entry::Tombstone(_) => slot_for_removal(generation, old),
+            let slot = match (entry, renamed.remove(&address)) {
+                (Entry::Resource(resource), None) => {
+                    self.slot_for_resource(resource, generation, old)
+                }
+                (Entry::Resource(resource), Some(renamed)) => {
+                    let before = renamed.slot_before(&address, old);
+                    let mut slot = self.slot_for_resource(resource, generation, before);
+                    renamed.carry_over(&mut slot);
+                    slot
+                }
+                (Entry::Tombstone(_), _) => slot_for_removal(generation, old),
             };
             self.slots.insert(address, slot);
         }
         for (address, old) in before {
-            // A settled tombstone is spoken of no more. Anything else that a complete assignment leaves out is to go.
-            if !(old.is_removal() && old.gone) {
+            // A settled tombstone is spoken of no more. Anything else that a complete assignment leaves out is to go, but
+            // for data: that goes by an express order alone.
+            if !(old.is_removal() && old.gone || address.kind.holds_data()) {
                 self.slots
                     .insert(address, slot_for_removal(generation, Some(old)));
             }
@@ -202,6 +213,7 @@ impl Reconciler {
             }
             Some(old) => {
                 let mut slot = Slot::new(Desired::Resource(Arc::new(resource.clone())), generation);
+                slot.moving = old.moving;
                 slot.busy = old.busy;
                 slot.stale = old.busy != Busy::No;
                 slot.seen = old.seen;
@@ -300,14 +312,31 @@ impl Reconciler {
             slot.look(Depth::Full);
             return;
         }
+        if let (Action::Move { .. }, Some(moving), Err(fault)) = (action, &mut slot.moving, &result)
+        {
+            moving.failures = moving.failures.saturating_add(1);
+            let wait = retry_ms(fault, moving.failures);
+            moving.not_before_ms = now.mono_ms + self.chance.jitter(wait);
+            if moving.failed.as_ref().map(|f| f.reason) != Some(fault.reason) {
+                let message = fault.message.clone();
+                emit(effects, now, address, EventKind::Failed, message);
+            }
+            moving.failed = Some(fault.clone());
+            return;
+        }
         let (why, began_ms) = slot
             .acting_for
             .take()
             .unwrap_or((Why::Desired, now.mono_ms));
         match result {
             Ok(observation) => {
-                slot.failed = None;
-                slot.failures = 0;
+                if matches!(action, Action::Move { .. }) {
+                    // Whatever it had to wait for at its old address, it waits for here.
+                    slot.moving = None;
+                } else {
+                    slot.failed = None;
+                    slot.failures = 0;
+                }
                 life::told_of_success(
                     address,
                     slot,
@@ -322,7 +351,7 @@ impl Reconciler {
             }
             Err(fault) => {
                 slot.failures = slot.failures.saturating_add(1);
-                let wait = delay_ms(slot.failures, RETRY_INITIAL_MS, RETRY_MAX_MS);
+                let wait = retry_ms(&fault, slot.failures);
                 slot.not_before_ms = now.mono_ms + self.chance.jitter(wait);
                 if slot.failed.as_ref().map(|f| f.reason) != Some(fault.reason) {
                     emit(
@@ -353,7 +382,7 @@ impl Reconciler {
         match &result {
             Err(fault) => {
                 slot.failures = slot.failures.saturating_add(1);
-                let wait = delay_ms(slot.failures, RETRY_INITIAL_MS, RETRY_MAX_MS);
+                let wait = retry_ms(fault, slot.failures);
                 slot.not_before_ms = now.mono_ms + self.chance.jitter(wait);
                 let same = matches!(&slot.seen, Some(Err(before)) if before.reason == fault.reason);
                 if !same {
@@ -450,14 +479,25 @@ impl Reconciler {
         let mut wake_at = |ms: u64| wake = Some(wake.map_or(ms, |w| w.min(ms)));
         let mut looks: BTreeMap<(ResourceKind, Depth), Vec<Work>> = BTreeMap::new();
         let mut acts: BTreeMap<ResourceKind, Vec<(Work, Action)>> = BTreeMap::new();
-        let removals = Removals::pending(&self.slots);
+        let pending = Pending::of(&self.slots);
         let blocked: BTreeSet<Address> = self
             .slots
             .keys()
-            .filter(|address| order::waits_for(address, &self.slots, &removals).is_some())
+            .filter(|address| order::waits_for(address, &self.slots, &pending).is_some())
             .cloned()
             .collect();
-        drop(removals);
+        let left_alone: BTreeSet<Address> = self
+            .slots
+            .keys()
+            .filter(|address| pending.taken_by(address).is_some())
+            .cloned()
+            .collect();
+        let busy: BTreeSet<Address> = left_alone
+            .iter()
+            .filter(|address| self.slots.get(*address).is_some_and(|s| s.busy != Busy::No))
+            .cloned()
+            .collect();
+        drop(pending);
         for (address, slot) in &mut self.slots {
             while slot
                 .corrections
@@ -473,6 +513,25 @@ impl Reconciler {
                 wake_at(oldest + FLAPPING_WINDOW_MS);
             }
             if slot.busy != Busy::No {
+                continue;
+            }
+            if let Some(moving) = &slot.moving {
+                if moving.from.iter().any(|from| busy.contains(from)) {
+                    continue;
+                }
+                if at < moving.not_before_ms {
+                    wake_at(moving.not_before_ms);
+                    continue;
+                }
+                let from = moving.from.clone();
+                acts.entry(address.kind)
+                    .or_default()
+                    .push((work_for(address, slot), Action::Move { from }));
+                slot.busy = Busy::Acting;
+                slot.acting_for = Some((Why::Desired, at));
+                continue;
+            }
+            if left_alone.contains(address) {
                 continue;
             }
             let fault_wait = matches!(slot.seen, Some(Err(_))) && at < slot.not_before_ms;
@@ -544,9 +603,11 @@ impl Reconciler {
             if let Some(due) = life::probe_or_steady(address, slot, at, effects) {
                 wake_at(due);
             }
-            if slot.converged() && !slot.is_removal() && !slot.applied {
+            if slot.converged() && !slot.is_removal() {
                 slot.applied = true;
-                if let Some(hash) = slot.spec_hash {
+                if let Some(hash) = slot.spec_hash
+                    && self.applied.get(address) != Some(&hash)
+                {
                     self.applied.insert(address.clone(), hash);
                     self.applied_moved = true;
                 }
@@ -565,17 +626,17 @@ impl Reconciler {
     }
 
     fn report(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let removals = Removals::pending(&self.slots);
+        let pending = Pending::of(&self.slots);
         let moved: Vec<(Address, ResourceStatus)> = self
             .slots
             .iter()
             .filter_map(|(address, slot)| {
-                let waits_for = order::waits_for(address, &self.slots, &removals);
+                let waits_for = order::waits_for(address, &self.slots, &pending);
                 let status = status::status(address, slot, waits_for, now)?;
                 (slot.reported.as_ref() != Some(&status)).then(|| (address.clone(), status))
             })
             .collect();
-        drop(removals);
+        drop(pending);
         if moved.is_empty() {
             return;
         }
@@ -587,6 +648,14 @@ impl Reconciler {
         effects.push(Effect::Report(
             moved.into_iter().map(|(_, status)| status).collect(),
         ));
+    }
+}
+
+/// How long to wait before the next try. What the machine cannot do at all it will not be able to do in a second either.
+fn retry_ms(fault: &Fault, failures: u32) -> u64 {
+    match fault.reason {
+        Reason::LacksCapability => RETRY_MAX_MS,
+        _ => delay_ms(failures, RETRY_INITIAL_MS, RETRY_MAX_MS),
     }
 }
 

@@ -47,9 +47,22 @@ pub(crate) struct Life {
     pub last_exit: Option<plumb_model::observation::Exit>,
 }
 
+/// What is held elsewhere is to be held here from now on, before anything else is done at either address.
+#[derive(Debug, Clone)]
+pub(crate) struct Moving {
+    /// The addresses that it may be held at, newest first.
+    pub from: Vec<Address>,
+    /// The last try failed like this.
+    pub failed: Option<Fault>,
+    pub failures: u32,
+    pub not_before_ms: u64,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub desired: Desired,
+    /// Its owner was renamed, and the driver has not been told yet.
+    pub moving: Option<Moving>,
     /// The hash of the desired resource, to know whether it converged before.
     pub spec_hash: Option<Hash>,
     pub generation: Generation,
@@ -87,6 +100,7 @@ impl Slot {
     pub fn new(desired: Desired, generation: Generation) -> Self {
         Self {
             desired,
+            moving: None,
             spec_hash: None,
             generation,
             seen_under: Generation(0),
@@ -177,7 +191,11 @@ impl Slot {
             Some(Decision::Gone) => self.is_removal(),
             _ => false,
         };
-        settled && self.is_fresh() && self.busy != Busy::Acting && self.failed.is_none()
+        settled
+            && self.moving.is_none()
+            && self.is_fresh()
+            && self.busy != Busy::Acting
+            && self.failed.is_none()
     }
 
     /// Whether it has been looked at since this spec was given: what was seen under another one says nothing about it.

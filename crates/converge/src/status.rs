@@ -42,6 +42,16 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
             ..plain(false, fault.reason, &fault.message)
         }
     };
+    if let Some(moving) = &slot.moving {
+        return Some(match &moving.failed {
+            Some(fault) => faulty(fault),
+            None => plain(
+                false,
+                Reason::Working,
+                "being taken over from its old address",
+            ),
+        });
+    }
     if let Some(fault) = &slot.failed {
         return Some(faulty(fault));
     }
@@ -246,13 +256,17 @@ pub(crate) fn status(
         .collect();
     let gone = slot.is_removal() && slot.gone;
     let process = process.map(|_| process_status(slot));
+    let found = match (&slot.seen, slot.decision()) {
+        (Some(Ok(Observation::Foreign { found, .. })), Some(Decision::Foreign(_))) => found.clone(),
+        _ => None,
+    };
     Some(ResourceStatus {
         address: address.clone(),
         generation: slot.seen_under,
         conditions,
         gone,
         process,
-        found: None,
+        found,
     })
 }
 

@@ -8,13 +8,18 @@ use plumb_model::condition::EventKind;
 use plumb_model::observation::{Difference, Exit, ExitStatus, Incarnation};
 use plumb_model::{
     Action, Address, Assignment, ConditionKind, DirectorySpec, DriftPolicy, Entry, Fault,
-    FileContent, FileSpec, Generation, Hash, HealthProbe, HealthSpec, Lineage, LogSpec,
-    MachineName, Mode, Observation, OwnerName, ProbeOutcome, ProbeResult, ProcessSpec, Reason,
-    Resource, ResourceKind, ResourceSpec, RestartPolicy, RestartSpec, RunState, StopSpec,
+    FileContent, FileSpec, Found, FoundKind, Generation, Hash, HealthProbe, HealthSpec, Lineage,
+    LogSpec, MachineName, Mode, Observation, OwnerName, ProbeOutcome, ProbeResult, ProcessSpec,
+    Reason, Resource, ResourceKind, ResourceSpec, RestartPolicy, RestartSpec, RunState, StopSpec,
     Timestamp, WorkspaceName,
 };
 
 use crate::{Effect, Event, Now, Reconciler, Settings, Work};
+
+mod adopt;
+mod forget;
+mod renames;
+mod undriven;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Thing {
@@ -31,12 +36,18 @@ struct Vm {
     reconciler: Reconciler,
     things: BTreeMap<Address, Thing>,
     faults: BTreeMap<Address, Fault>,
+    /// Faults of acting alone.
+    act_faults: BTreeMap<Address, Fault>,
     healthy: bool,
     now_ms: u64,
     pids: u32,
     acts: Vec<(Address, Action)>,
     events: Vec<(Address, EventKind, String)>,
     in_flight: BTreeSet<Address>,
+    /// What the driver has moved: to where, from where.
+    moved: BTreeMap<Address, Address>,
+    /// What stands where something foreign is.
+    found: FoundKind,
 }
 
 impl Vm {
@@ -50,12 +61,15 @@ impl Vm {
             reconciler: Reconciler::new(settings, BTreeMap::new()),
             things: BTreeMap::new(),
             faults: BTreeMap::new(),
+            act_faults: BTreeMap::new(),
             healthy: true,
             now_ms: 1_000_000,
             pids: 100,
             acts: Vec::new(),
             events: Vec::new(),
             in_flight: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            found: FoundKind::File,
         }
     }
 
@@ -197,7 +211,15 @@ impl Vm {
             },
             Some(Thing::Foreign) => Observation::Foreign {
                 what: "a stranger's file".into(),
-                found: None,
+                found: Some(Box::new(Found {
+                    kind: self.found,
+                    mode: Mode(0o600),
+                    owner: "root".into(),
+                    group: "root".into(),
+                    size: Some(3),
+                    digest: None,
+                    text: None,
+                })),
             },
             Some(Thing::Alive(run)) => Observation::Running(run.clone()),
             Some(Thing::Dead(run, exit)) => Observation::Exited(run.clone(), exit.clone()),
@@ -208,8 +230,31 @@ impl Vm {
         if let Some(fault) = self.faults.get(&work.address) {
             return Err(fault.clone());
         }
+        if let Some(fault) = self.act_faults.get(&work.address) {
+            return Err(fault.clone());
+        }
         let address = work.address.clone();
         match action {
+            Action::Move { from } => {
+                let old = from.iter().find(|old| self.things.contains_key(*old));
+                let known = self.moved.insert(address.clone(), from[0].clone());
+                if let Some(old) = old
+                    && known.as_ref() != Some(&from[0])
+                    && !self.things.contains_key(&address)
+                {
+                    let thing = self.things.remove(old).unwrap();
+                    self.moved.remove(old);
+                    self.things.insert(address, thing);
+                }
+            }
+            Action::Adopt => {
+                assert_eq!(self.things.get(&address), Some(&Thing::Foreign));
+                assert!(work.resource.as_ref().unwrap().adopt, "adopted unasked");
+                self.things.insert(
+                    address,
+                    Thing::Made(work.resource.as_ref().unwrap().spec.clone()),
+                );
+            }
             Action::Write => {
                 self.things.insert(
                     address,
@@ -354,7 +399,7 @@ fn process_spec() -> ProcessSpec {
         user: None,
         ports: [(plumb_model::PortName::new("http").unwrap(), 20_001)].into(),
         health: Some(HealthSpec {
-            probe: HealthProbe::Tcp { port: 20_001 },
+            probe: HealthProbe::Tcp { host: None, port: 20_001 },
             interval_ms: 30_000,
             timeout_ms: 5_000,
             healthy_threshold: 2,
