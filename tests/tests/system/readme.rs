@@ -170,6 +170,7 @@ impl Sitting {
         let folder = self.folder.path().display();
         text.replace("/tmp/plumb-quickstart", &format!("{folder}/managed"))
             .replace("/tmp/plumb-pair", &format!("{folder}/pair"))
+            .replace("/tmp/plumb-start", &format!("{folder}/start"))
             .replace("/var/lib/plumb", &format!("{folder}/lib"))
             .replace("127.0.0.1:7700", &format!("127.0.0.1:{}", self.port.number))
             .replace(

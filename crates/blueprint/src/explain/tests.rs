@@ -83,3 +83,14 @@ fn the_diagnostics_page_is_current() {
         "docs/diagnostics.md is stale: run `PLUMB_UPDATE=1 cargo test -p plumb-blueprint diagnostics_page`"
     );
 }
+
+#[test]
+fn the_published_schemas_are_schemas() {
+    for schema in crate::Kind::ALL
+        .into_iter()
+        .map(crate::schema)
+        .chain([crate::schema_of_any()])
+    {
+        assert!(jsonschema::meta::is_valid(&schema), "{schema}");
+    }
+}

@@ -180,6 +180,27 @@ fn what_does_not_parse_is_refused() {
     assert!(format(&file("kind: Nope\nwhat: ever\n")).is_ok());
 }
 
+#[test]
+fn the_examples_are_in_canonical_form() {
+    let mut folders =
+        vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../blueprints-examples")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let formatted = format(&file(&text)).map_err(|e| (path.clone(), e));
+                assert_eq!(formatted, Ok(text), "{}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3);
+}
+
 /// What a text is made of, before chance decides how it is written.
 #[derive(Debug, Clone)]
 enum Node {

@@ -140,7 +140,11 @@ fn planning(
     repository: &Repository,
     set: &plumb_blueprint::BlueprintSet,
 ) -> Result<Vec<Problem>, CliError> {
-    let sources = repository.sources(set)?;
+    let sources = match repository.sources(set) {
+        Ok(sources) => sources,
+        Err(CliError::Pack { path, why }) => return Ok(vec![unpacked(set, &path, &why)]),
+        Err(error) => return Err(error),
+    };
     let planned = plumb_planner::plan(plumb_planner::Input {
         request: &sources.request(set.clone(), plumb_planner::Ask::default()),
         recorded: &plumb_model::state::Recorded::default(),
@@ -150,6 +154,20 @@ fn planning(
         commit: None,
     });
     Ok(planned.map_or_else(|error| error.problems, |_| Vec::new()))
+}
+
+/// A source that is not there, at the app that names it.
+fn unpacked(set: &plumb_blueprint::BlueprintSet, path: &str, why: &str) -> Problem {
+    let app = set.apps.iter().find(|(_, app)| {
+        matches!(&app.source, Some(plumb_blueprint::Source::Path { path: own }) if own == path)
+    });
+    Problem {
+        message: format!("cannot pack the source {path}: {why}"),
+        origin: app
+            .and_then(|(name, _)| set.origin("App", name.as_str(), "/source"))
+            .cloned(),
+        hint: None,
+    }
 }
 
 impl Checked {

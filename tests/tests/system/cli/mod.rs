@@ -6,6 +6,7 @@ mod offline;
 mod plan_files;
 mod records;
 mod second;
+mod tooling;
 
 use plumb_tests::world::World;
 
