@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plumb_model::Hash;
-use plumb_model::state::StateBody;
-use plumb_planner::{Observed, Planned};
+use plumb_model::plan::Resolution;
+use plumb_model::state::{ResolutionKey, StateBody};
+use plumb_planner::{Ask, Observed, Planned};
+use plumb_wire::convert::{WireError, from_json, to_json};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::plan_file::{
     self, Absent, Document, MAX_DOCUMENT_BYTES, PlanFileError, ReadSet, Request, Signature,
@@ -47,7 +49,10 @@ impl Recorder {
         let Planned { plan, next } = self.plan_against(request, &before.recorded, observed)?;
         let (_, bodies) = after(before, &next)?;
         let blobs = wanted_blobs(&bodies);
-        let asked = asked.ok_or(plumb_wire::convert::WireError::Missing("request"))?;
+        let mut asked = asked.ok_or(WireError::Missing("request"))?;
+        if let v1::plan_request::Request::Blueprints(blueprints) = &mut asked {
+            blueprints.ask_json = pinned(&blueprints.ask_json, &plan.resolutions)?;
+        }
         let document = Document {
             format: plan_file::FORMAT,
             plumb: env!("CARGO_PKG_VERSION").to_owned(),
@@ -86,7 +91,7 @@ impl Recorder {
             rebase,
             vouched_key,
         } = request;
-        let signed = signed.ok_or(plumb_wire::convert::WireError::Missing("signed"))?;
+        let signed = signed.ok_or(WireError::Missing("signed"))?;
         let signature = Signature::from_wire(&signed)?;
         let document =
             refuse::blocking(move || Document::open(&signed.document, &signature).map_err(damaged))
@@ -148,6 +153,32 @@ fn damaged(error: PlanFileError) -> Refusal {
     )
 }
 
+/// What was asked, with what the plan took every moving name to mean: so it means the same when the file is applied, also
+/// where nothing is recorded of it.
+fn pinned(
+    ask_json: &[u8],
+    resolutions: &BTreeMap<ResolutionKey, Resolution>,
+) -> Result<Vec<u8>, WireError> {
+    let mut ask: Ask = match ask_json {
+        [] => Ask::default(),
+        json => from_json("ask_json", json)?,
+    };
+    let before = ask.clone();
+    for (key, resolution) in resolutions {
+        // What a path holds travels with the sources.
+        if let Some(resolved) = &resolution.resolved
+            && !key.0.starts_with("path ")
+        {
+            ask.resolved.insert(key.clone(), resolved.clone());
+        }
+    }
+    Ok(if ask == before {
+        ask_json.to_vec()
+    } else {
+        to_json(&ask)
+    })
+}
+
 /// What a plan read, and what it makes.
 fn read_set(before: &StateBody, next: &StateBody) -> ReadSet {
     let new = |name: &dyn Fn(&StateBody) -> bool| !name(before);
@@ -173,5 +204,40 @@ fn read_set(before: &StateBody, next: &StateBody) -> ReadSet {
                 .cloned()
                 .collect(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mutation: leave the insertion out of `pinned`.
+    #[test]
+    fn what_moving_names_meant_travels_with_the_request() {
+        let key = |text: &str| ResolutionKey(text.to_owned());
+        let resolution = |resolved: Option<&str>| Resolution {
+            resolved: resolved.map(str::to_owned),
+            before: None,
+        };
+        let resolutions = BTreeMap::from([
+            (key("git https://x branch main"), resolution(Some("c0ffee"))),
+            (key("image a:1"), resolution(None)),
+            (key("path app"), resolution(Some("d1"))),
+        ]);
+        let read = |json: Vec<u8>| serde_json::from_slice::<Ask>(&json).unwrap();
+        let ask = read(pinned(b"", &resolutions).unwrap());
+        let expected = BTreeMap::from([(key("git https://x branch main"), "c0ffee".to_owned())]);
+        assert_eq!(ask.resolved, expected);
+        // What was asked besides stays, and what needs nothing stays byte for byte.
+        let asked = Ask {
+            targets: [plumb_model::OwnerName::new("a").unwrap()].into(),
+            ..Ask::default()
+        };
+        let again = read(pinned(&to_json(&asked), &resolutions).unwrap());
+        assert_eq!((again.targets, again.resolved), (asked.targets, expected));
+        for same in [&b""[..], &to_json(&Ask::default())] {
+            assert_eq!(pinned(same, &BTreeMap::new()).unwrap(), same);
+        }
+        assert!(pinned(b"nonsense", &resolutions).is_err());
     }
 }

@@ -177,6 +177,13 @@ fn what_moved_is_named_and_a_rebase_goes_on_only_with_the_same_plan() {
         .run(&["apply", &repo, "--yes", "--allow", "deletes"])
         .good();
     assert_eq!(world.status()["revision"], 3);
+    let table = world.run(&["history", "--verbose"]).good();
+    let newest = table.lines().nth(1).unwrap();
+    assert!(
+        table.lines().next().unwrap().ends_with("ALLOWED"),
+        "{table}"
+    );
+    assert!(newest.ends_with("  3         deletes"), "{table}");
     assert_eq!(world.run(&["apply", &plan, "--yes"]).code, Some(1));
     let out = world.run(&["apply", &plan, "--yes", "--rebase"]).good();
     assert!(out.contains("\nConverged.\n"), "{out}");
