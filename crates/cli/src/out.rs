@@ -57,6 +57,21 @@ impl Style {
         self.paint("31", text)
     }
 
+    /// What must not be missed.
+    pub fn loud(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    /// What comes, inside of what is shown as it was.
+    pub fn new_part(self, text: &str) -> String {
+        self.paint("4;32", text)
+    }
+
+    /// What goes, inside of what is shown as it was.
+    pub fn old_part(self, text: &str) -> String {
+        self.paint("4;31", text)
+    }
+
     /// Headings.
     pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
@@ -66,6 +81,18 @@ impl Style {
     pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
+}
+
+/// The columns of the terminal; 80 where standard output is none.
+pub fn width() -> usize {
+    let out = io::stdout();
+    let size = out
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(&out).ok())
+        .flatten();
+    size.map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0)
+        .unwrap_or(80)
 }
 
 /// Prints to standard output.

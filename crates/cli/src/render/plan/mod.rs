@@ -1,0 +1,93 @@
+//! A plan as it is read: on a terminal, in a pull request, as a page in a browser, and by programs.
+//!
+//! [`outline`] puts a plan in reading order and [`group`] makes one entry of the same change on many machines; [`words`],
+//! [`value`] and [`diff`] say things the same way everywhere. [`text`], [`markdown`] and [`html`] lay that out, and decide
+//! nothing. Whatever comes from a blueprint is made clean before it is laid out: no format hands on a control character.
+//!
+//! Called by every command that shows a plan. It never asks a control plane anything.
+
+mod diff;
+mod group;
+mod markdown;
+mod outline;
+mod text;
+mod value;
+mod wide;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use clap::ValueEnum;
+use plumb_model::plan::Plan;
+
+use crate::args::Output;
+use crate::commands::Env;
+use crate::out::{self, Style};
+
+/// In which form a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people, on a terminal.
+    Text,
+    /// For a pull request: at most 65,536 characters.
+    Markdown,
+    /// For programs: a stable, versioned format; its schema is schemas/plan.json.
+    Json,
+    /// One self-contained page with the resource graph.
+    Html,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanView {
+    /// In which form.
+    pub format: PlanFormat,
+    /// Nothing is folded or cut, and defaults of what is new are shown too.
+    pub full: bool,
+    /// The base revision and the approval hash are shown too.
+    pub verbose: bool,
+    /// The columns of the terminal.
+    pub width: usize,
+    /// What the terminal can show.
+    pub style: Style,
+}
+
+impl PlanView {
+    /// What a command's arguments ask for.
+    pub fn of(env: &Env<'_>, format: Option<PlanFormat>, full: bool) -> Self {
+        let format = format.unwrap_or(match env.output {
+            Output::Text => PlanFormat::Text,
+            Output::Json => PlanFormat::Json,
+        });
+        Self {
+            format,
+            full,
+            verbose: env.verbose,
+            width: out::width(),
+            style: *env.style,
+        }
+    }
+}
+
+/// Renders a plan. Ends with a line break.
+pub fn render(plan: &Plan, view: &PlanView) -> String {
+    match view.format {
+        PlanFormat::Text => text::render(plan, view),
+        PlanFormat::Markdown => markdown::render(plan, view),
+        PlanFormat::Json => serde_json::to_string(plan).expect("a plan is always JSON") + "\n",
+        PlanFormat::Html => String::new(),
+    }
+}
+
+/// A plan as text for this terminal.
+pub fn plan(plan: &Plan, verbose: bool, style: &Style) -> String {
+    let view = PlanView {
+        format: PlanFormat::Text,
+        full: false,
+        verbose,
+        width: out::width(),
+        style: *style,
+    };
+    render(plan, &view)
+}
