@@ -150,6 +150,12 @@ impl Diagnostics {
         }
     }
 
+    /// Adds those of another part of the work.
+    pub(crate) fn append(&mut self, others: Self) {
+        others.items.into_iter().for_each(|item| self.push(item));
+        self.omitted += others.omitted;
+    }
+
     /// Brings it into its final order, each problem once.
     pub(crate) fn finish(mut self) -> Self {
         self.items.sort_by(|a, b| a.order().cmp(&b.order()));

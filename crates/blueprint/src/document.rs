@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
-use crate::events::{self, Entry, Spans};
+use crate::events;
+use crate::plain;
 use crate::source::{Chunk, Mark, Range, Source};
+use crate::spans::{Entry, Spans};
 use crate::value;
 
 /// One document.
@@ -23,6 +25,10 @@ pub(crate) struct Document<'a> {
 pub(crate) fn read<'a>(source: &'a Source<'a>, out: &mut Diagnostics) -> Vec<Document<'a>> {
     let mut documents = Vec::new();
     for chunk in source.chunks() {
+        if let Some((value, spans)) = plain::read(&chunk) {
+            documents.push(Document::new(source, spans, value));
+            continue;
+        }
         match events::read(source, &chunk, out) {
             Some(spans) => documents.extend(values(source, &chunk, spans, out)),
             None => documents.push(salvage(source, &chunk, Spans::default())),
@@ -153,29 +159,15 @@ impl<'a> Document<'a> {
         document
     }
 
-    /// The entry at a pointer; for what came out of an alias or a merge, the place that pulled it in.
-    fn entry(&self, pointer: &str) -> Option<&Entry> {
-        let mut at = pointer;
-        loop {
-            if let Some(entry) = self.spans.entries.get(at) {
-                return Some(entry);
-            }
-            let (parent, _) = at.rsplit_once('/')?;
-            if let Some(entry) = self.spans.entries.get(&format!("{parent}/<<")) {
-                return Some(entry);
-            }
-            at = parent;
-        }
-    }
-
     /// The best place to show for a value: itself, or its key if it spreads over several lines.
     pub fn spot(&self, pointer: &str) -> Spot {
-        match self.entry(pointer) {
+        match self.spans.nearest(pointer) {
             Some(entry) => {
                 let bare = entry.value.start == entry.value.end;
                 match entry.key {
                     Some(key) if entry.block || bare => self.source.spot(key),
                     None if pointer.is_empty() && entry.block => self.head(entry.value.start),
+                    None if entry.block => self.source.spot(self.rest_of_line(entry.value.start)),
                     _ => self.source.spot(entry.value),
                 }
             }
@@ -185,7 +177,7 @@ impl<'a> Document<'a> {
 
     /// The line that says what the document is.
     fn head(&self, start: Mark) -> Spot {
-        match self.spans.entries.get("/kind") {
+        match self.spans.get("/kind") {
             Some(Entry {
                 key: Some(key),
                 value,
@@ -194,22 +186,24 @@ impl<'a> Document<'a> {
                 start: key.start,
                 end: value.end,
             }),
-            _ => {
-                let width = self.source.line(start.line).trim_end().chars().count() as u32;
-                self.source.spot(Range {
-                    start,
-                    end: Mark {
-                        column: width.max(start.column),
-                        ..start
-                    },
-                })
-            }
+            _ => self.source.spot(self.rest_of_line(start)),
+        }
+    }
+
+    fn rest_of_line(&self, start: Mark) -> Range {
+        let width = self.source.line(start.line).trim_end().chars().count() as u32;
+        Range {
+            start,
+            end: Mark {
+                column: width.max(start.column),
+                ..start
+            },
         }
     }
 
     /// The place of a key.
     pub fn key_spot(&self, pointer: &str) -> Spot {
-        match self.entry(pointer).and_then(|entry| entry.key) {
+        match self.spans.nearest(pointer).and_then(|entry| entry.key) {
             Some(key) => self.source.spot(key),
             None => self.spot(pointer),
         }
@@ -217,7 +211,7 @@ impl<'a> Document<'a> {
 
     /// How a value is written, if it stands on one line.
     pub fn written(&self, pointer: &str) -> Option<String> {
-        let range = self.spans.entries.get(pointer)?.value;
+        let range = self.spans.get(pointer)?.value;
         (range.start.line == range.end.line).then(|| {
             self.source.text[self.source.byte(range.start)..self.source.byte(range.end)]
                 .trim()
@@ -228,7 +222,7 @@ impl<'a> Document<'a> {
     /// The place of the `nth` occurrence (from 0) of a text inside a value; the value's own if it is written
     /// otherwise.
     pub fn inside(&self, pointer: &str, needle: &str, nth: usize) -> Spot {
-        let found = self.spans.entries.get(pointer).and_then(|entry| {
+        let found = self.spans.get(pointer).and_then(|entry| {
             let (from, to) = (
                 self.source.byte(entry.value.start),
                 self.source.byte(entry.value.end),
@@ -244,15 +238,9 @@ impl<'a> Document<'a> {
     }
 
     /// The places of the keys of the top two levels.
-    pub fn upper_keys(&self) -> impl Iterator<Item = (&str, Spot)> {
-        self.spans.entries.iter().filter_map(|(pointer, entry)| {
-            let upper = (1..=2).contains(&pointer.matches('/').count()) && !pointer.contains('\0');
-            upper.then(|| {
-                (
-                    pointer.as_str(),
-                    self.source.spot(entry.key.unwrap_or(entry.value)),
-                )
-            })
-        })
+    pub fn upper_keys(&self) -> impl Iterator<Item = (String, Spot)> {
+        self.spans
+            .upper()
+            .map(|(pointer, entry)| (pointer, self.source.spot(entry.key.unwrap_or(entry.value))))
     }
 }

@@ -11,6 +11,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::source::{Chunk, Mark, Range, Source};
+use crate::spans::{Entry, Kids, Place, Spans};
 
 /// The deepest nesting, aliases followed. The language itself goes six levels deep.
 pub const MAX_DEPTH: usize = 64;
@@ -18,25 +19,6 @@ pub const MAX_DEPTH: usize = 64;
 /// So many nodes may aliases add to a document. Enough to share an environment among a thousand processes,
 /// and far from what costs noticeable time.
 pub const MAX_ALIASED_NODES: u64 = 100_000;
-
-/// Where one value stands, and the key in front of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
-    pub key: Option<Range>,
-    pub value: Range,
-    /// A mapping or list over several lines: its key is the better place to point at.
-    pub block: bool,
-}
-
-/// The places of one document, by JSON pointer.
-#[derive(Debug, Default)]
-pub(crate) struct Spans {
-    pub entries: HashMap<String, Entry>,
-    /// Its values cannot be trusted: there is a problem that the next pass would stumble over.
-    pub unreadable: bool,
-    /// There is nothing in it but comments.
-    pub empty: bool,
-}
 
 /// Appends a key to a JSON pointer.
 pub(crate) fn join(pointer: &str, key: &str) -> String {
@@ -54,20 +36,26 @@ pub(crate) fn join(pointer: &str, key: &str) -> String {
 }
 
 enum Collection {
-    List {
-        next: usize,
-    },
+    List(Vec<Place>),
     Map {
-        key: Option<(String, Range)>,
+        key: Option<Key>,
         seen: HashMap<String, Range>,
+        kids: Vec<(Box<str>, Place)>,
     },
+}
+
+/// A key whose value comes next.
+struct Key {
+    text: String,
+    range: Range,
+    /// It stands in this mapping already. The first of two equal keys is the one whose value counts.
+    again: bool,
 }
 
 struct Frame {
     collection: Collection,
-    pointer: String,
-    /// The key that stands for this whole collection, and where it starts.
-    key: Option<Range>,
+    /// The key that stands for this whole collection.
+    key: Option<Key>,
     start: Range,
     anchor: usize,
     /// Nodes in it so far, aliases followed, itself included.
@@ -193,8 +181,8 @@ impl Pass<'_, '_> {
                     {
                         self.used();
                     }
-                    let pointer = self.place(range, false);
-                    drop(pointer);
+                    let key = self.take_key();
+                    self.place(key, range, false, Kids::None);
                     self.count(1);
                 }
             }
@@ -227,7 +215,8 @@ impl Pass<'_, '_> {
                         range,
                     );
                 } else {
-                    self.place(range, false);
+                    let key = self.take_key();
+                    self.place(key, range, false, Kids::None);
                     self.count(nodes);
                     if let Some(frame) = self.stack.last_mut() {
                         frame.depth = frame.depth.max(depth + 1);
@@ -236,7 +225,7 @@ impl Pass<'_, '_> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), range);
-                self.open(Collection::List { next: 0 }, anchor, range)?;
+                self.open(Collection::List(Vec::new()), anchor, range)?;
             }
             Event::MappingStart(anchor, tag) => {
                 self.tag(tag.as_deref(), range);
@@ -244,6 +233,7 @@ impl Pass<'_, '_> {
                     Collection::Map {
                         key: None,
                         seen: HashMap::new(),
+                        kids: Vec::new(),
                     },
                     anchor,
                     range,
@@ -306,14 +296,15 @@ impl Pass<'_, '_> {
 
     fn key(&mut self, text: String, range: Range) {
         let Some(Frame {
-            collection: Collection::Map { key, seen },
+            collection: Collection::Map { key, seen, .. },
             ..
         }) = self.stack.last_mut()
         else {
             return;
         };
-        if let Some(first) = seen.get(&text) {
-            let (first, second) = (self.source.spot(*first), self.source.spot(range));
+        let first = seen.get(&text).copied();
+        if let Some(first) = first {
+            let (first, second) = (self.source.spot(first), self.source.spot(range));
             self.out.push(
                 Diagnostic::error(
                     Code::DuplicateKey,
@@ -326,37 +317,46 @@ impl Pass<'_, '_> {
         } else {
             seen.insert(text.clone(), range);
         }
-        *key = Some((text, range));
+        *key = Some(Key {
+            text,
+            range,
+            again: first.is_some(),
+        });
     }
 
-    /// Notes where a value stands, and gives its pointer and its key.
-    fn place(&mut self, range: Range, block: bool) -> (String, Option<Range>) {
-        let (pointer, key) = match self.stack.last_mut() {
-            None => (String::new(), None),
-            Some(Frame {
-                collection,
-                pointer,
-                ..
-            }) => match collection {
-                Collection::List { next } => {
-                    *next += 1;
-                    (join(pointer, &(*next - 1).to_string()), None)
-                }
-                Collection::Map { key, .. } => match key.take() {
-                    Some((text, at)) => (join(pointer, &text), Some(at)),
-                    None => (pointer.clone(), None),
-                },
-            },
-        };
-        if let Some(doc) = self.docs.last_mut() {
-            // The first of two equal keys is the one whose value counts.
-            doc.entries.entry(pointer.clone()).or_insert(Entry {
-                key,
-                value: range,
-                block,
-            });
+    /// The key in front of the value that comes next, if it is in a mapping.
+    fn take_key(&mut self) -> Option<Key> {
+        match self.stack.last_mut().map(|frame| &mut frame.collection) {
+            Some(Collection::Map { key, .. }) => key.take(),
+            _ => None,
         }
-        (pointer, key)
+    }
+
+    /// Notes where a value stands, once all that is in it is known.
+    fn place(&mut self, key: Option<Key>, value: Range, block: bool, kids: Kids) {
+        let place = Place {
+            entry: Entry {
+                key: key.as_ref().map(|key| key.range),
+                value,
+                block,
+            },
+            kids,
+        };
+        match self.stack.last_mut().map(|frame| &mut frame.collection) {
+            None => {
+                if let Some(doc) = self.docs.last_mut() {
+                    doc.root.get_or_insert(place);
+                }
+            }
+            Some(Collection::List(kids)) => kids.push(place),
+            Some(Collection::Map { kids, .. }) => {
+                if let Some(key) = key
+                    && !key.again
+                {
+                    kids.push((key.text.into(), place));
+                }
+            }
+        }
     }
 
     fn count(&mut self, nodes: u64) {
@@ -377,17 +377,16 @@ impl Pass<'_, '_> {
             return Err(too_deep().here(&self.source.spot(range)));
         }
         let is_key = self.wants_key();
-        let (pointer, key) = if is_key {
+        let key = if is_key {
             self.bad_key(range);
             let here = format!("\u{0}key {}:{}", range.start.line, range.start.column);
-            self.key(here.clone(), range);
-            (here, None)
+            self.key(here, range);
+            None
         } else {
-            self.place(range, true)
+            self.take_key()
         };
         self.stack.push(Frame {
             collection,
-            pointer,
             key,
             start: range,
             anchor,
@@ -417,19 +416,12 @@ impl Pass<'_, '_> {
         // A collection in braces on one line can be shown as a whole.
         let flow = frame.start.end > frame.start.start && self.opens_flow(frame.start);
         let block = !flow || start.line != end.line;
-        if let Some(entry) = self
-            .docs
-            .last_mut()
-            .and_then(|doc| doc.entries.get_mut(&frame.pointer))
-            && entry.key == frame.key
-            && entry.value == frame.start
-        {
-            *entry = Entry {
-                key: frame.key,
-                value: Range { start, end },
-                block,
-            };
-        }
+        let kids = match frame.collection {
+            Collection::List(kids) => Kids::List(kids),
+            Collection::Map { kids, .. } => Kids::map(kids),
+        };
+        let end = if block { start } else { end };
+        self.place(frame.key, Range { start, end }, block, kids);
     }
 
     fn opens_flow(&self, range: Range) -> bool {

@@ -26,8 +26,11 @@ mod document;
 mod events;
 mod fmt;
 mod later;
+mod parallel;
+mod plain;
 mod reference;
 mod scalar;
+mod spans;
 mod value;
 mod written;
 

@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, alternatives, quote};
 use crate::document::{self, Document};
 use crate::later;
 use crate::nearest::nearest;
+use crate::parallel;
 use crate::schema::Kind;
 use crate::set::{BlueprintSet, Content, Port, Source as AppSource, Workspace};
 use crate::source::{Source, SourceFile};
@@ -43,30 +44,29 @@ struct Entry<'a> {
 /// All problems, if there is an error among them. Warnings alone are in [`BlueprintSet::warnings`].
 pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Diagnostics> {
     let mut out = Diagnostics::default();
-    let mut known = Known::default();
     let mut order: Vec<&SourceFile> = files.iter().collect();
     order.sort_by(|a, b| a.path.cmp(&b.path));
-    let sources: Vec<Source<'_>> = order
-        .into_iter()
-        .filter_map(|file| {
-            let source = Source::decode(file, &mut out);
-            if source.is_none() {
-                known.incomplete();
-            }
-            source
-        })
-        .collect();
-    let mut set = Set {
-        known,
-        ..Set::default()
-    };
+    let size = files.iter().map(|file| file.text.len()).sum();
+    // Each file by itself, as far as that goes without knowing the others.
+    let decoded = parallel::each(order, size, |file| {
+        let mut out = Diagnostics::default();
+        (Source::decode(file, &mut out), out)
+    });
+    let mut set = Set::default();
+    let mut sources = Vec::new();
+    for (source, problems) in decoded {
+        out.append(problems);
+        match source {
+            Some(source) => sources.push(source),
+            None => set.known.incomplete(),
+        }
+    }
+    let read = parallel::each(sources.iter().collect(), size, read_file);
     let mut entries = Vec::new();
-    for source in &sources {
-        for document in document::read(source, &mut out) {
-            if let Some(kind) = set.register(&document, &mut out)
-                && let Some(value) = &document.value
-            {
-                let checked = check::check(&document, kind, value, &mut out);
+    for (documents, problems) in read {
+        out.append(problems);
+        for (document, checked) in documents {
+            if let (Some(kind), Some(checked)) = (set.register(&document, &mut out), checked) {
                 entries.push(Entry {
                     document,
                     kind,
@@ -82,6 +82,26 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
     }
     cross::check(&set.known, &set.machines, &set.owners, &mut out);
     finish(set, manifest, out)
+}
+
+/// Reads a file's documents, and checks the structure of those whose kind is known.
+fn read_file<'a>(
+    source: &'a Source<'a>,
+) -> (Vec<(Document<'a>, Option<Checked>)>, Diagnostics) {
+    let mut out = Diagnostics::default();
+    let documents = document::read(source, &mut out);
+    let checked = documents.into_iter().map(|document| {
+        let word = document.kind.as_ref().map(|(word, _)| word.as_str());
+        let checked = match (word.and_then(Kind::parse), &document.value) {
+            (Some(kind), Some(value)) if value.is_object() => {
+                Some(check::check(&document, kind, value, &mut out))
+            }
+            _ => None,
+        };
+        (document, checked)
+    });
+    let checked = checked.collect();
+    (checked, out)
 }
 
 fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<BlueprintSet, Diagnostics> {
