@@ -13,12 +13,40 @@ fn main() -> ExitCode {
         .as_slice()
     {
         ["bench", only @ ..] => bench::run(only),
+        // What `bench plan` runs as a process of its own, and the workspace that it makes, to look at.
+        ["bare", folder] => {
+            report(bench::bare::run(folder.as_ref()).map(|n| format!("{n} documents")))
+        }
+        ["fleet", folder, apps, per_file] => {
+            let (Ok(apps), Ok(per_file)) = (apps.parse(), per_file.parse()) else {
+                return report(Err(
+                    "the numbers of apps and of apps per file are numbers".to_owned()
+                ));
+            };
+            let written = bench::fleet::write(folder.as_ref(), apps, per_file);
+            report(
+                written
+                    .map(|()| format!("{apps} apps"))
+                    .map_err(|e| e.to_string()),
+            )
+        }
         _ => {
             eprintln!(
-                "usage: cargo xtask bench [NAME…]\nnames: {}",
+                "usage: cargo xtask bench [NAME…]\n       cargo xtask bare FOLDER\n       cargo xtask fleet FOLDER APPS APPS-PER-FILE\nnames: {}",
                 bench::NAMES.join(" ")
             );
             ExitCode::from(1)
         }
     }
+}
+
+fn report(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(said) => println!("{said}"),
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(1);
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -3,7 +3,9 @@
 //! Times of whole programs are taken from outside, on the release binary beside this one; times of one stage call the
 //! production code. The machine's own speed is told by a calibration loop, so that numbers of two days compare.
 
+pub mod bare;
 mod files;
+pub mod fleet;
 mod idle;
 mod live;
 mod plan;
