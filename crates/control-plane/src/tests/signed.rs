@@ -133,7 +133,7 @@ async fn the_same_file_twice_is_recorded_once_also_at_once() {
     assert_eq!(world.view().await.revision.0, 2);
 }
 
-/// Mutation: compare nothing but the base in `Recorder::record`, or attribute everything to the head.
+/// Mutation: attribute everything to the head in `Recorder::attribute`.
 #[tokio::test]
 async fn a_moved_base_is_refused_and_each_thing_that_moved_is_named() {
     let world = world().await;
@@ -186,6 +186,39 @@ async fn a_moved_base_is_refused_and_each_thing_that_moved_is_named() {
         assert!(refusal.message.contains(part), "{}", refusal.message);
     }
     assert_eq!(world.view().await.revision.0, 3);
+}
+
+/// Mutation: leave the comparison of the read set out of `Recorder::record`.
+#[tokio::test]
+async fn a_restored_folder_that_counts_the_same_revision_twice_takes_no_plan_of_the_first_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, backup) = (temp.path().join("data"), temp.path().join("backup"));
+    let at = |data: &std::path::Path| config(data, Timestamp::now);
+    start(at(&data)).await.unwrap().stop().await;
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&data, &backup])
+        .status();
+    assert!(copied.unwrap().success());
+    let world = World {
+        temp,
+        running: start(at(&data)).await.unwrap(),
+    };
+    world.apply(blueprints("one")).await.unwrap();
+    let signed = world.sign(blueprints("mine")).await;
+    let World { temp, running } = world;
+    running.stop().await;
+
+    let world = World {
+        temp,
+        running: start(at(&backup)).await.unwrap(),
+    };
+    world.apply(blueprints("two")).await.unwrap();
+    let refused = refusal(world.apply_signed(apply_of(&signed)).await);
+    assert_eq!(refused.reason, Reason::BaseMoved);
+    let expected = "setup base: release 1 → another release 1";
+    assert!(refused.message.contains(expected), "{}", refused.message);
+    assert_eq!(world.view().await.revision.0, 1);
 }
 
 /// Mutation: let a rebase pass whatever the approval is.

@@ -128,13 +128,20 @@ impl ReadSet {
             .chain(machines)
             .chain([manifest])
             .filter(|(_, _, same)| !same)
-            .map(|(subject, was, _)| Moved {
-                now: subject.at(now),
-                subject,
-                was,
-                revision: None,
-                by: None,
-                at: None,
+            .map(|(subject, was, _)| {
+                let mut now = subject.at(now);
+                // A folder that was restored counts the same numbers twice.
+                if now == was {
+                    now = format!("another {now}");
+                }
+                Moved {
+                    now,
+                    subject,
+                    was,
+                    revision: None,
+                    by: None,
+                    at: None,
+                }
             })
             .collect()
     }

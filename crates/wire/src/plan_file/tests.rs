@@ -174,8 +174,7 @@ fn a_file_reads_back_byte_for_byte_with_and_without_blobs() {
 }
 
 /// Mutations: leave the comparison of the whole header out of `container::member`, or that of the padding out of
-/// `Reader::content`, or the check of the signature out of `Document::open`, or that of its form out of
-/// `read_signature`, or that of the digest out of `read_blobs`.
+/// `Reader::content`, or the check of the signature out of `Document::open`, or that of the digest out of `read_blobs`.
 #[test]
 fn a_flipped_bit_anywhere_is_refused_with_what_was_changed() {
     let bytes = file(true);
@@ -384,6 +383,33 @@ fn the_signature_covers_the_very_bytes_under_the_domain_of_plan_files() {
     };
     let error = refused(&file_of(&document, &other, false));
     assert!(error.contains(&other.key.id().to_string()), "{error}");
+}
+
+/// Mutation: leave the comparison of its form out of `read_signature`.
+#[test]
+fn a_signature_is_written_in_one_way_only() {
+    let document = document().bytes();
+    let signature = Signer::new().sign(&document);
+    let own = String::from_utf8(signature_bytes(&signature)).unwrap();
+    let (key, bytes) = (signature.key, own.split('"').rev().nth(1).unwrap());
+    for other in [
+        own.trim_end().to_owned(),
+        format!("{own}\n"),
+        own.replace("\":", "\": "),
+        format!("{{\"key\":\"{key}\",\"format\":1,\"signature\":\"{bytes}\"}}\n"),
+    ] {
+        assert_ne!(other, own);
+        let mut file = Writer::new(Vec::new());
+        let members = [(DOCUMENT, &document[..]), (SIGNATURE, other.as_bytes())];
+        for (name, content) in members {
+            file.member(name, content.len() as u64, content).unwrap();
+        }
+        let error = refused(&file.finish().unwrap());
+        assert!(
+            error.contains("not in the form that plumb writes"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
