@@ -12,7 +12,7 @@ use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, alternatives, quote};
 use crate::document::Document;
 use crate::events::join;
-use crate::later;
+use crate::hints;
 use crate::nearest::nearest;
 use crate::schema::{Kind, compiled};
 
@@ -21,10 +21,6 @@ use crate::schema::{Kind, compiled};
 pub(crate) struct Checked {
     /// Pointers whose value has been complained about.
     pub reported: std::collections::HashSet<String>,
-    /// Mappings in which a key without a driver stands: what it would have replaced is not missing.
-    excused: std::collections::HashSet<String>,
-    /// The same of the document itself.
-    pub without_driver: bool,
     /// Something is against the schema that `convert` is expected to complain about.
     pub left: Vec<String>,
 }
@@ -190,26 +186,12 @@ impl Pass<'_, '_> {
     }
 
     fn unknown_key(&mut self, parent: &str, key: &str, known: &[&str]) {
+        if hints::is_secret(self.kind, parent) {
+            return self.done.left.push(parent.to_owned());
+        }
         let pointer = join(parent, key);
         let spot = self.document.key_spot(&pointer);
         if !self.done.reported.insert(pointer) {
-            return;
-        }
-        if let Some(instead) = later::instead_of(self.kind, parent, key) {
-            if parent.is_empty() {
-                self.done.without_driver = true;
-            } else {
-                self.done.excused.insert(parent.to_owned());
-            }
-            let message = format!(
-                "{} is part of the blueprint language, but this version of plumb has no driver for it",
-                quote(key)
-            );
-            self.out.push(
-                Diagnostic::error(Code::KeyWithoutDriver, message)
-                    .here(&spot)
-                    .hint(instead),
-            );
             return;
         }
         let place = match name(parent).as_str() {
@@ -235,7 +217,10 @@ impl Pass<'_, '_> {
     }
 
     fn missing(&mut self, parent: &str, key: &str) {
-        if self.done.excused.contains(parent) || !self.done.reported.insert(join(parent, key)) {
+        if hints::is_secret(self.kind, parent) {
+            return self.done.left.push(parent.to_owned());
+        }
+        if !self.done.reported.insert(join(parent, key)) {
             return;
         }
         let place = match name(parent).as_str() {
@@ -245,11 +230,16 @@ impl Pass<'_, '_> {
         self.out.push(
             Diagnostic::error(Code::MissingKey, format!("{place} has no `{key}`"))
                 .here(&self.document.spot(parent))
-                .maybe_hint(example(self.kind, key).map(|e| format!("add it, for example `{e}`"))),
+                .maybe_hint(
+                    hints::example(self.kind, key).map(|e| format!("add it, for example `{e}`")),
+                ),
         );
     }
 
     fn wrong_type(&mut self, pointer: &str, expected: &[String]) {
+        if hints::is_secret(self.kind, pointer) {
+            return self.done.left.push(pointer.to_owned());
+        }
         if !self.done.reported.insert(pointer.to_owned()) {
             return;
         }
@@ -381,29 +371,16 @@ pub(crate) fn wrong_type(
                 .written(pointer)
                 .unwrap_or_else(|| value.to_string());
             let whole = value.as_u64().is_some();
-            Some(match pointer.rsplit('/').next() {
-                Some("grace" | "stop" | "initial" | "max" | "interval" | "timeout") if whole => {
-                    format!("give it a unit: `{written}s`, or `ms`, `m`, `h`")
-                }
-                Some("max_size" | "log") if whole => {
-                    format!("give it a unit: `{written}Mi`, or `Ki`, `Gi`")
-                }
-                Some("mode") if whole => {
-                    let digits = written.trim_start_matches("0o");
-                    format!("quote it: \"{digits:0>4}\"")
-                }
-                _ => format!("quote it: \"{written}\""),
-            })
+            Some(hints::quote_it(pointer, &written, whole))
         }
         Value::String(text)
             if text.parse::<f64>().is_ok() && expected.iter().any(|e| e.contains("number")) =>
         {
             Some(format!("write it without quotes: {text}"))
         }
-        Value::String(_) if pointer == "/source" => {
-            Some("write `source: { path: ../folder }`".to_owned())
-        }
-        _ => by_example(expected),
+        _ => hints::form(pointer, value)
+            .map(str::to_owned)
+            .or_else(|| by_example(expected)),
     };
     Diagnostic::error(Code::WrongType, message)
         .here(&spot)
@@ -465,20 +442,4 @@ pub(crate) fn name(pointer: &str) -> String {
         }
         [.., above, last] => quote(&format!("{above}.{last}")),
     }
-}
-
-fn example(kind: Kind, key: &str) -> Option<&'static str> {
-    Some(match (kind, key) {
-        (Kind::Workspace, "name") => "name: shop",
-        (Kind::Machine, "name") => "name: web-1",
-        (Kind::App, "name") => "name: hello",
-        (Kind::Setup, "name") => "name: base",
-        (_, "machines") => "machines: all",
-        (_, "path") => "path: ../web",
-        (_, "run") => "run: ./server",
-        (_, "port") => "port: 8080",
-        (_, "monthly") => "monthly: 4.51",
-        (_, "currency") => "currency: EUR",
-        _ => return None,
-    })
 }

@@ -50,7 +50,7 @@ codes! {
     KindMissing = "P0101",
     /// No such kind.
     UnknownKind = "P0102",
-    /// A kind of the language that this version does not drive.
+    /// No longer given: a kind of the language that an older version did not read.
     KindWithoutDriver = "P0103",
     /// A value of the wrong type.
     WrongType = "P0104",
@@ -58,7 +58,7 @@ codes! {
     UnknownKey = "P0105",
     /// A key is missing.
     MissingKey = "P0106",
-    /// A key of the language that this version does not drive.
+    /// No longer given: a key of the language that an older version did not read.
     KeyWithoutDriver = "P0107",
     /// None of the allowed values.
     BadChoice = "P0108",
@@ -94,6 +94,16 @@ codes! {
     BadText = "P0213",
     /// Not a label.
     BadLabel = "P0214",
+    /// Not a schedule.
+    BadSchedule = "P0215",
+    /// Not a time zone.
+    BadTimeZone = "P0216",
+    /// Not a git URL that may be used.
+    BadGitUrl = "P0217",
+    /// Not the name of a branch or tag, or the id of a commit.
+    BadGitRef = "P0218",
+    /// Not the reference of a container image.
+    BadImage = "P0219",
     /// Neither or both of two keys of which exactly one must stand.
     ExactlyOne = "P0220",
     /// Several processes, and no saying whose this is.
@@ -108,6 +118,22 @@ codes! {
     ReservedVariable = "P0225",
     /// A folder inside a source that does not exist.
     DirWithoutSource = "P0226",
+    /// A key that goes with another kind of workload.
+    KeyOutOfPlace = "P0227",
+    /// A credential where the name of a secret belongs.
+    LiteralCredential = "P0228",
+    /// Not a host or path of a route.
+    BadRoute = "P0229",
+    /// Not a runtime or engine with a version.
+    BadVersion = "P0230",
+    /// Not the name of a package.
+    BadPackage = "P0231",
+    /// Not an address range.
+    BadSubnet = "P0232",
+    /// One variable from two sources.
+    VariableClash = "P0233",
+    /// A route that leads to no port.
+    RouteWithoutPort = "P0234",
     /// Not a reference.
     BadReference = "P0301",
     /// No such variable of the workspace.
@@ -134,6 +160,14 @@ codes! {
     UnknownOverlay = "P0407",
     /// An overlay that no `--env` can choose, or something else in an overlay's file.
     OverlayOutOfPlace = "P0408",
+    /// A host and path claimed twice on one machine.
+    RouteClash = "P0409",
+    /// Two registries of one host.
+    RegistryClash = "P0410",
+    /// A service that would be on several machines.
+    NotOneMachine = "P0411",
+    /// A former name that still has, or had, another owner.
+    FormerNameTaken = "P0412",
     /// A command uses `PORT` where it is not set.
     PortNotSet = "P0501",
 }

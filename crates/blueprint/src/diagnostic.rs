@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::code::Code;
+use crate::mask::Credentials;
 
 /// So many problems are kept in one run. A person reads a few; the bound keeps a hostile repository from
 /// filling memory with messages.
@@ -125,6 +126,9 @@ pub struct Diagnostics {
     pub items: Vec<Diagnostic>,
     /// How many more there were.
     pub omitted: u64,
+    /// Credentials that were found where none belongs: no message repeats them, and [`crate::render`] blinds them.
+    #[serde(skip)]
+    pub(crate) credentials: Credentials,
 }
 
 impl Diagnostics {
@@ -154,10 +158,20 @@ impl Diagnostics {
     pub(crate) fn append(&mut self, others: Self) {
         others.items.into_iter().for_each(|item| self.push(item));
         self.omitted += others.omitted;
+        self.credentials.append(others.credentials);
     }
 
     /// Brings it into its final order, each problem once.
     pub(crate) fn finish(mut self) -> Self {
+        if !self.credentials.is_empty() {
+            for item in &mut self.items {
+                self.credentials.scrub(&mut item.message);
+                let labels = item.spans.iter_mut().filter_map(|s| s.label.as_mut());
+                labels
+                    .chain(&mut item.hint)
+                    .for_each(|text| self.credentials.scrub(text));
+            }
+        }
         self.items.sort_by(|a, b| a.order().cmp(&b.order()));
         self.items.dedup();
         self

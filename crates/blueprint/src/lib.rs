@@ -21,11 +21,14 @@ mod source;
 
 mod check;
 mod convert;
+mod cron;
 mod cross;
 mod document;
 mod events;
 mod fmt;
-mod later;
+mod git_url;
+mod hints;
+mod mask;
 mod parallel;
 mod plain;
 mod reference;

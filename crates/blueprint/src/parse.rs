@@ -1,5 +1,7 @@
 //! The order of the passes: read every file, check each document by itself, then all of them together.
 
+mod owners;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::OwnerName;
@@ -8,15 +10,14 @@ use plumb_model::plan::Origin;
 use crate::check::{self, Checked};
 use crate::code::Code;
 use crate::convert::workspace::{self, Defaults, Manifest};
-use crate::convert::{Reader, Vars, app, machine, setup};
+use crate::convert::{Reader, Vars, machine};
 use crate::cross::{self, Known, Machines, Owner};
-use crate::diagnostic::{Diagnostic, Diagnostics, alternatives, quote};
+use crate::diagnostic::{Diagnostic, Diagnostics, Spot, alternatives, quote};
 use crate::document::{self, Document};
-use crate::later;
 use crate::nearest::nearest;
 use crate::parallel;
 use crate::schema::Kind;
-use crate::set::{BlueprintSet, Content, Port, Source as AppSource, Workspace};
+use crate::set::{BlueprintSet, Content, Source as AppSource, Workspace};
 use crate::source::{Source, SourceFile};
 
 /// What a caller may ask of [`parse`].
@@ -85,9 +86,7 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
 }
 
 /// Reads a file's documents, and checks the structure of those whose kind is known.
-fn read_file<'a>(
-    source: &'a Source<'a>,
-) -> (Vec<(Document<'a>, Option<Checked>)>, Diagnostics) {
+fn read_file<'a>(source: &'a Source<'a>) -> (Vec<(Document<'a>, Option<Checked>)>, Diagnostics) {
     let mut out = Diagnostics::default();
     let documents = document::read(source, &mut out);
     let checked = documents.into_iter().map(|document| {
@@ -120,15 +119,20 @@ fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<Blueprin
             paths.insert(path.clone());
         }
     }
-    Ok(BlueprintSet { networks: Default::default(), registries: Default::default(), services: Default::default(), volumes: Default::default(),
-        workspace: Workspace { base_domain: None,
+    Ok(BlueprintSet {
+        workspace: Workspace {
             name,
             policy: manifest.manifest.policy(),
             vars: manifest.vars.values,
+            base_domain: manifest.base_domain.map(|(domain, _)| domain),
         },
         machines: set.machines.infos,
         apps: set.apps,
         setups: set.setups,
+        services: set.services,
+        volumes: set.volumes,
+        networks: set.networks,
+        registries: set.registries,
         origins: set.origins,
         paths,
         warnings: out,
@@ -141,6 +145,8 @@ struct ReadManifest {
     manifest: Manifest,
     vars: Vars,
     defaults: Defaults,
+    /// The domain that apps are reachable under, and where it is written.
+    base_domain: Option<(String, Spot)>,
 }
 
 /// What comes together while documents are read.
@@ -152,9 +158,15 @@ struct Set {
     owners: Vec<Owner>,
     apps: BTreeMap<OwnerName, crate::set::App>,
     setups: BTreeMap<OwnerName, crate::set::Setup>,
+    services: BTreeMap<OwnerName, crate::set::Service>,
+    volumes: BTreeMap<OwnerName, crate::set::Volume>,
+    networks: BTreeMap<OwnerName, crate::set::Network>,
+    registries: BTreeMap<String, crate::set::Registry>,
+    registry_names: BTreeMap<OwnerName, Spot>,
+    registry_hosts: BTreeMap<String, Spot>,
     origins: BTreeMap<String, Origin>,
     /// Where the Workspace is, whether or not it could be read.
-    workspace: Option<crate::diagnostic::Spot>,
+    workspace: Option<Spot>,
     unreadable_manifest: bool,
 }
 
@@ -213,22 +225,9 @@ impl Set {
                 None => self.workspace = Some(kind_spot.clone()),
             }
         }
-        let later = later::KINDS.iter().find(|(name, _)| name == word);
-        if let Some((_, instead)) = later {
-            out.push(
-                Diagnostic::error(Code::KindWithoutDriver, format!("`kind: {word}` is part of the blueprint language, but this version of plumb has no driver for it"))
-                    .here(kind_spot)
-                    .hint(*instead),
-            );
-        } else if kind.is_none() {
+        if kind.is_none() {
             let words = kind_words();
-            let hint = match nearest(
-                word,
-                Kind::ALL
-                    .into_iter()
-                    .map(Kind::as_str)
-                    .chain(later::KINDS.map(|(name, _)| name)),
-            ) {
+            let hint = match nearest(word, Kind::ALL.into_iter().map(Kind::as_str)) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("there is {}", alternatives(&words)),
             };
@@ -253,7 +252,10 @@ impl Set {
         out: &mut Diagnostics,
     ) {
         let machine = kind == Some(Kind::Machine);
-        let owner = matches!(kind, Some(Kind::App | Kind::Setup)) || word == "Service";
+        let owner = matches!(
+            kind,
+            Some(Kind::App | Kind::Setup | Kind::Service | Kind::Volume | Kind::Network)
+        );
         let Some((name, spot)) = &document.name else {
             self.known.machines_incomplete |= machine || kind.is_none();
             self.known.owners_incomplete |= owner || kind.is_none();
@@ -274,7 +276,7 @@ impl Set {
                     format!("there are two of the name {}: {word}", quote(name))
                 } else {
                     format!(
-                        "the name {} is taken: App, Service and Setup share their names",
+                        "the name {} is taken: App, Setup, Service, Volume and Network share their names",
                         quote(name)
                     )
                 };
@@ -415,15 +417,15 @@ impl Set {
         for layer in &layers {
             let mut reader = layer.reader(&read.vars, out);
             let upper = workspace::defaults(&mut reader);
-            read.defaults = Defaults {
-                app: upper.app.over(&read.defaults.app),
-                setup_drift: upper.setup_drift.or(read.defaults.setup_drift),
-            };
+            read.defaults = upper.over(&read.defaults);
+        }
+        if let Some(base) = base {
+            read.base_domain = workspace::base_domain(&mut base.reader(&read.vars, out));
         }
         read
     }
 
-    /// Reads machines, apps and Setups.
+    /// Reads everything but the manifest.
     fn documents(&mut self, entries: &[Entry<'_>], manifest: &ReadManifest, out: &mut Diagnostics) {
         for entry in entries {
             let before = out.errors();
@@ -442,31 +444,7 @@ impl Set {
                         self.machines.infos.entry(name).or_insert(info);
                     }
                 }
-                Kind::App => {
-                    let root = reader.root();
-                    let name = reader
-                        .get(&root, "name")
-                        .and_then(|name| reader.name::<OwnerName>(&name));
-                    let read = app::read(&mut reader, name.as_ref(), &manifest.defaults.app);
-                    let flawed = broken || out.errors() > before;
-                    if let Some(name) = name {
-                        self.app(name, read, flawed);
-                    }
-                }
-                Kind::Setup => {
-                    let root = reader.root();
-                    let name = reader
-                        .get(&root, "name")
-                        .and_then(|name| reader.name::<OwnerName>(&name));
-                    let read = setup::read(&mut reader);
-                    if let Some(name) = name {
-                        self.setup(
-                            name,
-                            read,
-                            manifest.defaults.setup_drift.unwrap_or_default(),
-                        );
-                    }
-                }
+                _ => self.owner(entry, manifest, out),
             }
             entry.hold_left(out);
         }
@@ -475,58 +453,11 @@ impl Set {
             && self.known.possible.is_empty();
     }
 
-    fn app(&mut self, name: OwnerName, read: app::ReadApp, flawed: bool) {
-        let fixed = read
-            .ports()
-            .filter_map(|(_, port, spot, replicas)| match port {
-                Port::Fixed(number) => Some((number, spot.clone(), replicas)),
-                Port::Auto => None,
-            })
-            .collect();
-        let ports = (!flawed).then(|| read.ports().map(|(name, ..)| name.clone()).collect());
-        self.owners.push(Owner {
-            name: name.clone(),
-            selected: read.selected.clone(),
-            uses: read.uses.clone(),
-            fixed,
-            claims: Vec::new(),
-            ports,
-            is_app: true,
-        });
-        if let Some(selected) = &read.selected {
-            let selector = selected.selector.clone();
-            self.apps
-                .entry(name)
-                .or_insert_with(|| read.finish(selector));
-        }
-    }
-
-    fn setup(&mut self, name: OwnerName, read: setup::ReadSetup, drift: plumb_model::DriftPolicy) {
-        if let Some(selected) = &read.selected {
-            let setup = crate::set::Setup { packages: Default::default(), renamed_from: None,
-                machines: selected.selector.clone(),
-                drift: read.drift.unwrap_or(drift),
-                files: read.files,
-                directories: read.directories,
-            };
-            self.setups.entry(name.clone()).or_insert(setup);
-        }
-        self.owners.push(Owner {
-            name,
-            selected: read.selected,
-            uses: read.uses,
-            fixed: Vec::new(),
-            claims: read.claims,
-            ports: None,
-            is_app: false,
-        });
-    }
-
     fn origins(&mut self, entry: &Entry<'_>) {
         let Some((name, spot)) = &entry.document.name else {
             return;
         };
-        let origin = |spot: &crate::diagnostic::Spot| Origin {
+        let origin = |spot: &Spot| Origin {
             file: spot.file.to_string(),
             line: spot.line,
             column: spot.column,

@@ -65,7 +65,7 @@ pub(crate) struct Refusal {
     pub hint: String,
 }
 
-const ALL: &str = "${machine.name}, ${machine.labels.X}, ${machine.address}, ${app.X.url}, ${app.X.host}, ${app.X.ports.P}, ${vars.X}, ${release} and ${commit}";
+const ALL: &str = "${machine.name}, ${machine.labels.X}, ${machine.address}, ${app.X.url}, ${app.X.host}, ${app.X.ports.P}, ${service.X.url} (also .host, .port, .user and .database), ${vars.X}, ${release} and ${commit}";
 
 /// Parses what stands between `${` and `}`.
 pub(crate) fn parse(inner: &str) -> Result<Parsed, Refusal> {
@@ -114,14 +114,39 @@ pub(crate) fn parse(inner: &str) -> Result<Parsed, Refusal> {
         }
         ["release"] => Reference::Release,
         ["commit"] => Reference::Commit,
-        ["service", ..] => {
-            return Err(Refusal {
-                code: Code::KeyWithoutDriver,
-                message: format!(
-                    "`${{{inner}}}` is part of the blueprint language, but this version of plumb has no driver for services"
-                ),
-                hint: "write the address out".into(),
-            });
+        ["service", service, rest @ ..] => {
+            let service = OwnerName::new(service).map_err(|e| {
+                bad(
+                    format!("`${{{inner}}}` names no service: {e}"),
+                    "write ${service.NAME.url}".into(),
+                )
+            })?;
+            match rest {
+                ["url"] => Reference::ServiceUrl(service),
+                ["host"] => Reference::ServiceHost(service),
+                ["port"] => Reference::ServicePort(service),
+                ["user"] => Reference::ServiceUser(service),
+                ["database"] => Reference::ServiceDatabase(service),
+                ["password"] => {
+                    return Err(bad(
+                        format!(
+                            "`${{{inner}}}` is no reference: a password is never written into a text"
+                        ),
+                        format!(
+                            "write `uses: [{service}]`, which hands it in as {}",
+                            plumb_model::injected::service_variable(&service, "PASSWORD")
+                        ),
+                    ));
+                }
+                _ => {
+                    return Err(bad(
+                        format!("`${{{inner}}}` is no reference"),
+                        format!(
+                            "of a service there are ${{service.{service}.url}}, .host, .port, .user and .database"
+                        ),
+                    ));
+                }
+            }
         }
         [word]
             if crate::scalar::is_env_name(word)
@@ -141,12 +166,15 @@ pub(crate) fn parse(inner: &str) -> Result<Parsed, Refusal> {
                 "commit",
                 "vars",
                 "app",
+                "service",
             ];
             let rest = inner.split_once('.').map_or("", |(_, rest)| rest);
-            let group =
-                nearest(parts[0], ["machine", "app", "vars"]).filter(|group| *group != parts[0]);
+            let group = nearest(parts[0], ["machine", "app", "service", "vars"])
+                .filter(|group| *group != parts[0]);
             let hint = match (nearest(inner, whole), group) {
-                (Some(meant), _) if !matches!(meant, "machine.labels" | "vars" | "app") => {
+                (Some(meant), _)
+                    if !matches!(meant, "machine.labels" | "vars" | "app" | "service") =>
+                {
                     format!("did you mean ${{{meant}}}?")
                 }
                 (_, Some(group)) if !rest.is_empty() => {
@@ -189,8 +217,10 @@ mod tests {
             ("app.x.url", Reference::AppUrl(owner.clone())),
             (
                 "app.x.ports.http",
-                Reference::AppPort(owner, PortName::new("http").unwrap()),
+                Reference::AppPort(owner.clone(), PortName::new("http").unwrap()),
             ),
+            ("service.x.url", Reference::ServiceUrl(owner.clone())),
+            ("service.x.port", Reference::ServicePort(owner)),
         ] {
             assert_eq!(parse(inner), Ok(Parsed::Ref(expected)), "{inner}");
         }
@@ -206,7 +236,10 @@ mod tests {
             "app.x.url.y",
             " machine.name",
             "env.X",
-            "service.db.url",
+            "service.db",
+            "service.db.password",
+            "service.DB.url",
+            "service.db.url.x",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -8,6 +8,7 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use plumb_model::escape;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
+use crate::mask::Credentials;
 use crate::source::{Source, SourceFile};
 
 /// So many problems are shown; whoever has more fixes these first.
@@ -45,7 +46,12 @@ pub fn render(diagnostics: &Diagnostics, files: &[SourceFile], color: bool) -> S
         .collect();
     let mut out = String::new();
     for diagnostic in diagnostics.items.iter().take(MAX_SHOWN) {
-        out.push_str(&one(&renderer, diagnostic, &sources));
+        out.push_str(&one(
+            &renderer,
+            diagnostic,
+            &sources,
+            &diagnostics.credentials,
+        ));
         out.push_str("\n\n");
     }
     let more = diagnostics.items.len().saturating_sub(MAX_SHOWN) as u64 + diagnostics.omitted;
@@ -67,6 +73,7 @@ fn one(
     renderer: &Renderer,
     diagnostic: &Diagnostic,
     sources: &HashMap<&str, Source<'_>>,
+    credentials: &Credentials,
 ) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -79,7 +86,7 @@ fn one(
     if diagnostic.spans.is_empty() {
         group = group.element(Origin::path(escape::line(&diagnostic.file)));
     }
-    for piece in pieces(&diagnostic.spans, sources) {
+    for piece in pieces(&diagnostic.spans, sources, credentials) {
         let Piece {
             path,
             first_line,
@@ -111,7 +118,11 @@ fn one(
     renderer.render(&[group])
 }
 
-fn pieces<'a>(spans: &'a [Span], sources: &HashMap<&str, Source<'_>>) -> Vec<Piece<'a>> {
+fn pieces<'a>(
+    spans: &'a [Span],
+    sources: &HashMap<&str, Source<'_>>,
+    credentials: &Credentials,
+) -> Vec<Piece<'a>> {
     let mut groups: Vec<Vec<&Span>> = Vec::new();
     for span in spans {
         let near = |group: &&mut Vec<&Span>| {
@@ -126,11 +137,15 @@ fn pieces<'a>(spans: &'a [Span], sources: &HashMap<&str, Source<'_>>) -> Vec<Pie
     }
     groups
         .into_iter()
-        .map(|group| piece(&group, sources))
+        .map(|group| piece(&group, sources, credentials))
         .collect()
 }
 
-fn piece<'a>(spans: &[&'a Span], sources: &HashMap<&str, Source<'_>>) -> Piece<'a> {
+fn piece<'a>(
+    spans: &[&'a Span],
+    sources: &HashMap<&str, Source<'_>>,
+    credentials: &Credentials,
+) -> Piece<'a> {
     let first = spans.iter().map(|s| s.line).min().unwrap_or(1);
     let last = spans.iter().map(|s| s.line).max().unwrap_or(1);
     let file = spans.first().map_or("", |s| s.file.as_str());
@@ -144,7 +159,7 @@ fn piece<'a>(spans: &[&'a Span], sources: &HashMap<&str, Source<'_>>) -> Piece<'
         return piece;
     };
     for number in first..=last {
-        let line = source.line(number - 1);
+        let line = credentials.line(source.line(number - 1));
         let start = piece.text.len();
         let here = || spans.iter().filter(|s| s.line == number);
         let needed = here()

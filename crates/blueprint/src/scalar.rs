@@ -172,6 +172,173 @@ pub(crate) fn is_host(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok() || (!numeric && is_host_name(text))
 }
 
+/// A host of a route: a host name, or one behind `*.`; in lower case. Errors say what is wrong with it.
+pub(crate) fn route_host(text: &str) -> Result<String, &'static str> {
+    if text.contains("://") {
+        return Err("leave the scheme out: shop.example.com");
+    }
+    if text.contains(':') {
+        return Err("leave the port out: routes are answered at 80 and 443");
+    }
+    if !text.is_ascii() {
+        return Err("write an international domain in its ASCII form, which begins with xn--");
+    }
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if name.contains('*') {
+        return Err("a wildcard stands only in front: *.example.com");
+    }
+    if !is_host_name(name) || name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err("a host is letters, digits and inner `-`, joined by dots: shop.example.com");
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// A path of a route, without a trailing `/` but for the root's.
+pub(crate) fn route_path(text: &str) -> Result<String, &'static str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%+@:,=!$&".contains(&b);
+    if !text.starts_with('/') {
+        return Err("a path begins with `/`");
+    }
+    if text.len() > 1024 || !text.bytes().all(good) {
+        return Err(
+            "a path is letters, digits and `-._~%+@:,=!$&/`; write anything else as %20 and the like",
+        );
+    }
+    if text.contains("//") || text.split('/').any(|p| matches!(p, "." | "..")) {
+        return Err("a path holds no `//`, `.` or `..`");
+    }
+    let trimmed = text.trim_end_matches('/');
+    Ok(if trimmed.is_empty() {
+        "/".to_owned()
+    } else {
+        trimmed.to_owned()
+    })
+}
+
+/// The reference of a container image: `[HOST[:PORT]/]PATH[:TAG][@sha256:DIGEST]`. It never repeats the text, which
+/// may hold a credential by mistake.
+pub(crate) fn image(text: &str) -> Result<(), &'static str> {
+    if text.len() > 512 {
+        return Err("it is longer than 512 bytes");
+    }
+    if text.contains("://") {
+        return Err("leave the scheme out: registry.example.com/acme/catalog:2.3");
+    }
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    if let Some(digest) = digest {
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err("behind `@` stands a digest: sha256: and 64 hexadecimal digits");
+        }
+    }
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    if let Some(tag) = tag {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        if tag.is_empty()
+            || tag.len() > 128
+            || tag.starts_with(['-', '.'])
+            || !tag.bytes().all(good)
+        {
+            return Err("its tag is no tag: use letters, digits, `_`, `-` and `.`");
+        }
+    }
+    let path = match path.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => {
+            if !crate::git_url::is_host_and_port(host) {
+                return Err("its registry is no host");
+            }
+            rest
+        }
+        _ => path,
+    };
+    let part = |p: &str| {
+        p.bytes().all(|b| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.')
+        }) && p.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && p.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    if path.is_empty() || !path.split('/').all(part) {
+        return Err("its name is lower-case letters, digits, `-`, `_` and `.`: acme/catalog:2.3");
+    }
+    Ok(())
+}
+
+/// `NAME@VERSION`, such as `node@20`.
+pub(crate) fn name_and_version(text: &str) -> Option<(&str, &str)> {
+    let (name, version) = text.split_once('@')?;
+    let good = (1..=64).contains(&version.len())
+        && version.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && version
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+'));
+    good.then_some((name, version))
+}
+
+/// The name of a package of the operating system, as apt and rpm have it.
+pub(crate) fn is_package(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'_' | b':'))
+}
+
+/// The user or the database of a service: what every engine takes without quotes.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The user of a container: a name or a number, and behind a `:` a group's.
+pub(crate) fn is_container_user(text: &str) -> bool {
+    match text.split_once(':') {
+        Some((user, group)) => is_user_or_number(user) && is_user_or_number(group),
+        None => is_user_or_number(text),
+    }
+}
+
+/// An address range such as `10.20.0.0/24`, beginning at its first address.
+pub(crate) fn subnet(text: &str) -> Result<(), &'static str> {
+    const SHAPE: &str = "write an address range like 10.20.0.0/24";
+    let (address, bits) = text.split_once('/').ok_or(SHAPE)?;
+    let address: std::net::IpAddr = address.parse().map_err(|_| SHAPE)?;
+    let digits = (1..=3).contains(&bits.len()) && bits.bytes().all(|b| b.is_ascii_digit());
+    let bits: u32 = if digits {
+        bits.parse().map_err(|_| SHAPE)?
+    } else {
+        return Err(SHAPE);
+    };
+    let (value, width) = match address {
+        std::net::IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        std::net::IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    // A range of fewer than four addresses holds no container besides its gateway.
+    if !(8..=width - 2).contains(&bits) {
+        return Err("its length is between /8 and two bits less than the whole address");
+    }
+    let below = (1_u128 << (width - bits)) - 1;
+    if value & below != 0 {
+        return Err(
+            "its address has bits behind its length; begin at the first address of the range",
+        );
+    }
+    Ok(())
+}
+
+/// Thousandths of a CPU core out of a number with at most three decimals.
+pub(crate) fn cpu_millis(cores: f64) -> Option<u64> {
+    let millis = cores * 1000.0;
+    let whole = millis.round();
+    ((10.0..=1_024_000.0).contains(&whole) && (millis - whole).abs() < 1e-6).then_some(whole as u64)
+}
+
 /// The key of a label: letters, digits, `-`, `_`, `.`, at most 63.
 pub(crate) fn is_label_key(text: &str) -> bool {
     (1..=63).contains(&text.len())
@@ -295,6 +462,121 @@ mod tests {
         ] {
             assert!(machine_path(bad).is_err(), "{bad:?}");
         }
+    }
+
+    /// Threat row 5. Mutation: take any text as a host, or as a path.
+    #[test]
+    fn row_5_hosts_and_paths_hold_nothing_that_ends_them_early() {
+        for (text, expected) in [
+            ("shop.example.com", Some("shop.example.com")),
+            ("Shop.Example.COM", Some("shop.example.com")),
+            ("*.example.com", Some("*.example.com")),
+            ("localhost", Some("localhost")),
+            ("xn--bcher-kva.example", Some("xn--bcher-kva.example")),
+            ("bücher.example", None),
+            ("a.*.example.com", None),
+            ("*", None),
+            ("*.", None),
+            ("*.*.a", None),
+            ("a\nb", None),
+            ("a\"b", None),
+            ("a'b", None),
+            ("{a}", None),
+            ("{env.X}", None),
+            ("a b", None),
+            ("a..b", None),
+            ("a.", None),
+            ("-a.b", None),
+            ("a:80", None),
+            ("https://a.b", None),
+            ("10.0.0.1", None),
+            ("a;b", None),
+            ("", None),
+        ] {
+            assert_eq!(route_host(text).ok().as_deref(), expected, "{text:?}");
+        }
+        for (text, expected) in [
+            ("/", Some("/")),
+            ("/api/", Some("/api")),
+            ("/a%20b/~c", Some("/a%20b/~c")),
+            ("api", None),
+            ("/a b", None),
+            ("/a\nb", None),
+            ("/{a}", None),
+            ("/a\"", None),
+            ("/a*", None),
+            ("/../a", None),
+            ("/a//b", None),
+            ("/ä", None),
+            ("/a?b", None),
+        ] {
+            assert_eq!(route_path(text).ok().as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn images_versions_and_ranges_hold_their_grammars() {
+        let digest = "a".repeat(64);
+        for good in [
+            "nginx",
+            "nginx:1.27",
+            "registry.example.com/acme/catalog:2.3",
+            "localhost:5000/a",
+            &format!("a/b@sha256:{digest}"),
+            &format!("a/b:1@sha256:{digest}"),
+        ] {
+            assert_eq!(image(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "A",
+            "a:",
+            "a:-x",
+            "a b",
+            "a/",
+            "/a",
+            "-a",
+            "a@sha256:12",
+            "me:pw@a.b/c",
+            "https://a.b/c",
+            "a\nb",
+            "a$(x)",
+        ] {
+            assert!(image(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(name_and_version("node@20"), Some(("node", "20")));
+        for bad in [
+            "node",
+            "node@",
+            "node@-x",
+            "node@20 21",
+            "node@20\n",
+            "node@$(x)",
+        ] {
+            assert_eq!(name_and_version(bad), None, "{bad}");
+        }
+        assert!(subnet("10.20.0.0/24").is_ok() && subnet("fd00::/64").is_ok());
+        for bad in [
+            "10.20.0.1/24",
+            "10.20.0.0",
+            "10.20.0.0/31",
+            "10.20.0.0/0",
+            "x/24",
+            "10.0.0.0/+8",
+        ] {
+            assert!(subnet(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            [1.5, 2.0, 0.001, 0.0105, 2000.0].map(cpu_millis),
+            [Some(1500), Some(2000), None, None, None]
+        );
+        assert!(is_package("g++-12") && !is_package("-y") && !is_package("a b") && !is_package(""));
+        assert!(
+            is_container_user("1000:1000")
+                && !is_container_user("a:b:c")
+                && !is_container_user(":")
+        );
+        assert!(is_identifier("shop_1") && !is_identifier("1a") && !is_identifier("a\"b"));
     }
 
     #[test]

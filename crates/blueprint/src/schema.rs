@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::written;
 
-/// The kinds of document that this version drives.
+/// The kinds of document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The manifest.
@@ -22,16 +22,28 @@ pub enum Kind {
     App,
     /// A machine's own set-up.
     Setup,
+    /// Shared infrastructure.
+    Service,
+    /// A volume that several apps may use.
+    Volume,
+    /// A network that several apps may use.
+    Network,
+    /// A credential for a registry of container images.
+    Registry,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::Workspace,
         Self::Overlay,
         Self::Machine,
         Self::App,
         Self::Setup,
+        Self::Service,
+        Self::Volume,
+        Self::Network,
+        Self::Registry,
     ];
 
     /// The word that stands behind `kind:`.
@@ -43,6 +55,10 @@ impl Kind {
             Self::Machine => "Machine",
             Self::App => "App",
             Self::Setup => "Setup",
+            Self::Service => "Service",
+            Self::Volume => "Volume",
+            Self::Network => "Network",
+            Self::Registry => "Registry",
         }
     }
 
@@ -61,6 +77,10 @@ impl Kind {
             Self::Machine => "machine.json",
             Self::App => "app.json",
             Self::Setup => "setup.json",
+            Self::Service => "service.json",
+            Self::Volume => "volume.json",
+            Self::Network => "network.json",
+            Self::Registry => "registry.json",
         }
     }
 }
@@ -75,9 +95,18 @@ pub fn schema(kind: Kind) -> Value {
         Kind::Machine => generator.root_schema_for::<written::Machine>(),
         Kind::App => generator.root_schema_for::<written::App>(),
         Kind::Setup => generator.root_schema_for::<written::Setup>(),
+        Kind::Service => generator.root_schema_for::<written::Service>(),
+        Kind::Volume => generator.root_schema_for::<written::Volume>(),
+        Kind::Network => generator.root_schema_for::<written::Network>(),
+        Kind::Registry => generator.root_schema_for::<written::Registry>(),
     };
     let mut value = root.to_value();
     without_null(&mut value);
+    if let Value::Object(map) = &mut value {
+        let example: Value = serde_yaml::from_str(written::example::of(kind))
+            .expect("the examples are written by hand, and a test parses each");
+        map.insert("examples".into(), json!([example]));
+    }
     value
 }
 
@@ -149,12 +178,16 @@ pub(crate) struct Compiled {
 
 /// The compiled schema of a kind. Compiling costs more than checking a thousand documents, so it is done once.
 pub(crate) fn compiled(kind: Kind) -> &'static Compiled {
-    static ALL: [LazyLock<Compiled>; 5] = [
+    static ALL: [LazyLock<Compiled>; 9] = [
         LazyLock::new(|| compile(Kind::Workspace)),
         LazyLock::new(|| compile(Kind::Overlay)),
         LazyLock::new(|| compile(Kind::Machine)),
         LazyLock::new(|| compile(Kind::App)),
         LazyLock::new(|| compile(Kind::Setup)),
+        LazyLock::new(|| compile(Kind::Service)),
+        LazyLock::new(|| compile(Kind::Volume)),
+        LazyLock::new(|| compile(Kind::Network)),
+        LazyLock::new(|| compile(Kind::Registry)),
     ];
     &ALL[kind as usize]
 }

@@ -1,190 +1,342 @@
-//! App: its processes, ports, health and settings.
+//! App: what it consists of, and everything around that.
 
 use std::collections::BTreeMap;
 
-use plumb_model::{OwnerName, PortName, ProcessName, RunState};
+use plumb_model::{OwnerName, PortName, ProcessName, RunState, Schedule};
 
-use super::process::{self, ReadProcess};
+use super::around::{self, ReadSecret};
+use super::container::{self, ReadContainer};
+use super::keys::{self, Form};
+use super::process::{self, Inside, ReadPort, ReadProcess};
 use super::tuning::{self, Tuning};
-use super::{Node, Reader, Selected, Use, texts};
+use super::{Node, Reader, Selected, Use, infra, schedule, source, texts, variables};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Spot, quote};
-use crate::set::{App, Port, Process, Selector, Source};
+use crate::set::{
+    App, Compose, Hook, Port, Process, Publish, RouteDecl, RuntimeDecl, Selector, Source, Text,
+    Workload,
+};
 
 /// An app as far as it is right, with what `cross` wants to know.
 #[derive(Debug)]
 pub(crate) struct ReadApp {
     pub selected: Option<Selected>,
+    pub ingress: Option<Selected>,
     pub replicas: Option<u32>,
+    /// The label to spread over, and where it is written.
+    pub spread: Option<(String, Spot)>,
     pub source: Option<Source>,
     pub tuning: Tuning,
-    pub state: RunState,
+    state: RunState,
+    form: Option<Form>,
     pub processes: BTreeMap<ProcessName, ReadProcess>,
+    pub container: Option<ReadContainer>,
+    /// The Compose file, and where it is named.
+    pub compose: Option<(String, Spot)>,
+    static_dir: String,
+    runtime: Option<RuntimeDecl>,
+    build: Vec<Vec<Text>>,
+    /// With the one out of the base domain as the last.
+    pub routes: Vec<(RouteDecl, Spot)>,
+    pub secrets: BTreeMap<String, ReadSecret>,
+    /// The Services that it uses, with their places.
+    pub services: Vec<(OwnerName, Spot)>,
+    schedule: Option<Schedule>,
+    hooks: Vec<Hook>,
+    pub renamed_from: Option<(OwnerName, Spot)>,
+    /// The references in its texts.
     pub uses: Vec<Use>,
 }
 
+/// A fixed port of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct FixedPort {
+    pub number: u16,
+    pub udp: bool,
+    pub spot: Spot,
+    /// How many instances claim it, over all machines.
+    pub replicas: Option<u32>,
+}
+
 impl ReadApp {
-    /// Every port with its place, and the number of instances that its process has.
-    pub fn ports(&self) -> impl Iterator<Item = (&PortName, Port, &Spot, Option<u32>)> {
-        self.processes.values().flat_map(|process| {
-            let replicas = process.replicas.or(self.replicas);
-            process
-                .ports
-                .iter()
-                .map(move |(name, (port, spot))| (name, *port, spot, replicas))
-        })
+    /// Every port by name; none where they are in a Compose file.
+    pub fn ports(&self) -> Option<Vec<(&PortName, &ReadPort)>> {
+        if self.compose.is_some() {
+            return None;
+        }
+        let processes = self.processes.values().flat_map(|p| &p.ports);
+        let container = self.container.iter().flat_map(|c| &c.ports);
+        Some(processes.chain(container).collect())
+    }
+
+    /// The ports of the machine that it claims.
+    pub fn fixed(&self) -> Vec<FixedPort> {
+        let mut out = Vec::new();
+        for process in self.processes.values() {
+            for port in process.ports.values() {
+                if let Port::Fixed(number) = port.port {
+                    out.push(FixedPort {
+                        number,
+                        udp: false,
+                        spot: port.spot.clone(),
+                        replicas: process.replicas.or(self.replicas),
+                    });
+                }
+            }
+        }
+        for port in self.container.iter().flat_map(|c| c.ports.values()) {
+            if let Some(Port::Fixed(number)) = port.machine {
+                out.push(FixedPort {
+                    number,
+                    udp: port.udp,
+                    spot: port.spot.clone(),
+                    replicas: self.replicas,
+                });
+            }
+        }
+        out
     }
 
     /// The app with its defaults filled in.
     pub fn finish(self, machines: Selector) -> App {
-        let Self {
-            replicas,
-            source,
-            tuning,
-            state,
-            processes,
-            ..
-        } = self;
-        let processes = processes
+        let tuning = self.tuning;
+        let limits = around::any_limits(tuning.limits.clone());
+        let env = texts(&tuning.env);
+        let decls = |secrets: BTreeMap<String, ReadSecret>| {
+            secrets
+                .into_iter()
+                .map(|(name, secret)| (name, secret.decl))
+                .collect()
+        };
+        let processes = self
+            .processes
             .into_iter()
             .map(|(name, read)| {
                 let mut env = tuning.env.clone();
                 env.extend(read.env);
+                let publish = read
+                    .ports
+                    .iter()
+                    .filter(|(_, port)| port.publish != Publish::Loopback)
+                    .map(|(name, port)| (name.clone(), port.publish.clone()))
+                    .collect();
+                let own = read
+                    .limits
+                    .map(|own| around::limits_over(own, &tuning.limits));
                 let process = Process {
-                    limits: None,
-                    publish: Default::default(),
-                    schedule: None,
-                    secrets: Default::default(),
                     argv: read.argv,
                     env: texts(&env),
                     ports: read
                         .ports
                         .into_iter()
-                        .map(|(name, (port, _))| (name, port))
+                        .map(|(name, port)| (name, port.port))
                         .collect(),
                     health: read.health,
                     replicas: read.replicas,
                     dir: read.dir,
+                    publish,
+                    limits: own.and_then(around::any_limits),
+                    schedule: read.schedule,
+                    secrets: decls(read.secrets),
                 };
                 (name, process)
             })
             .collect();
+        let workload = match (self.container, self.compose, self.form) {
+            (Some(container), ..) => Workload::Container(Box::new(container.finish(env.clone()))),
+            (_, Some((path, _)), _) => Workload::Compose(Compose {
+                path,
+                services: BTreeMap::new(),
+                volumes: BTreeMap::new(),
+                networks: BTreeMap::new(),
+            }),
+            (_, _, Some(Form::Static)) => Workload::Static {
+                dir: self.static_dir,
+            },
+            _ => Workload::Processes,
+        };
         App {
-            build: Default::default(),
-            hooks: Default::default(),
-            ingress: None,
-            limits: None,
-            renamed_from: None,
-            rollout: None,
-            routes: Default::default(),
-            runtime: None,
-            schedule: None,
-            secrets: Default::default(),
-            spread: None,
-            uses: Default::default(),
-            workload: crate::set::Workload::Processes,
             machines,
-            replicas,
-            source,
+            replicas: self.replicas,
+            spread: self.spread.map(|(label, _)| label),
+            source: self.source,
+            workload,
             processes,
-            env: texts(&tuning.env),
+            runtime: self.runtime,
+            build: self.build,
+            routes: self.routes.into_iter().map(|(route, _)| route).collect(),
+            ingress: self.ingress.map(|ingress| ingress.selector),
+            secrets: decls(self.secrets),
+            uses: self.services.into_iter().map(|(name, _)| name).collect(),
+            limits,
+            schedule: self.schedule,
+            hooks: self.hooks,
+            rollout: tuning.rollout.finish(),
+            renamed_from: self.renamed_from.map(|(name, _)| name),
+            env,
             restart: tuning.restart(),
             stop: tuning.stop(),
             log: tuning.log(),
             drift: tuning.drift.unwrap_or_default(),
-            state,
+            state: self.state,
             user: tuning.user,
         }
     }
 }
 
+/// What of the manifest an app needs to know.
+pub(crate) struct FromManifest<'a> {
+    pub defaults: &'a Tuning,
+    /// The domain that apps are reachable under, and where it is written.
+    pub base_domain: Option<&'a (String, Spot)>,
+}
+
 /// Reads an app. What is wrong in it is reported and left out.
-pub(crate) fn read(r: &mut Reader<'_, '_>, name: Option<&OwnerName>, defaults: &Tuning) -> ReadApp {
+pub(crate) fn read(
+    r: &mut Reader<'_, '_>,
+    name: Option<&OwnerName>,
+    manifest: &FromManifest<'_>,
+) -> ReadApp {
     let root = r.root();
-    let tuning = tuning::read(r, &root).over(defaults);
-    let (source, source_dir) = source(r, &root);
-    let state = r.get(&root, "state").and_then(|state| {
-        r.choice(
-            &state,
-            &[
-                ("running", RunState::Running),
-                ("stopped", RunState::Stopped),
-            ],
-        )
-    });
+    let mut own = tuning::read(r, &root);
+    let form = keys::form(r, &root, name.map(OwnerName::as_str));
+    let container = matches!(form, Some(Form::Image | Form::Dockerfile));
+    if !container {
+        own.user = tuning::user(r, &root);
+    }
+    let mut tuning = own.over(manifest.defaults);
+    if form != Some(Form::Native) && form.is_some() {
+        // The manifest's user is one of the machine, and nobody in an image.
+        tuning.user = None;
+    }
+    if form == Some(Form::Static) {
+        // Nothing runs that could be given any.
+        tuning.env.clear();
+    }
+    let (read_source, source_dir) = source::read(r, &root);
+    let mut uses = Vec::new();
     let mut out = ReadApp {
         selected: r.machines(&root),
+        ingress: r.get(&root, "ingress").and_then(|node| r.selector(&node)),
         replicas: r.get_number(&root, "replicas"),
-        source,
+        spread: spread(r, &root),
+        source: read_source,
         tuning,
-        state: state.unwrap_or(RunState::Running),
+        state: infra::state(r, &root),
+        form,
         processes: BTreeMap::new(),
-        uses: Vec::new(),
+        container: None,
+        compose: None,
+        static_dir: String::new(),
+        runtime: source::runtime(r, &root),
+        build: source::build(r, &root, &mut uses),
+        routes: Vec::new(),
+        secrets: BTreeMap::new(),
+        services: Vec::new(),
+        schedule: None,
+        hooks: Vec::new(),
+        renamed_from: r.renamed_from(&root),
+        uses,
     };
-    read_processes(r, &root, name, &mut out);
-    attach(r, &root, &mut out);
+    if let Some(node) = r.get(&root, "secrets") {
+        out.secrets = around::secrets(r, &node);
+    }
+    if let Some(node) = r.get(&root, "uses") {
+        out.services = r.names(&node);
+    }
+    if let Some(node) = r.get(&root, "schedule") {
+        out.schedule = schedule::read(r, &node);
+    }
+    if let Some(node) = r.get(&root, "hooks") {
+        out.hooks = around::hooks(r, &node, &mut out.uses);
+    }
+    if let Some(node) = r.get(&root, "routes") {
+        out.routes = around::routes(r, &node);
+    }
+    match form {
+        Some(Form::Native) => {
+            native(r, &root, &mut out);
+            attach(r, &root, &mut out);
+        }
+        Some(Form::Image | Form::Dockerfile) => {
+            let mut read = container::read(r, &root, &mut out.uses);
+            if let Some((health, spot)) = read.read_health.take() {
+                read.health = process::settle(r, health, &spot, &read.ports, "container");
+            }
+            out.container = Some(read);
+        }
+        Some(Form::Compose) => {
+            let node = r.get(&root, "compose");
+            out.compose = node.and_then(|node| {
+                let spot = r.spot(&node);
+                Some((r.repository_path(&node)?, spot))
+            });
+        }
+        Some(Form::Static) => static_site(r, &root, &mut out),
+        // Whose they are is not known, but what is wrong in them is.
+        None => {
+            native(r, &root, &mut out);
+            if let Some(node) = r.get(&root, "ports") {
+                process::ports(r, &node, Inside::Process);
+            }
+            if let Some(node) = r.get(&root, "health") {
+                process::health(r, &node);
+            }
+        }
+    }
     process::finish(r, &mut out, &source_dir);
+    variables::check(r, &out, manifest.defaults);
+    if form.is_some() {
+        routes(r, name, &mut out, manifest);
+    }
     out.uses
         .extend(out.tuning.env.values().flat_map(|r| r.uses.iter().cloned()));
     out
 }
 
-fn source<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Source>, String) {
-    let Some(node) = r.get(root, "source") else {
-        return (None, String::new());
-    };
-    let path = r
-        .get(&node, "path")
-        .and_then(|path| r.repository_path(&path));
-    let dir = r.get(&node, "dir").and_then(|dir| process::dir(r, &dir));
-    (
-        path.map(|path| Source::Path { path }),
-        dir.unwrap_or_default(),
-    )
+fn spread<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> Option<(String, Spot)> {
+    let (text, at) = r.get_text(root, "spread")?;
+    if crate::scalar::is_label_key(text) {
+        return Some((text.to_owned(), r.spot(&at)));
+    }
+    r.bad(
+        &at,
+        Code::BadLabel,
+        format!("{} cannot be a label", quote(text)),
+        Some("name a label of the machines, such as `zone`"),
+    );
+    None
 }
 
-fn read_processes<'a>(
-    r: &mut Reader<'a, '_>,
-    root: &Node<'a>,
-    name: Option<&OwnerName>,
-    out: &mut ReadApp,
-) {
-    match (r.get(root, "run"), r.get(root, "processes")) {
-        (Some(run), Some(processes)) => {
-            let (first, second) = (r.key_spot(&run), r.key_spot(&processes));
-            r.out.push(
-                Diagnostic::error(Code::ExactlyOne, "an App has either `run` or `processes`")
-                    .at(&second, "this one")
-                    .at(&first, "or this one")
-                    .hint("`run: X` is short for `processes: { app: { run: X } }`"),
-            );
-        }
-        (Some(run), None) => {
-            let process = process::short(r, &run);
-            let app = ProcessName::new("app").expect("`app` is a name");
-            out.processes.insert(app, process);
-        }
-        (None, Some(processes)) => {
-            for (key, node) in r.entries(&processes) {
-                let process = process::read(r, &node);
-                if let Some(name) = r.name_key::<ProcessName>(key, &node) {
-                    out.processes.insert(name, process);
-                }
+fn static_site<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
+    let Some(node) = r.get(root, "static") else {
+        return;
+    };
+    out.static_dir = process::dir(r, &node).unwrap_or_default();
+    if r.get(root, "source").is_none() {
+        r.bad_key(
+            &node,
+            Code::DirWithoutSource,
+            "`static` is a folder inside the source, and this app has none",
+            Some("add `source: { path: ../site }`"),
+        );
+    }
+}
+
+/// The processes of a native app.
+fn native<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
+    if let Some(run) = r.get(root, "run") {
+        let process = process::short(r, &run);
+        let app = ProcessName::new("app").expect("`app` is a name");
+        out.processes.insert(app, process);
+    }
+    if let Some(processes) = r.get(root, "processes") {
+        for (key, node) in r.entries(&processes) {
+            let process = process::read(r, &node);
+            if let Some(name) = r.name_key::<ProcessName>(key, &node) {
+                out.processes.insert(name, process);
             }
         }
-        (None, None) if !r.checked.without_driver => {
-            let shown = name.map_or_else(|| "this App".to_owned(), |name| quote(name.as_str()));
-            let spot = r.spot(root);
-            r.out.push(
-                Diagnostic::error(
-                    Code::ExactlyOne,
-                    format!("{shown} says nowhere what to run"),
-                )
-                .here(&spot)
-                .hint("add `run: ./server`, or `processes: { web: ./server, worker: ./worker }`"),
-            );
-        }
-        (None, None) => {}
     }
 }
 
@@ -194,7 +346,7 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
     let health = r.get(root, "health");
     let read_ports = ports
         .as_ref()
-        .map(|node| process::ports(r, node))
+        .map(|node| process::ports(r, node, Inside::Process))
         .unwrap_or_default();
     let read_health = health.as_ref().and_then(|node| process::health(r, node));
     if out.processes.is_empty() {
@@ -218,8 +370,8 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
         return;
     };
     let name = name.clone();
-    for (port, (value, spot)) in read_ports {
-        if let Some((_, (_, first))) = main.ports.get_key_value(&port) {
+    for (port, read) in read_ports {
+        if let Some(first) = main.ports.get(&port) {
             r.out.push(
                 Diagnostic::error(
                     Code::DuplicatePort,
@@ -229,13 +381,13 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
                         quote(name.as_str())
                     ),
                 )
-                .at(&spot, "again here")
-                .at(first, "first here")
+                .at(&read.spot, "again here")
+                .at(&first.spot, "first here")
                 .hint("remove one of them"),
             );
             continue;
         }
-        main.ports.insert(port, (value, spot));
+        main.ports.insert(port, read);
     }
     if let (Some(node), Some(read)) = (&health, read_health) {
         match &main.read_health {
@@ -253,5 +405,109 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
             }
             None => main.read_health = Some((read, r.key_spot(node))),
         }
+    }
+}
+
+/// Which port routes lead to: the only one that speaks TCP, or the one called `http`.
+enum HttpPort {
+    One,
+    None,
+    Several,
+}
+
+fn http_port(app: &ReadApp) -> HttpPort {
+    let Some(ports) = app.ports() else {
+        // A Compose file says it.
+        return HttpPort::One;
+    };
+    let mut tcp = ports.iter().filter(|(_, port)| !port.udp);
+    match (tcp.next(), tcp.next()) {
+        (None, _) => HttpPort::None,
+        (Some(_), None) => HttpPort::One,
+        _ if ports
+            .iter()
+            .any(|(name, port)| name.as_str() == "http" && !port.udp) =>
+        {
+            HttpPort::One
+        }
+        _ => HttpPort::Several,
+    }
+}
+
+/// Checks that routes lead somewhere, and adds the one out of the base domain.
+fn routes(
+    r: &mut Reader<'_, '_>,
+    name: Option<&OwnerName>,
+    app: &mut ReadApp,
+    manifest: &FromManifest<'_>,
+) {
+    let files = app.form == Some(Form::Static);
+    let leads = if files { HttpPort::One } else { http_port(app) };
+    if let Some((_, spot)) = app.routes.first() {
+        let problem = match leads {
+            HttpPort::One => None,
+            HttpPort::None => Some(
+                Diagnostic::error(Code::RouteWithoutPort, "a route leads to a port, and this app has none")
+                    .here(spot)
+                    .hint("add `ports: { http: auto }`"),
+            ),
+            HttpPort::Several => Some(
+                Diagnostic::error(Code::WhichPort, "this app has several ports and none is called `http`, so nobody knows where its routes lead")
+                    .here(spot)
+                    .hint("call the port that answers HTTP `http`"),
+            ),
+        };
+        if let Some(problem) = problem {
+            r.out.push(problem);
+        }
+    } else if let Some(ingress) = &app.ingress
+        && manifest.base_domain.is_none()
+    {
+        r.out.push(
+            Diagnostic::error(
+                Code::KeyOutOfPlace,
+                "`ingress` says whose web server answers for `routes`, and this app has none",
+            )
+            .here(&ingress.spot)
+            .hint("add `routes: [shop.example.com]`, or remove `ingress`"),
+        );
+    } else if files && manifest.base_domain.is_none() {
+        let spot = r.root();
+        let spot = r
+            .get(&spot, "static")
+            .map_or_else(|| r.spot(&spot), |node| r.key_spot(&node));
+        r.out.push(
+            Diagnostic::error(
+                Code::RouteWithoutPort,
+                "nobody can reach this static site: it has no route",
+            )
+            .here(&spot)
+            .hint("add `routes: [docs.example.com]`, or `base_domain` to the manifest"),
+        );
+    }
+    // What a Compose file listens on is not known here, so it is reachable only where it says so.
+    let (Some(name), Some((base, spot)), HttpPort::One, None) =
+        (name, manifest.base_domain, leads, &app.compose)
+    else {
+        return;
+    };
+    let host = format!("{name}.{base}");
+    if !crate::scalar::is_host_name(&host) {
+        r.out.push(
+            Diagnostic::error(
+                Code::BadRoute,
+                format!("{} is longer than a host may be", quote(&host)),
+            )
+            .here(spot)
+            .hint("choose a shorter domain"),
+        );
+        return;
+    }
+    let route = RouteDecl {
+        host,
+        path: "/".to_owned(),
+    };
+    if !app.routes.iter().any(|(own, _)| *own == route) {
+        app.routes.push((route, spot.clone()));
     }
 }

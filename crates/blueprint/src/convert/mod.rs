@@ -5,17 +5,24 @@
 //! so that everything else in the document is still checked in the same run.
 
 pub(crate) mod app;
+mod around;
+mod container;
+pub(crate) mod infra;
+mod keys;
 pub(crate) mod machine;
 pub(crate) mod process;
+mod schedule;
 pub(crate) mod setup;
+mod source;
 mod text;
 pub(crate) mod tuning;
+mod variables;
 pub(crate) mod workspace;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use plumb_model::{MachineName, NameError};
+use plumb_model::{MachineName, NameError, OwnerName, SecretName};
 use serde_json::Value;
 
 use crate::check::{Checked, name, wrong_type};
@@ -265,6 +272,118 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// A number of bytes within a range; `shown` is that range in words.
+    pub fn size(
+        &mut self,
+        node: &Node<'a>,
+        range: std::ops::RangeInclusive<u64>,
+        shown: &str,
+    ) -> Option<u64> {
+        let text = self.text(node)?;
+        match crate::scalar::size_bytes(text) {
+            Ok(bytes) if range.contains(&bytes) => Some(bytes),
+            Ok(_) => {
+                let message = format!(
+                    "{} is {}, and must lie between {shown}",
+                    name(&node.at),
+                    quote(text)
+                );
+                self.bad(node, Code::OutOfRange, message, None);
+                None
+            }
+            Err(problem) => {
+                self.bad(
+                    node,
+                    Code::BadSize,
+                    format!("{} is no size", quote(text)),
+                    Some(problem),
+                );
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub fn get_bool(&mut self, node: &Node<'a>, key: &str) -> Option<bool> {
+        let node = self.get(node, key)?;
+        let value = node.value.as_bool();
+        if value.is_none() {
+            self.mismatch(&node, "true or false");
+        }
+        value
+    }
+
+    /// A list of names, each with its place; a name that stands there twice is reported.
+    pub fn names(&mut self, node: &Node<'a>) -> Vec<(OwnerName, Spot)> {
+        let mut out: Vec<(OwnerName, Spot)> = Vec::new();
+        for item in self.items(node) {
+            let Some(name) = self.name::<OwnerName>(&item) else {
+                continue;
+            };
+            let spot = self.spot(&item);
+            self.once(&mut out, name, spot);
+        }
+        out
+    }
+
+    fn once(&mut self, all: &mut Vec<(OwnerName, Spot)>, name: OwnerName, spot: Spot) {
+        match all.iter().find(|(known, _)| *known == name) {
+            Some((_, first)) => self.out.push(
+                Diagnostic::error(
+                    Code::DuplicateName,
+                    format!("{} stands here twice", quote(name.as_str())),
+                )
+                .at(&spot, "again here")
+                .at(first, "first here")
+                .hint("remove one of them"),
+            ),
+            None => all.push((name, spot)),
+        }
+    }
+
+    /// The name that something had.
+    pub fn renamed_from(&mut self, root: &Node<'a>) -> Option<(OwnerName, Spot)> {
+        let node = self.get(root, "renamed_from")?;
+        Some((self.name(&node)?, self.spot(&node)))
+    }
+
+    /// The name of a secret. What is none is probably its value, so it is never repeated.
+    pub fn secret_name(&mut self, node: &Node<'a>) -> Option<SecretName> {
+        let text = self.text(node)?;
+        match SecretName::new(text) {
+            Ok(name) => Some(name),
+            Err(_) => {
+                self.hide(node);
+                self.bad(
+                    node,
+                    Code::LiteralCredential,
+                    "this is no name of a secret",
+                    Some("write the name of a secret, never its value: letters, digits, `-`, `_` and `.`, such as STRIPE_KEY"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Keeps a value out of everything that is said and shown.
+    pub fn hide(&mut self, node: &Node<'a>) {
+        match node.value {
+            Value::String(text) => self.out.credentials.add(text),
+            Value::Array(_) => self.items(node).iter().for_each(|item| self.hide(item)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let at = join(&node.at, key);
+                    self.hide(&Node { value, at });
+                }
+            }
+            Value::Null => {}
+            other => self.out.credentials.add(&other.to_string()),
+        }
+        if let Some(written) = self.document.written(&node.at) {
+            self.out.credentials.add(&written);
+        }
+    }
+
     /// A mapping of texts without references, such as labels.
     pub fn labels(&mut self, node: &Node<'a>) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
@@ -296,17 +415,22 @@ impl<'a> Reader<'a, '_> {
     /// Which machines, and where each of them is named.
     pub fn machines(&mut self, root: &Node<'a>) -> Option<Selected> {
         let node = self.get(root, "machines")?;
-        let spot = self.spot(&node);
+        self.selector(&node)
+    }
+
+    /// The same of any key.
+    pub fn selector(&mut self, node: &Node<'a>) -> Option<Selected> {
+        let spot = self.spot(node);
         let mut named = Vec::new();
         let selector = match node.value {
             Value::String(text) if text == "all" => Selector::All,
             Value::String(_) => {
-                let name = self.name::<MachineName>(&node)?;
+                let name = self.name::<MachineName>(node)?;
                 named.push((name.clone(), spot.clone()));
                 Selector::Names(vec![name])
             }
             Value::Array(_) => {
-                for item in self.items(&node) {
+                for item in self.items(node) {
                     if let Some(name) = self.name::<MachineName>(&item) {
                         named.push((name, self.spot(&item)));
                     }
@@ -321,14 +445,14 @@ impl<'a> Reader<'a, '_> {
                 Selector::Names(names)
             }
             Value::Object(map) => {
-                let labels = self.labels(&node);
+                let labels = self.labels(node);
                 if labels.len() < map.len().max(1) {
                     return None;
                 }
                 Selector::Labels(labels)
             }
             _ => {
-                self.mismatch(&node, "`all`, a name, a list of names or labels");
+                self.mismatch(node, "`all`, a name, a list of names or labels");
                 return None;
             }
         };

@@ -2,33 +2,56 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::PortName;
+use plumb_model::{Limits, PortName, Schedule};
 use serde_json::Value;
 
 use super::app::ReadApp;
-use super::{Node, Place, Reader, Rendered};
+use super::around::{self, ReadSecret};
+use super::{Node, Place, Reader, Rendered, Use, schedule, variables};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Spot, alternatives, quote};
 use crate::nearest::nearest;
-use crate::set::{Health, Port, Probe, Segment, Text};
+use crate::set::{Health, Port, Probe, Publish, Segment, Text};
 
 /// A process as far as it is right.
 #[derive(Debug, Default)]
 pub(crate) struct ReadProcess {
     pub argv: Vec<Text>,
     pub env: BTreeMap<String, Rendered>,
-    pub ports: BTreeMap<PortName, (Port, Spot)>,
+    pub ports: BTreeMap<PortName, ReadPort>,
     /// The health check before its port is known, and where it is written.
     pub read_health: Option<(ReadHealth, Spot)>,
     pub health: Option<Health>,
     pub replicas: Option<u32>,
     pub dir: String,
+    pub limits: Option<Limits>,
+    pub schedule: Option<Schedule>,
+    pub secrets: BTreeMap<String, ReadSecret>,
     /// Where `dir` is written.
     dir_spot: Option<Spot>,
     /// The text of a shell command, and where it is written.
-    shell: Option<(String, Spot)>,
+    pub shell: Option<(String, Spot)>,
     /// References of the command; those of `env` stay with it.
-    uses: Vec<super::Use>,
+    uses: Vec<Use>,
+}
+
+/// A port, and where its name is written.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadPort {
+    /// Of a container it is the port inside.
+    pub port: Port,
+    pub publish: Publish,
+    /// The machine's own port that leads to a container's.
+    pub machine: Option<Port>,
+    pub udp: bool,
+    pub spot: Spot,
+}
+
+/// Whose ports are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inside {
+    Process,
+    Container,
 }
 
 /// A health check before its port is known.
@@ -47,8 +70,14 @@ pub(crate) struct ReadHealth {
 /// Reads a process that is but a command.
 pub(crate) fn short<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> ReadProcess {
     let mut out = ReadProcess::default();
-    command(r, node, &mut out);
+    run(r, node, &mut out);
     out
+}
+
+fn run<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut ReadProcess) {
+    let Command { argv, shell } = command(r, node, &mut out.uses);
+    out.argv = argv;
+    out.shell = shell.map(|text| (text, r.spot(node)));
 }
 
 /// Reads a process in any of its forms.
@@ -60,14 +89,23 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> ReadProcess {
         replicas: r.get_number(node, "replicas"),
         ..ReadProcess::default()
     };
-    if let Some(run) = r.get(node, "run") {
-        command(r, &run, &mut out);
+    if let Some(node) = r.get(node, "run") {
+        run(r, &node, &mut out);
     }
     if let Some(env) = r.get(node, "env") {
         out.env = r.env(&env);
     }
     if let Some(node) = r.get(node, "ports") {
-        out.ports = ports(r, &node);
+        out.ports = ports(r, &node, Inside::Process);
+    }
+    if let Some(node) = r.get(node, "limits") {
+        out.limits = Some(around::limits(r, &node));
+    }
+    if let Some(node) = r.get(node, "schedule") {
+        out.schedule = schedule::read(r, &node);
+    }
+    if let Some(node) = r.get(node, "secrets") {
+        out.secrets = around::secrets(r, &node);
     }
     if let Some(node) = r.get(node, "health") {
         out.read_health = health(r, &node).map(|health| (health, r.key_spot(&node)));
@@ -79,7 +117,16 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> ReadProcess {
     out
 }
 
-fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut ReadProcess) {
+/// A command: its arguments, and its text if a shell runs it.
+#[derive(Debug, Default)]
+pub(crate) struct Command {
+    pub argv: Vec<Text>,
+    pub shell: Option<String>,
+}
+
+/// Reads a command in either of its forms.
+pub(crate) fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Vec<Use>) -> Command {
+    let mut out = Command::default();
     match node.value {
         Value::Array(_) => {
             for (at, item) in r.items(node).iter().enumerate() {
@@ -95,7 +142,7 @@ fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut ReadProcess) {
                     );
                 }
                 out.argv.push(rendered.text);
-                out.uses.extend(rendered.uses);
+                uses.extend(rendered.uses);
             }
         }
         Value::String(text) => {
@@ -106,18 +153,19 @@ fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut ReadProcess) {
                     "this command is empty",
                     Some("write it like `run: ./server`"),
                 );
-                return;
+                return out;
             }
             let Some(rendered) = r.rendered(node, Place::Command) else {
-                return;
+                return out;
             };
             let word = |text: &str| vec![Segment::Literal(text.to_owned())];
             out.argv = vec![word("/bin/sh"), word("-c"), rendered.text];
-            out.uses.extend(rendered.uses);
-            out.shell = Some((text.clone(), r.spot(node)));
+            uses.extend(rendered.uses);
+            out.shell = Some(text.clone());
         }
         _ => r.mismatch(node, "text or a list"),
     }
+    out
 }
 
 /// A folder inside the source.
@@ -141,37 +189,115 @@ pub(crate) fn dir<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<String>
 pub(crate) fn ports<'a>(
     r: &mut Reader<'a, '_>,
     node: &Node<'a>,
-) -> BTreeMap<PortName, (Port, Spot)> {
+    inside: Inside,
+) -> BTreeMap<PortName, ReadPort> {
     let mut out = BTreeMap::new();
     for (key, entry) in r.entries(node) {
-        let number = if entry.value.is_object() {
+        let full = entry.value.is_object();
+        let number = if full {
             r.get(&entry, "port")
         } else {
             Some(entry.clone())
         };
-        let port = number.and_then(|number| match number.value {
-            Value::String(text) if text == "auto" => Some(Port::Auto),
-            Value::Number(n) => {
-                let port = n
-                    .as_u64()
-                    .and_then(|n| u16::try_from(n).ok())
-                    .filter(|n| *n > 0);
-                if port.is_none() {
-                    r.mismatch(&number, "a whole number from 1 to 65535");
-                }
-                port.map(Port::Fixed)
+        let port = number.and_then(|number| {
+            let port = port_number(r, &number)?;
+            if inside == Inside::Container && port == Port::Auto {
+                r.bad(
+                    &number,
+                    Code::BadChoice,
+                    "the port of a container is the one that it listens on inside, so it is a number",
+                    Some("write its number; the machine's own port is `auto` unless `machine_port` says otherwise"),
+                );
+                return None;
             }
-            _ => {
-                r.mismatch(&number, "a number or `auto`");
-                None
-            }
+            Some(port)
         });
-        if let Some(name) = r.name_key::<PortName>(key, &entry) {
+        let mut read = ReadPort {
             // A port whose number is wrong still exists for those who refer to it by name.
-            out.insert(name, (port.unwrap_or(Port::Auto), r.key_spot(&entry)));
+            port: port.unwrap_or(Port::Auto),
+            publish: Publish::Loopback,
+            machine: None,
+            udp: false,
+            spot: r.key_spot(&entry),
+        };
+        if full {
+            more(r, &entry, inside, &mut read);
+        }
+        if let Some(name) = r.name_key::<PortName>(key, &entry) {
+            out.insert(name, read);
         }
     }
+    if inside == Inside::Process {
+        one_host(r, &out);
+    }
     out
+}
+
+/// The keys of a port besides its number.
+fn more<'a>(r: &mut Reader<'a, '_>, entry: &Node<'a>, inside: Inside, read: &mut ReadPort) {
+    if let Some(node) = r.get(entry, "publish") {
+        read.publish = around::publish(r, &node).unwrap_or_default();
+    }
+    for key in ["machine_port", "protocol"] {
+        let Some(node) = r.get(entry, key) else {
+            continue;
+        };
+        if inside == Inside::Process {
+            r.bad_key(
+                &node,
+                Code::KeyOutOfPlace,
+                format!(
+                    "`{key}` goes with the port of a container, and this app is native processes"
+                ),
+                Some("remove it: a native process listens on the machine's own port"),
+            );
+        } else if key == "machine_port" {
+            read.machine = port_number(r, &node);
+        } else {
+            let protocol = r.choice(&node, &[("tcp", false), ("udp", true)]);
+            read.udp = protocol.unwrap_or(false);
+        }
+    }
+}
+
+/// A number, or `auto`.
+fn port_number<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<Port> {
+    match node.value {
+        Value::String(text) if text == "auto" => Some(Port::Auto),
+        Value::Number(n) => {
+            let port = n
+                .as_u64()
+                .and_then(|n| u16::try_from(n).ok())
+                .filter(|n| *n > 0);
+            if port.is_none() {
+                r.mismatch(node, "a whole number from 1 to 65535");
+            }
+            port.map(Port::Fixed)
+        }
+        _ => {
+            r.mismatch(node, "a number or `auto`");
+            None
+        }
+    }
+}
+
+/// A process is handed one HOST, so its published ports are published in one way.
+fn one_host(r: &mut Reader<'_, '_>, ports: &BTreeMap<PortName, ReadPort>) {
+    let mut published = ports.values().filter(|p| p.publish != Publish::Loopback);
+    let Some(first) = published.next() else {
+        return;
+    };
+    if let Some(other) = published.find(|p| p.publish != first.publish) {
+        r.out.push(
+            Diagnostic::error(
+                Code::KeyOutOfPlace,
+                "a native process is handed one HOST to listen on, and these ports are published in two ways",
+            )
+            .at(&other.spot, "one is here")
+            .at(&first.spot, "the other is here")
+            .hint("publish both in the same way, or let two processes listen"),
+        );
+    }
 }
 
 /// A health check in any of its forms.
@@ -304,7 +430,7 @@ pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str
     let sourced = app.source.is_some() || r.root().value.get("source").is_some();
     let mut seen: BTreeMap<PortName, Spot> = BTreeMap::new();
     for process in app.processes.values_mut() {
-        for (name, (_, spot)) in &process.ports {
+        for (name, ReadPort { spot, .. }) in &process.ports {
             match seen.get(name) {
                 Some(first) => r.out.push(
                     Diagnostic::error(Code::DuplicatePort, format!("two processes of this app have a port {}", quote(name.as_str())))
@@ -317,10 +443,9 @@ pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str
                 }
             }
         }
-        reserved(r, process, &app.tuning.env);
-        port_variable(r, process, &app.tuning.env);
+        variables::port_in_command(r, process, &app.tuning.env);
         if let Some((read, spot)) = process.read_health.take() {
-            process.health = settle(r, read, &spot, &process.ports);
+            process.health = settle(r, read, &spot, &process.ports, "process");
         }
         if let Some(spot) = &process.dir_spot
             && !sourced
@@ -345,102 +470,13 @@ pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str
     }
 }
 
-/// `PORT_NAME` is what Plumb hands in for a port.
-pub(crate) fn port_env(port: &PortName) -> String {
-    format!(
-        "PORT_{}",
-        port.as_str().to_ascii_uppercase().replace('-', "_")
-    )
-}
-
-fn reserved(r: &mut Reader<'_, '_>, process: &ReadProcess, shared: &BTreeMap<String, Rendered>) {
-    let mut variables: BTreeMap<String, &PortName> = BTreeMap::new();
-    for (port, (_, spot)) in &process.ports {
-        if let Some(other) = variables.insert(port_env(port), port) {
-            r.out.push(
-                Diagnostic::error(
-                    Code::ReservedVariable,
-                    format!(
-                        "the ports {} and {} would both be handed in as {}",
-                        quote(other.as_str()),
-                        quote(port.as_str()),
-                        port_env(port)
-                    ),
-                )
-                .here(spot)
-                .hint("rename one of them"),
-            );
-        }
-    }
-    if process.ports.len() == 1 {
-        variables.extend(process.ports.keys().map(|port| ("PORT".to_owned(), port)));
-    }
-    for (variable, port) in variables {
-        let (own, everyone) = (
-            process.env.contains_key(&variable),
-            shared.contains_key(&variable),
-        );
-        if own || everyone {
-            let (_, spot) = &process.ports[port];
-            r.out.push(
-                Diagnostic::error(
-                    Code::ReservedVariable,
-                    format!(
-                        "`env` sets {variable}, which is handed in for the port {}",
-                        quote(port.as_str())
-                    ),
-                )
-                .at(spot, "this port")
-                .hint(format!("remove {variable} from `env`")),
-            );
-        }
-    }
-}
-
-/// `$PORT` in a command of a process that has not exactly one port is empty, which is easily overlooked.
-fn port_variable(
-    r: &mut Reader<'_, '_>,
-    process: &ReadProcess,
-    shared: &BTreeMap<String, Rendered>,
-) {
-    let Some((text, spot)) = &process.shell else {
-        return;
-    };
-    let uses = text.match_indices("$PORT").any(|(at, word)| {
-        let next = text[at + word.len()..].chars().next();
-        !next.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-    });
-    let given = process.env.contains_key("PORT") || shared.contains_key("PORT");
-    if !uses || given || process.ports.len() == 1 {
-        return;
-    }
-    let names: Vec<String> = process
-        .ports
-        .keys()
-        .map(|port| format!("${}", port_env(port)))
-        .collect();
-    let hint = if names.is_empty() {
-        "add `ports: { http: auto }`".to_owned()
-    } else {
-        format!("say which one: {}", alternatives(&names))
-    };
-    let have = if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.len().to_string()
-    };
-    r.out.push(
-        Diagnostic::warning(Code::PortNotSet, format!("this command uses $PORT, which is set where a process has exactly one port; this one has {have}"))
-            .here(spot)
-            .hint(hint),
-    );
-}
-
-fn settle(
+/// The health check with its port, which is one of these. `whose` is what has them.
+pub(crate) fn settle(
     r: &mut Reader<'_, '_>,
     read: ReadHealth,
     spot: &Spot,
-    ports: &BTreeMap<PortName, (Port, Spot)>,
+    ports: &BTreeMap<PortName, ReadPort>,
+    whose: &str,
 ) -> Option<Health> {
     let names: Vec<String> = ports.keys().map(|port| format!("`{port}`")).collect();
     let port = match read.port {
@@ -454,7 +490,7 @@ fn settle(
             r.out.push(
                 Diagnostic::error(
                     Code::UnknownHealthPort,
-                    format!("the process has no port {}", quote(port.as_str())),
+                    format!("the {whose} has no port {}", quote(port.as_str())),
                 )
                 .here(&spot)
                 .hint(hint),
@@ -469,7 +505,7 @@ fn settle(
                     r.out.push(
                         Diagnostic::error(
                             Code::UnknownHealthPort,
-                            "this health check has no port to ask: the process has none",
+                            format!("this health check has no port to ask: the {whose} has none"),
                         )
                         .here(spot)
                         .hint("add `ports: { http: auto }`"),
@@ -478,7 +514,7 @@ fn settle(
                 }
                 _ => {
                     r.out.push(
-                        Diagnostic::error(Code::WhichPort, "the process has several ports, and this health check does not say which one to ask")
+                        Diagnostic::error(Code::WhichPort, format!("the {whose} has several ports, and this health check does not say which one to ask"))
                             .here(spot)
                             .hint(format!("add `port: …`; there is {}", alternatives(&names))),
                     );

@@ -1,8 +1,8 @@
 //! Setup: files and directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_model::{DriftPolicy, Mode};
+use plumb_model::{DriftPolicy, Mode, OwnerName};
 
 use super::{Node, Place, Reader, Selected, Use};
 use crate::code::Code;
@@ -19,6 +19,10 @@ pub(crate) struct ReadSetup {
     /// Where each path is written, and whether it is a file.
     pub claims: Vec<(String, bool, Spot)>,
     pub uses: Vec<Use>,
+    pub packages: BTreeSet<String>,
+    pub renamed_from: Option<(OwnerName, Spot)>,
+    /// The apps that files notify, with their places.
+    pub notify: Vec<(OwnerName, Spot)>,
 }
 
 /// Reads a Setup. What is wrong in it is reported and left out.
@@ -31,7 +35,20 @@ pub(crate) fn read(r: &mut Reader<'_, '_>) -> ReadSetup {
         directories: BTreeMap::new(),
         claims: Vec::new(),
         uses: Vec::new(),
+        packages: BTreeSet::new(),
+        renamed_from: r.renamed_from(&root),
+        notify: Vec::new(),
     };
+    if let Some(packages) = r.get(&root, "packages") {
+        for node in r.items(&packages) {
+            let Some(text) = r.text(&node) else { continue };
+            if crate::scalar::is_package(text) {
+                out.packages.insert(text.to_owned());
+            } else {
+                r.bad(&node, Code::BadPackage, format!("{} is no name of a package", quote(text)), Some("use letters, digits, `+`, `-`, `.` and `_`, and begin with a letter or digit"));
+            }
+        }
+    }
     for (key, is_file) in [("files", true), ("directories", false)] {
         let Some(node) = r.get(&root, key) else {
             continue;
@@ -51,7 +68,7 @@ pub(crate) fn read(r: &mut Reader<'_, '_>) -> ReadSetup {
             out.claims
                 .push((path.to_owned(), is_file, r.key_spot(&node)));
             if is_file {
-                if let Some(file) = file(r, &node, &mut out.uses) {
+                if let Some(file) = file(r, &node, &mut out.uses, &mut out.notify) {
                     out.files.insert(path.to_owned(), file);
                 }
             } else {
@@ -67,7 +84,16 @@ pub(crate) fn read(r: &mut Reader<'_, '_>) -> ReadSetup {
     out
 }
 
-fn file<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Vec<Use>) -> Option<FileDecl> {
+fn file<'a>(
+    r: &mut Reader<'a, '_>,
+    node: &Node<'a>,
+    uses: &mut Vec<Use>,
+    all_notified: &mut Vec<(OwnerName, Spot)>,
+) -> Option<FileDecl> {
+    let notified = r.get(node, "notify").map(|node| r.names(&node));
+    let notified = notified.unwrap_or_default();
+    let notify = notified.iter().map(|(name, _)| name.clone()).collect();
+    all_notified.extend(notified);
     let (content, source) = (r.get(node, "content"), r.get(node, "source"));
     let (mode, owner, group) = (
         mode(r, node, 0o644),
@@ -100,7 +126,7 @@ fn file<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Vec<Use>) -> Opt
         }
     }?;
     Some(FileDecl {
-        notify: Default::default(),
+        notify,
         content,
         mode,
         owner,

@@ -86,6 +86,15 @@ impl<'a> Reader<'a, '_> {
                         );
                         continue;
                     }
+                    if let (Reference::ServiceUrl(_), Place::Command) = (&reference, place) {
+                        good = false;
+                        self.out.push(
+                            Diagnostic::error(Code::ReferenceOutOfPlace, format!("`${{{inner}}}` holds a credential, and a command line or a build can be looked at by others"))
+                                .here(&spot)
+                                .hint(format!("write `env: {{ DATABASE_URL: \"${{{inner}}}\" }}`, and use $DATABASE_URL in the command")),
+                        );
+                        continue;
+                    }
                     if !literal.is_empty() {
                         out.text
                             .push(Segment::Literal(std::mem::take(&mut literal)));

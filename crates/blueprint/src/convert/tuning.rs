@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::{DriftPolicy, LogSpec, RestartPolicy, RestartSpec, StopSpec};
+use plumb_model::{DriftPolicy, Limits, LogSpec, RestartPolicy, RestartSpec, StopSpec};
 
+use super::around::{self, RolloutParts};
 use super::{Node, Reader, Rendered};
 use crate::code::Code;
-use crate::diagnostic::quote;
+use crate::diagnostic::{Spot, quote};
 
 /// The longest time that any setting may ask for.
 const HOUR_MS: u64 = 3_600_000;
@@ -28,6 +29,10 @@ pub(crate) struct Tuning {
     pub keep: Option<u32>,
     pub drift: Option<DriftPolicy>,
     pub user: Option<String>,
+    pub limits: Limits,
+    pub rollout: RolloutParts,
+    /// Where the variables are written; filled in only for the manifest's defaults, which are another document.
+    pub env_spots: BTreeMap<String, Spot>,
 }
 
 impl Tuning {
@@ -35,8 +40,13 @@ impl Tuning {
     pub fn over(self, base: &Self) -> Self {
         let mut env = base.env.clone();
         env.extend(self.env);
+        let mut env_spots = base.env_spots.clone();
+        env_spots.extend(self.env_spots);
         Self {
             env,
+            env_spots,
+            limits: around::limits_over(self.limits, &base.limits),
+            rollout: self.rollout.over(&base.rollout),
             policy: self.policy.or(base.policy),
             initial_ms: self.initial_ms.or(base.initial_ms),
             max_ms: self.max_ms.or(base.max_ms),
@@ -77,7 +87,19 @@ impl Tuning {
     }
 }
 
-/// Reads the settings of an app, or of the apps' defaults.
+/// Reads the settings of the apps' defaults.
+pub(crate) fn defaults<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
+    let mut out = read(r, node);
+    out.user = user(r, node);
+    if let Some(env) = r.get(node, "env") {
+        for (key, value) in r.entries(&env) {
+            out.env_spots.insert(key.to_owned(), r.key_spot(&value));
+        }
+    }
+    out
+}
+
+/// Reads the settings of an app, its user apart: that of a container has another form.
 pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
     let mut out = Tuning::default();
     if let Some(env) = r.get(node, "env") {
@@ -121,20 +143,28 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
         }
     }
     out.drift = drift(r, node);
-    if let Some((text, at)) = r.get_text(node, "user") {
-        if crate::scalar::is_user(text) {
-            out.user = Some(text.to_owned());
-        } else {
-            let hint = "use at most 32 of a-z, 0-9, `_` and `-`, and start with a letter or `_`";
-            r.bad(
-                &at,
-                Code::BadUser,
-                format!("{} cannot be a user's name", quote(text)),
-                Some(hint),
-            );
-        }
+    if let Some(limits) = r.get(node, "limits") {
+        out.limits = around::limits(r, &limits);
+    }
+    if let Some(rollout) = r.get(node, "rollout") {
+        out.rollout = around::rollout(r, &rollout);
     }
     out
+}
+
+/// The user that native processes run as.
+pub(crate) fn user<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<String> {
+    let (text, at) = r.get_text(node, "user")?;
+    if crate::scalar::is_user(text) {
+        return Some(text.to_owned());
+    }
+    r.bad(
+        &at,
+        Code::BadUser,
+        format!("{} cannot be a user's name", quote(text)),
+        Some("use at most 32 of a-z, 0-9, `_` and `-`, and start with a letter or `_`"),
+    );
+    None
 }
 
 /// What is done about drift.
