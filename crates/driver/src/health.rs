@@ -1,7 +1,6 @@
-//! Asks a process whether it is well: one HTTP request or one connection, on 127.0.0.1 only. It neither
+//! Asks a process whether it is well: one HTTP request or one connection, on this machine only. It neither
 //! follows redirects nor keeps what it is sent. When to ask and what to make of it is `converge`'s business.
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
@@ -27,8 +26,13 @@ pub async fn probe(probe: &HealthProbe, timeout: Duration) -> ProbeResult {
     let began = Instant::now();
     let asked = async {
         match probe {
-            HealthProbe::Tcp { port } => connect(*port).await.map(|_| None),
-            HealthProbe::Http { port, path, codes } => get(*port, path, codes).await,
+            HealthProbe::Tcp { host, port } => connect(&asked(host, *port)).await.map(|_| None),
+            HealthProbe::Http {
+                host,
+                port,
+                path,
+                codes,
+            } => get(&asked(host, *port), path, codes).await,
         }
     };
     let answered = tokio::time::timeout(timeout, asked).await;
@@ -62,22 +66,30 @@ fn failed(error: String) -> Failure {
     Failure { code: None, error }
 }
 
-async fn connect(port: u16) -> Result<TcpStream, Failure> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(|error| failed(format!("cannot connect to 127.0.0.1:{port}: {error}")))
+/// `HOST:PORT` of what is asked: an address of this machine, 127.0.0.1 unless told otherwise.
+fn asked(host: &Option<String>, port: u16) -> String {
+    match host.as_deref() {
+        None => format!("127.0.0.1:{port}"),
+        Some(host) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(host) => format!("{host}:{port}"),
+    }
 }
 
-async fn get(port: u16, path: &str, codes: &[(u16, u16)]) -> Result<Option<u16>, Failure> {
+async fn connect(spot: &str) -> Result<TcpStream, Failure> {
+    TcpStream::connect(spot)
+        .await
+        .map_err(|error| failed(format!("cannot connect to {spot}: {error}")))
+}
+
+async fn get(spot: &str, path: &str, codes: &[(u16, u16)]) -> Result<Option<u16>, Failure> {
     let request = Request::get(path)
-        .header(HOST, format!("127.0.0.1:{port}"))
+        .header(HOST, spot)
         .header(USER_AGENT, "plumb-health/1")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(format!("{path:?} cannot be asked for: {error}")))?;
-    let stream = TokioIo::new(connect(port).await?);
-    let no_http =
-        |error: hyper::Error| failed(format!("no HTTP answer from 127.0.0.1:{port}: {error}"));
+    let stream = TokioIo::new(connect(spot).await?);
+    let no_http = |error: hyper::Error| failed(format!("no HTTP answer from {spot}: {error}"));
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
         .handshake(stream)
@@ -171,6 +183,7 @@ mod tests {
             .build()
             .unwrap();
         let wanted = HealthProbe::Http {
+            host: None,
             port,
             path: "/up?x=1".to_owned(),
             codes: vec![(200, 299)],
@@ -227,7 +240,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let wanted = HealthProbe::Tcp { port };
+        let wanted = HealthProbe::Tcp { host: None, port };
         let result = runtime.block_on(probe(&wanted, SECOND));
         assert_eq!((result.outcome, result.code), (ProbeOutcome::Passed, None));
         drop(socket);

@@ -4,11 +4,23 @@ use std::fmt::Write as _;
 
 use crate::address::ResourceKind;
 use crate::coverage::{Cost, Observed, Redaction, fields};
+use crate::injected::INJECTED;
 
 const OPENING: &str = "# Cost and coverage
 
 For each field of each resource kind: what a change of it costs, how the agent sees it on the VM, and whether its value may
 be shown. Planner, renderer and agent all read these rows (`crates/model/src/spec.rs`), and this page is generated from them.
+";
+
+const INJECTED_OPENING: &str = "
+# What Plumb hands in
+
+Every environment variable that Plumb sets by itself (`crates/model/src/injected.rs`). What a blueprint writes under `env`
+goes before it. A build is handed the app's `env` without what holds a credential, and none of these: it runs other
+people's code.
+
+| variable | who gets it | what is in it |
+|---|---|---|
 ";
 
 /// The whole page, in Markdown.
@@ -38,6 +50,10 @@ pub fn coverage_page() -> String {
             let observed = observed.replace('|', "\\|");
             let _ = writeln!(page, "| `{}` | {cost} | {observed} | {shown} |", field.name);
         }
+    }
+    page.push_str(INJECTED_OPENING);
+    for (variable, who, what) in INJECTED {
+        let _ = writeln!(page, "| {variable} | {who} | {what} |");
     }
     page
 }

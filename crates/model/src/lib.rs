@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod coverage_doc;
 pub mod escape;
 pub mod hash;
+pub mod injected;
 pub mod name;
 pub mod observation;
 pub mod plan;
@@ -33,7 +34,9 @@ pub use hash::Hash;
 pub use name::{
     Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, SecretName, WorkspaceName,
 };
-pub use observation::{Action, Depth, Fault, Found, FoundKind, Observation, ProbeOutcome, ProbeResult};
+pub use observation::{
+    Action, Depth, Fault, Found, FoundKind, Observation, ProbeOutcome, ProbeResult,
+};
 pub use resource::{DriftPolicy, Resource};
 pub use secret::Secret;
 pub use spec::{

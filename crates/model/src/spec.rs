@@ -158,8 +158,11 @@ pub struct LogSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthProbe {
-    /// GET this path over HTTP/1.1 on 127.0.0.1; any status in the ranges counts as healthy.
+    /// GET this path over HTTP/1.1; any status in the ranges counts as healthy.
     Http {
+        /// The address of the machine that is asked; none is 127.0.0.1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// The port's number.
         port: u16,
         /// The path, starting with `/`.
@@ -167,8 +170,11 @@ pub enum HealthProbe {
         /// Inclusive ranges of status codes.
         codes: Vec<(u16, u16)>,
     },
-    /// Connect to this port on 127.0.0.1.
+    /// Connect to this port.
     Tcp {
+        /// The address of the machine that is asked; none is 127.0.0.1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// The port's number.
         port: u16,
     },

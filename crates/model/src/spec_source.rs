@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::Hash;
 use crate::resource_spec;
 use crate::spec::{WorkDir, nothing};
+use crate::spec_container::ContainerImage;
 use crate::spec_parts::{Runtime, SecretUse, ToolchainRef};
 
 resource_spec! {
@@ -37,6 +39,23 @@ resource_spec! {
         wanted: GitRef => InPlace, Cannot("it only says how the commit was found"), Public;
         /// The full id of the commit; none where nobody has resolved it yet.
         commit: Option<String> => Replace, By("the mark beside the checkout"), Public;
+    }
+}
+
+impl CheckoutSpec {
+    /// What stands for its content: a hash of where it comes from and of the commit, and of what is wanted only where nobody
+    /// knows the commit yet. A branch that is renamed over the same commit moves nothing.
+    #[must_use]
+    pub fn content_hash(&self) -> Hash {
+        let Self {
+            url,
+            wanted,
+            commit,
+        } = self;
+        match commit {
+            Some(commit) => Hash::of_json(&("checkout", url, commit)),
+            None => Hash::of_json(&("checkout", url, wanted)),
+        }
     }
 }
 
@@ -88,6 +107,22 @@ resource_spec! {
     }
 }
 
+impl BuildSpec {
+    /// What stands for its result: a hash over everything that goes into it, and not over how long it may take.
+    #[must_use]
+    pub fn fingerprint(&self) -> Hash {
+        let Self {
+            source,
+            method,
+            toolchain,
+            env,
+            secrets,
+            timeout_ms: _,
+        } = self;
+        Hash::of_json(&("build", source, method, toolchain, env, secrets))
+    }
+}
+
 /// When a task runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +149,9 @@ resource_spec! {
         workdir: Option<WorkDir> => InPlace, Cannot("it takes effect at the next release"), Public;
         /// The language runtime.
         toolchain: Option<ToolchainRef> => InPlace, Cannot("it takes effect at the next release"), Public;
+        /// The image that it runs in; none is the machine itself.
+        #[serde(default, skip_serializing_if = "nothing")]
+        image: Option<ContainerImage> => InPlace, Cannot("it takes effect at the next release"), Public;
         /// The user that it runs as; none lets the agent choose.
         user: Option<String> => InPlace, Cannot("it takes effect at the next release"), Public;
         /// Whether going back to the release before is safe after it has run.

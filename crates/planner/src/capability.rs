@@ -108,7 +108,13 @@ pub(crate) fn lacks(
         let Some(facts) = observed.machines.get(&address.machine) else {
             continue;
         };
-        for (capability, what) in needs(resource) {
+        let rollout = resource.address.kind.runs()
+            && desired
+                .owners
+                .get(&address.owner)
+                .is_some_and(|body| body.rollout.is_some());
+        let rollout = rollout.then_some((Capability::Rollouts, "`rollout`"));
+        for (capability, what) in needs(resource).into_iter().chain(rollout) {
             if let Some((why, remedy)) = facts.capabilities.lack(capability) {
                 lacks.push(Lack {
                     address: address.clone(),
@@ -116,7 +122,9 @@ pub(crate) fn lacks(
                     capability,
                     why,
                     remedy,
-                    unchanged: before.get(address).is_some_and(|old| *old == resource),
+                    unchanged: before
+                        .get(desired.recorded_address(address))
+                        .is_some_and(|old| *old == resource),
                     origin: desired.origins.get(address).cloned(),
                 });
             }

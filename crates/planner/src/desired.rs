@@ -1,11 +1,15 @@
 //! What is to be: every owner's resources on every machine, whatever it was asked for with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use plumb_blueprint::Policy;
 use plumb_model::plan::{Origin, Resolution};
 use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody, ResolutionKey};
-use plumb_model::{Address, MachineName, OwnerName, ReleaseNumber, ResourceKind, WorkspaceName};
+use plumb_model::{
+    Address, MachineName, OnDelete, OwnerName, ReleaseNumber, Resource, ResourceKind, ResourceSpec,
+    WorkspaceName,
+};
 
 use crate::{PlanError, Problem};
 
@@ -20,10 +24,20 @@ pub struct Desired {
     pub owners: BTreeMap<OwnerName, Arc<ReleaseBody>>,
     /// Where each resource comes from.
     pub origins: BTreeMap<Address, Origin>,
+    /// Where each owner's blueprint stands.
+    pub owner_origins: BTreeMap<OwnerName, Origin>,
     /// What moving names meant.
     pub resolutions: BTreeMap<ResolutionKey, Resolution>,
-    /// How many deletions go without a consent; none for any number.
-    pub free_deletes: Option<u32>,
+    /// What needs a consent, as the blueprints say; none where no blueprints are planned.
+    pub policy: Option<Policy>,
+    /// Owners that are renamed, with the names that they are recorded under.
+    pub renamed: BTreeMap<OwnerName, OwnerName>,
+    /// Their resources, with the addresses that they are recorded at.
+    pub moved: BTreeMap<Address, Address>,
+    /// The fields whose values nobody knows before somebody resolves a name.
+    pub unknown: BTreeMap<Address, BTreeSet<&'static str>>,
+    /// The owners that were asked for, with those that they depend on; empty is all.
+    pub targets: BTreeSet<OwnerName>,
 }
 
 impl Desired {
@@ -83,6 +97,12 @@ impl Desired {
     /// All resources, sorted by address within each owner.
     pub fn resources(&self) -> impl Iterator<Item = &plumb_model::Resource> {
         self.owners.values().flat_map(|body| &body.resources)
+    }
+
+    /// The address that a resource is recorded at.
+    #[must_use]
+    pub fn recorded_address<'a>(&'a self, address: &'a Address) -> &'a Address {
+        self.moved.get(address).unwrap_or(address)
     }
 
     /// What kind of blueprint an owner is.
@@ -165,6 +185,26 @@ fn file_above<'a>(
         }
     }
     None
+}
+
+/// Whether a recorded resource that is desired no more is left as it is, with its data, and nobody looks after it any
+/// more; otherwise it is removed.
+pub(crate) fn is_forgotten(recorded: &Resource) -> bool {
+    match &recorded.spec {
+        ResourceSpec::Volume(spec) => spec.on_delete == OnDelete::Keep,
+        ResourceSpec::Service(spec) => spec.on_delete == OnDelete::Keep,
+        _ => false,
+    }
+}
+
+/// The ports of its machine that a resource has.
+pub(crate) fn claimed_ports(resource: &Resource) -> Vec<u16> {
+    match &resource.spec {
+        ResourceSpec::Process(spec) => spec.ports.values().copied().collect(),
+        ResourceSpec::Container(spec) => spec.ports.values().map(|port| port.machine).collect(),
+        ResourceSpec::Service(spec) => vec![spec.port],
+        _ => Vec::new(),
+    }
 }
 
 /// What a resource has for itself alone on its machine, in words.

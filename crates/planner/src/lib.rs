@@ -8,10 +8,7 @@ pub mod compile;
 mod desired;
 mod diff;
 mod next;
-mod place;
-mod ports;
 pub mod snapshot;
-mod text;
 
 #[cfg(test)]
 mod tests;
@@ -178,17 +175,16 @@ impl PlanError {
 pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
     let desired = match input.request {
         Request::Apply {
-            blueprint, sources, ..
-        } => compile::compile(blueprint, sources, &input)?,
+            blueprint,
+            sources,
+            ask,
+        } => compile::compile(blueprint, sources, ask, &input)?,
         Request::Rollback { owner, to, body } => {
             Desired::rolled_back(input.recorded, owner, *to, body)?
         }
         Request::Destroy => Desired::nothing(input.recorded),
     };
-    let mut plan = diff::diff(&desired, &input);
     let next = next::next(&desired, &input);
-    plan.blast_radius.machines = next.moved.keys().cloned().collect();
-    diff::number_releases(&mut plan, &next);
-    plan.approval = plan.approval_hash();
+    let plan = diff::diff(&desired, &input, &next);
     Ok(Planned { plan, next })
 }

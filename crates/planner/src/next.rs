@@ -1,13 +1,13 @@
 //! The state that applying a plan records: release numbers, assignments, generations and tombstones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plumb_model::assignment::{self, Assignment, Entry, Header, Tombstone};
 use plumb_model::state::{FORMAT, MachineInfo, MachineState, Next, OwnerState, StateBody};
-use plumb_model::{Address, Generation, Hash, MachineName, Resource};
+use plumb_model::{Address, Generation, Hash, MachineName, OwnerName, Resource};
 
-use crate::desired::Desired;
+use crate::desired::{Desired, is_forgotten};
 use crate::{Input, Observed};
 
 /// Works the next state out. Equal content keeps its release number and its generation.
@@ -18,6 +18,7 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
     let mut last_release = recorded.last_release.clone();
     let mut owners = BTreeMap::new();
     for (owner, body) in &desired.owners {
+        let old_name = desired.renamed.get(owner);
         let same = input
             .recorded
             .releases
@@ -29,7 +30,13 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
                 let bytes = body.bytes();
                 let hash = Hash::of(&bytes);
                 bodies.insert(hash, bytes);
-                let release = last_release.get(owner).copied().unwrap_or_default().next();
+                // A renamed owner counts on from where it was.
+                let numbers = [Some(owner), old_name];
+                let last = numbers
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|name| last_release.get(name).copied());
+                let release = last.max().unwrap_or_default().next();
                 last_release.insert(owner.clone(), release);
                 released.insert(owner.clone(), release);
                 OwnerState {
@@ -40,10 +47,11 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
         };
         owners.insert(owner.clone(), state);
     }
+    let renamed: BTreeSet<&OwnerName> = desired.renamed.values().collect();
     for owner in recorded
         .owners
         .keys()
-        .filter(|owner| !desired.owners.contains_key(*owner))
+        .filter(|owner| !desired.owners.contains_key(*owner) && !renamed.contains(owner))
     {
         let release = last_release.get(owner).copied().unwrap_or_default().next();
         last_release.insert(owner.clone(), release);
@@ -58,7 +66,12 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
             .insert(&resource.address, resource);
     }
     let mut held: BTreeMap<&MachineName, Vec<&Address>> = BTreeMap::new();
+    // What has moved along with its owner's name is not gone, and what is forgotten is to stay.
+    let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
     for resource in input.recorded.releases.values().flat_map(|b| &b.resources) {
+        if moved_from.contains(&resource.address) || is_forgotten(resource) {
+            continue;
+        }
         held.entry(&resource.address.machine)
             .or_default()
             .push(&resource.address);
@@ -112,7 +125,7 @@ struct MachineNext<'a> {
     info: Option<MachineInfo>,
     old: Option<&'a MachineState>,
     wanted: BTreeMap<&'a Address, &'a Resource>,
-    /// What is recorded on it.
+    /// What is recorded on it and would be removed if it were not wanted.
     held: Vec<&'a Address>,
 }
 

@@ -107,6 +107,7 @@ pub(super) fn process(owner_name: &str, port: u16, state: RunState) -> Entry {
             ports: BTreeMap::from([(plumb_model::PortName::new("http").unwrap(), port)]),
             health: Some(HealthSpec {
                 probe: HealthProbe::Http {
+                    host: None,
                     port,
                     path: "/".into(),
                     codes: vec![(200, 399)],

@@ -13,20 +13,28 @@ const COUNT: u16 = 10_000;
 
 /// A port that is wanted: by whom, under which name, and which number if it is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Want {
+pub(super) struct Want {
     pub address: Address,
     pub port: PortName,
     pub fixed: Option<u16>,
 }
 
-/// Gives each wanted port a number; none where the range of its machine is used up.
-pub(crate) fn allot(
-    wants: &BTreeSet<Want>,
-    recorded: &Recorded,
-    observed: &Observed,
-    workspace: &WorkspaceName,
+/// What ports are allotted by.
+pub(super) struct Allotting<'a> {
+    pub recorded: &'a Recorded,
+    pub observed: &'a Observed,
+    pub workspace: &'a WorkspaceName,
+    /// The address that a resource is recorded at, if its owner is renamed now.
+    pub before: &'a dyn Fn(&Address) -> Option<Address>,
+}
+
+/// Gives each wanted port a number; none where the range of its machine is used up. What is taken already is given to
+/// nobody.
+pub(super) fn allot<'a>(
+    wants: &'a BTreeSet<Want>,
+    mut taken: BTreeMap<&'a MachineName, BTreeSet<u16>>,
+    by: &Allotting<'_>,
 ) -> BTreeMap<(Address, PortName), Option<u16>> {
-    let mut taken: BTreeMap<&MachineName, BTreeSet<u16>> = BTreeMap::new();
     let mut given = BTreeMap::new();
     for want in wants {
         if let Some(number) = want.fixed {
@@ -37,25 +45,18 @@ pub(crate) fn allot(
             given.insert((want.address.clone(), want.port.clone()), Some(number));
         }
     }
-    let before: BTreeMap<&Address, &BTreeMap<PortName, u16>> = recorded
-        .releases
-        .values()
-        .flat_map(|body| &body.resources)
-        .filter_map(|resource| match &resource.spec {
-            ResourceSpec::Process(spec) => Some((&resource.address, &spec.ports)),
-            _ => None,
-        })
-        .collect();
+    let recorded = recorded_ports(by.recorded);
     let mut stranded: BTreeMap<&Want, u16> = BTreeMap::new();
     for want in wants.iter().filter(|want| want.fixed.is_none()) {
-        let Some(number) = before
-            .get(&want.address)
-            .and_then(|ports| ports.get(&want.port))
-            .copied()
+        let old = (by.before)(&want.address);
+        let address = old.as_ref().unwrap_or(&want.address);
+        let Some(number) = recorded
+            .get(address)
+            .and_then(|spec| recorded_port(spec, &want.port))
         else {
             continue;
         };
-        if is_stranded(&want.address, recorded, observed) {
+        if is_stranded(address, by.recorded, by.observed) {
             // A stranger sits there: the number is avoided for everybody on this machine.
             stranded.insert(want, number);
             taken
@@ -77,7 +78,8 @@ pub(crate) fn allot(
             continue;
         }
         let taken = taken.entry(&want.address.machine).or_default();
-        let hash = Hash::of(format!("{workspace}\n{}\n{}", want.address, want.port).as_bytes());
+        let hash =
+            Hash::of(format!("{}\n{}\n{}", by.workspace, want.address, want.port).as_bytes());
         // Away from a stranger the search goes on from there, so that it never comes back to one met before.
         let start = match stranded.get(want) {
             Some(number) => number.saturating_sub(FIRST) % COUNT,
@@ -89,6 +91,30 @@ pub(crate) fn allot(
         given.insert(key, number);
     }
     given
+}
+
+/// Every recorded resource that can have ports.
+fn recorded_ports(recorded: &Recorded) -> BTreeMap<&Address, &ResourceSpec> {
+    recorded
+        .releases
+        .values()
+        .flat_map(|body| &body.resources)
+        .filter(|resource| {
+            matches!(
+                resource.spec,
+                ResourceSpec::Process(_) | ResourceSpec::Container(_)
+            )
+        })
+        .map(|resource| (&resource.address, &resource.spec))
+        .collect()
+}
+
+fn recorded_port(spec: &ResourceSpec, port: &PortName) -> Option<u16> {
+    match spec {
+        ResourceSpec::Process(spec) => spec.ports.get(port).copied(),
+        ResourceSpec::Container(spec) => spec.ports.get(port).map(|port| port.machine),
+        _ => None,
+    }
 }
 
 /// Whether the agent found a stranger on a port of this process as it is recorded now. What it said under an

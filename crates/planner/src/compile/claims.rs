@@ -1,0 +1,125 @@
+//! What holds across owners: paths lie in each other, nothing is claimed twice, nothing waits for itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plumb_model::state::ReleaseBody;
+use plumb_model::{Address, MachineName, OwnerName, Resource, ResourceKind};
+
+use super::context::{Context, Drafts};
+use crate::desired::claims;
+
+/// Lets each file and directory wait for the innermost managed directory above it on the same machine.
+pub(super) fn nest_paths(drafts: &mut Drafts) {
+    let directories: BTreeMap<(MachineName, String), Address> = drafts
+        .values()
+        .flat_map(|draft| draft.resources.keys())
+        .filter(|address| address.kind == ResourceKind::Directory)
+        .map(|address| {
+            (
+                (address.machine.clone(), address.name.to_string()),
+                address.clone(),
+            )
+        })
+        .collect();
+    for resource in drafts.values_mut().flat_map(|d| d.resources.values_mut()) {
+        if !matches!(
+            resource.address.kind,
+            ResourceKind::File | ResourceKind::Directory
+        ) {
+            continue;
+        }
+        let mut folder: &str = &resource.address.name;
+        while let Some(at) = folder.rfind('/') {
+            folder = &folder[..at];
+            if let Some(above) =
+                directories.get(&(resource.address.machine.clone(), folder.to_owned()))
+            {
+                resource.after.insert(above.clone());
+                break;
+            }
+        }
+    }
+}
+
+/// Two resources that want the same path, port or route of one machine, and containers that wait for each other.
+/// Blueprints are checked for it where they are written; this holds whatever way they came.
+pub(super) fn check(
+    context: &mut Context<'_>,
+    drafts: &Drafts,
+    kept: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
+) {
+    let mut held: BTreeMap<(MachineName, String), &Address> = BTreeMap::new();
+    let kept = kept.values().flat_map(|body| &body.resources);
+    let drafted = drafts.values().flat_map(|draft| draft.resources.values());
+    for resource in kept.chain(drafted) {
+        for claim in claims(resource) {
+            if let Some(first) = held.get(&claim) {
+                let message = format!(
+                    "{} on machine `{}` is claimed by `{first}` and by `{}`",
+                    claim.1, claim.0, resource.address
+                );
+                let origin = context.origins.get(&resource.address).cloned();
+                context.problem(message, origin, "let one of them go, or choose another");
+            } else {
+                held.insert(claim, &resource.address);
+            }
+        }
+    }
+    for draft in drafts.values() {
+        if let Some(cycle) = cycle(&draft.resources) {
+            let names: Vec<String> = cycle.iter().map(|a| format!("`{a}`")).collect();
+            let origin = cycle.first().and_then(|a| context.origins.get(a)).cloned();
+            context.problem(
+                format!(
+                    "each of these waits for the next, in a circle: {}",
+                    names.join(", ")
+                ),
+                origin,
+                "let one of them go without the other",
+            );
+        }
+    }
+}
+
+/// Resources of one owner that wait for each other. Only containers can: what everything else waits for is fixed by its
+/// kind.
+fn cycle(resources: &BTreeMap<Address, Resource>) -> Option<Vec<&Address>> {
+    let mut waiting: BTreeMap<&Address, BTreeSet<&Address>> = resources
+        .iter()
+        .filter(|(address, _)| address.kind == ResourceKind::Container)
+        .map(|(address, resource)| {
+            let first = resource.after.iter();
+            let first = first.filter(|a| a.kind == ResourceKind::Container);
+            (
+                address,
+                first.filter(|a| resources.contains_key(*a)).collect(),
+            )
+        })
+        .collect();
+    loop {
+        let free: Vec<&Address> = waiting
+            .iter()
+            .filter(|(_, first)| first.is_empty())
+            .map(|(address, _)| *address)
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        for address in free {
+            waiting.remove(address);
+            waiting.values_mut().for_each(|first| {
+                first.remove(address);
+            });
+        }
+    }
+    // What is left waits for a circle or is in one: follow it until something comes again.
+    let mut way: Vec<&Address> = vec![waiting.keys().next()?];
+    loop {
+        let next = *waiting.get(way.last()?)?.first()?;
+        if let Some(at) = way.iter().position(|address| *address == next) {
+            return Some(way.split_off(at));
+        }
+        way.push(next);
+    }
+}

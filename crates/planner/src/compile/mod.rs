@@ -1,0 +1,189 @@
+//! From blueprints to every machine's resources: machines selected, instances placed, ports allotted, moving names looked
+//! up, references resolved.
+//!
+//! One module for each thing that a blueprint can ask for; what they share is in [`context`]. None of them looks at
+//! another's resources but through addresses.
+
+mod carry;
+mod claims;
+mod container;
+mod context;
+mod env;
+mod instances;
+mod native;
+mod place;
+mod ports;
+mod reach;
+mod rename;
+mod resolve;
+mod route;
+mod service;
+mod setup;
+mod shared;
+mod source;
+mod target;
+mod task;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumb_blueprint::{App, BlueprintSet, Workload};
+use plumb_model::OwnerName;
+use plumb_model::plan::Resolution;
+use plumb_model::state::{FORMAT, OwnerKind, ReleaseBody, ResolutionKey};
+
+use crate::desired::Desired;
+use crate::{Ask, Input, PlanError, Source};
+use context::{Context, Draft, Drafts};
+use instances::Instance;
+use reach::Reach;
+pub(crate) use rename::under;
+use source::Prepared;
+
+/// Compiles a valid set of blueprints.
+///
+/// # Errors
+/// Everything that depends on what is recorded or on a whole machine: clashing claims, references without a value or to
+/// what cannot be reached, a range of ports that is used up, targets that nobody knows.
+pub fn compile(
+    set: &BlueprintSet,
+    sources: &BTreeMap<String, Source>,
+    ask: &Ask,
+    input: &Input<'_>,
+) -> Result<Desired, PlanError> {
+    let (set, rest) = target::narrow(set, &ask.targets, input.recorded)?;
+    let set = set.as_ref();
+    let mut context = Context::new(set, sources, ask, input);
+    let services = service::facts(&mut context);
+    let instances = instances::place_all(&context);
+    let ports = instances::ports(&mut context, &instances, &services, &rest.kept);
+    let reach = Reach::new(&instances, &ports, services, &set.machines);
+
+    let mut drafts = Drafts::new();
+    for (name, setup) in &set.setups {
+        let draft = setup::compile(&mut context, name, setup, &reach);
+        drafts.insert(name.clone(), draft);
+    }
+    for (name, decl) in &set.apps {
+        let here = instances.get(name).map(Vec::as_slice).unwrap_or_default();
+        let draft = app(&mut context, name, decl, here, &ports, &reach);
+        drafts.insert(name.clone(), draft);
+    }
+    for (name, decl) in &set.services {
+        let draft = service::compile(&mut context, name, decl, &reach);
+        drafts.insert(name.clone(), draft);
+    }
+    for (name, decl) in &set.volumes {
+        drafts.insert(name.clone(), shared::volume(&mut context, name, decl));
+    }
+    for (name, decl) in &set.networks {
+        drafts.insert(name.clone(), shared::network(&mut context, name, decl));
+    }
+    claims::nest_paths(&mut drafts);
+    let moved = rename::moved(&context, &drafts);
+    carry::carry_over(&context, &mut drafts, &moved);
+    claims::check(&mut context, &drafts, &rest.kept);
+    finish(context, drafts, rest, moved)
+}
+
+/// All resources of one app.
+fn app<'a>(
+    context: &mut Context<'a>,
+    name: &'a OwnerName,
+    decl: &'a App,
+    instances: &[Instance<'a>],
+    ports: &instances::Ports,
+    reach: &Reach<'a>,
+) -> Draft {
+    let mut draft = Draft::new(OwnerKind::App);
+    draft.rollout.clone_from(&decl.rollout);
+    let mut prepared: BTreeMap<_, Prepared> = BTreeMap::new();
+    let machines = match decl.workload {
+        Workload::Static { .. } => context.selected(&decl.machines).into_keys().collect(),
+        _ => instances::machines(instances),
+    };
+    for machine in machines {
+        let ready = source::prepare(context, &mut draft, name, decl, machine, reach);
+        prepared.insert(machine, ready);
+    }
+    task::before(context, &mut draft, name, decl, &mut prepared, reach);
+    for instance in instances {
+        let Some(ready) = prepared.get(&instance.address.machine) else {
+            continue;
+        };
+        match instance.unit {
+            instances::Unit::Process { .. } => {
+                native::process(context, &mut draft, decl, instance, ports, reach, ready);
+            }
+            instances::Unit::Container { .. } => container::compile(
+                context, &mut draft, decl, instance, instances, ports, reach, ready,
+            ),
+        }
+    }
+    task::after(context, &mut draft, name, decl, &prepared, instances, reach);
+    route::compile(context, &mut draft, name, decl, &prepared, instances, reach);
+    draft
+}
+
+/// Puts the release of every owner together, unless there are problems.
+fn finish(
+    mut context: Context<'_>,
+    drafts: Drafts,
+    rest: target::Rest,
+    moved: rename::Moved,
+) -> Result<Desired, PlanError> {
+    if !context.problems.is_empty() {
+        return Err(PlanError {
+            problems: context.problems,
+        });
+    }
+    let mut owners = rest.kept;
+    let mut machines = rest.machines;
+    let mut owner_origins = BTreeMap::new();
+    for (name, draft) in drafts {
+        if let Some(origin) = context.origin(draft.kind.as_str(), &name, "") {
+            owner_origins.insert(name.clone(), origin);
+        }
+        if !rest.targets.is_empty() {
+            // Of the machines only those that the targets need are looked at anew.
+            for machine in draft.resources.keys().map(|a| &a.machine) {
+                if let Some(info) = context.set.machines.get(machine) {
+                    machines.insert(machine.clone(), info.clone());
+                }
+            }
+        }
+        let body = ReleaseBody {
+            format: FORMAT,
+            kind: draft.kind,
+            resources: draft.resources.into_values().collect(),
+            resolutions: context.resolver.recorded_of(&name),
+            rollout: draft.rollout,
+            owner: name.clone(),
+        };
+        owners.insert(name, Arc::new(body));
+    }
+    let mut resolutions = context.resolver.of_the_plan();
+    for path in &context.set.paths {
+        if let Some(source) = context.sources.get(path) {
+            let resolution = Resolution {
+                resolved: Some(source.digest.to_string()),
+                before: None,
+            };
+            resolutions.insert(ResolutionKey(format!("path {path}")), resolution);
+        }
+    }
+    Ok(Desired {
+        manifest: Some(context.set.workspace.name.clone()),
+        machines,
+        owners,
+        origins: context.origins,
+        owner_origins,
+        resolutions,
+        policy: Some(context.set.workspace.policy.clone()),
+        renamed: context.renamed,
+        moved,
+        unknown: context.unknown,
+        targets: rest.targets,
+    })
+}

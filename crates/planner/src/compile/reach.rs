@@ -1,0 +1,256 @@
+//! How one thing is reached from another: the address and port of an app's instance or of a service, as seen from a
+//! machine or from a container on it.
+
+use std::collections::BTreeMap;
+
+use plumb_blueprint::Publish;
+use plumb_model::state::MachineInfo;
+use plumb_model::{MachineName, OwnerName, PortName};
+
+use super::instances::{Instance, Instances, Ports, Unit};
+use super::service::Facts;
+
+/// Where something is used.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    pub machine: &'a MachineName,
+    /// Inside a container, 127.0.0.1 is the container itself.
+    pub in_container: bool,
+}
+
+/// A port of one instance.
+#[derive(Debug, Clone)]
+struct Open<'a> {
+    number: u16,
+    publish: &'a Publish,
+    /// The number inside the container.
+    inside: Option<u16>,
+}
+
+/// One instance as others see it.
+struct Endpoint<'a> {
+    machine: &'a MachineName,
+    /// Its name in the network that all containers of the workspace share on a machine.
+    alias: Option<String>,
+    ports: BTreeMap<&'a PortName, Open<'a>>,
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub host: String,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Why something has no address from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unreachable<'a> {
+    /// It runs nowhere, or has no such port.
+    Nowhere,
+    /// It runs there and is published so that nobody else gets to it.
+    At(&'a MachineName, &'a Publish),
+}
+
+/// All that can be reached.
+pub(super) struct Reach<'a> {
+    machines: &'a BTreeMap<MachineName, MachineInfo>,
+    apps: BTreeMap<&'a OwnerName, Vec<Endpoint<'a>>>,
+    pub services: BTreeMap<&'a OwnerName, Facts<'a>>,
+}
+
+impl<'a> Reach<'a> {
+    pub fn new(
+        instances: &Instances<'a>,
+        ports: &Ports,
+        services: BTreeMap<&'a OwnerName, Facts<'a>>,
+        machines: &'a BTreeMap<MachineName, MachineInfo>,
+    ) -> Self {
+        let apps = instances
+            .iter()
+            .map(|(owner, all)| (*owner, all.iter().map(|i| endpoint(i, ports)).collect()))
+            .collect();
+        Self {
+            machines,
+            apps,
+            services,
+        }
+    }
+
+    /// The port of an app that is meant where none is named: `http`, or the first.
+    pub fn main_port(&self, app: &OwnerName) -> Option<&'a PortName> {
+        let names = || {
+            let all = self.apps.get(app).into_iter().flatten();
+            all.flat_map(|endpoint| endpoint.ports.keys().copied())
+        };
+        names()
+            .find(|name| name.as_str() == "http")
+            .or_else(|| names().min())
+    }
+
+    /// Where a port of an app answers from here: on this machine if it can, otherwise on the first one that can be reached.
+    pub fn app(
+        &self,
+        app: &OwnerName,
+        port: &PortName,
+        from: From<'_>,
+    ) -> Result<Spot, Unreachable<'a>> {
+        let having = || {
+            let all = self.apps.get(app).into_iter().flatten();
+            all.filter_map(|endpoint| Some((endpoint, endpoint.ports.get(port)?)))
+        };
+        let here = having().filter(|(endpoint, _)| endpoint.machine == from.machine);
+        let elsewhere = having().filter(|(endpoint, _)| endpoint.machine != from.machine);
+        let mut refused = Unreachable::Nowhere;
+        for (endpoint, open) in here.chain(elsewhere) {
+            match self.spot(endpoint, open, from) {
+                Some(spot) => return Ok(spot),
+                None if refused == Unreachable::Nowhere => {
+                    refused = Unreachable::At(endpoint.machine, open.publish);
+                }
+                None => {}
+            }
+        }
+        Err(refused)
+    }
+
+    /// Where each instance of an app with this port answers from here, with its machine; none where it does not.
+    pub fn each(
+        &self,
+        app: &OwnerName,
+        port: &PortName,
+        from: From<'_>,
+    ) -> Vec<(&'a MachineName, &'a Publish, Option<Spot>)> {
+        let all = self.apps.get(app).into_iter().flatten();
+        all.filter_map(|endpoint| {
+            let open = endpoint.ports.get(port)?;
+            let spot = self.spot(endpoint, open, from);
+            Some((endpoint.machine, open.publish, spot))
+        })
+        .collect()
+    }
+
+    /// Where a service answers from here.
+    pub fn service(&self, facts: &Facts<'a>, from: From<'_>) -> Option<Spot> {
+        let host = self.host(facts.machine, facts.publish, from)?;
+        Some(Spot {
+            host,
+            port: facts.port,
+        })
+    }
+
+    fn spot(&self, endpoint: &Endpoint<'_>, open: &Open<'_>, from: From<'_>) -> Option<Spot> {
+        if from.in_container
+            && endpoint.machine == from.machine
+            && let (Some(alias), Some(inside)) = (&endpoint.alias, open.inside)
+        {
+            return Some(Spot {
+                host: alias.clone(),
+                port: inside,
+            });
+        }
+        let host = self.host(endpoint.machine, open.publish, from)?;
+        Some(Spot {
+            host,
+            port: open.number,
+        })
+    }
+
+    /// The host under which something that is published so on a machine is reached; none if it is not.
+    fn host(&self, at: &MachineName, publish: &Publish, from: From<'_>) -> Option<String> {
+        let local = at == from.machine && !from.in_container;
+        let address = |machine: &MachineName, network: &str| {
+            self.machines.get(machine)?.address.get(network).cloned()
+        };
+        let everywhere = || {
+            if local {
+                return Some("127.0.0.1".to_owned());
+            }
+            let both_private = address(from.machine, "private").is_some();
+            address(at, "private")
+                .filter(|_| both_private)
+                .or_else(|| address(at, "public"))
+                .or_else(|| address(at, "private"))
+        };
+        match publish {
+            Publish::Loopback => local.then(|| "127.0.0.1".to_owned()),
+            Publish::Private => address(at, "private"),
+            Publish::Public => everywhere(),
+            Publish::Address(given) if given == "0.0.0.0" || given == "::" => everywhere(),
+            Publish::Address(given) if is_loopback(given) => local.then(|| given.clone()),
+            Publish::Address(given) => Some(given.clone()),
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
+}
+
+fn endpoint<'a>(instance: &Instance<'a>, ports: &Ports) -> Endpoint<'a> {
+    let given = ports.get(&instance.address);
+    let open = instance.unit.ports().into_iter().filter_map(|asked| {
+        let number = *given?.get(asked.name)?;
+        let open = Open {
+            number,
+            publish: asked.publish,
+            inside: asked.inside,
+        };
+        Some((asked.name, open))
+    });
+    Endpoint {
+        machine: instance.machine,
+        alias: alias(instance),
+        ports: open.collect(),
+    }
+}
+
+/// A container's name in the workspace's network: that of its app, with that of the Compose service before it.
+fn alias(instance: &Instance<'_>) -> Option<String> {
+    match instance.unit {
+        Unit::Process { .. } => None,
+        Unit::Container { compose: false, .. } => Some(instance.owner.to_string()),
+        Unit::Container { name, .. } => Some(format!("{name}.{}", instance.owner)),
+    }
+}
+
+/// The address that a published port is bound to on its machine; none if the machine does not have it.
+pub(super) fn bind(publish: &Publish, machine: &MachineInfo) -> Option<String> {
+    match publish {
+        Publish::Loopback => Some("127.0.0.1".to_owned()),
+        Publish::Private => machine.address.get("private").cloned(),
+        Publish::Public => Some("0.0.0.0".to_owned()),
+        Publish::Address(address) => Some(address.clone()),
+    }
+}
+
+/// How something is published, in words.
+pub(super) fn published(publish: &Publish) -> String {
+    match publish {
+        Publish::Loopback => "on 127.0.0.1 there".to_owned(),
+        Publish::Private => "on its private address".to_owned(),
+        Publish::Public => "on every address of it".to_owned(),
+        Publish::Address(address) => format!("on {address} there"),
+    }
+}
+
+impl std::fmt::Display for From<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.in_container {
+            write!(f, "a container on machine `{}`", self.machine)
+        } else {
+            write!(f, "machine `{}`", self.machine)
+        }
+    }
+}

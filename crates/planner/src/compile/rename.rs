@@ -1,0 +1,131 @@
+//! Renames: which owner had which name, and which resource had which address. What is recorded moves along; nothing is
+//! made anew.
+
+use std::collections::BTreeMap;
+
+use plumb_blueprint::BlueprintSet;
+use plumb_model::state::Recorded;
+use plumb_model::{Address, OwnerName, ResourceKind};
+
+use super::context::{Context, Drafts};
+use crate::Problem;
+
+/// Owners by the name that they are recorded under, for those that are renamed by this very plan.
+pub(crate) type Renamed = BTreeMap<OwnerName, OwnerName>;
+
+/// Resources by the address that they are recorded at, for those whose owner is renamed by this very plan.
+pub(crate) type Moved = BTreeMap<Address, Address>;
+
+/// The renames that are still to be made. One that was made before says nothing any more.
+pub(super) fn renamed(
+    set: &BlueprintSet,
+    recorded: &Recorded,
+    problems: &mut Vec<Problem>,
+) -> Renamed {
+    let mut renamed = Renamed::new();
+    let mut taken: BTreeMap<&OwnerName, &OwnerName> = BTreeMap::new();
+    for (kind, name, old) in wanted(set) {
+        if recorded.releases.contains_key(name) || !recorded.releases.contains_key(old) {
+            continue;
+        }
+        let mut problem = |message: String, hint: String| {
+            problems.push(Problem {
+                message,
+                origin: set.origin(kind, name.as_str(), "/renamed_from").cloned(),
+                hint: Some(hint),
+            });
+        };
+        if is_there(set, old) {
+            problem(
+                format!("`{name}` is renamed from `{old}`, and `{old}` is still there"),
+                format!("take `{old}` out of the blueprints, or leave out `renamed_from`"),
+            );
+        } else if let Some(first) = taken.insert(old, name) {
+            problem(
+                format!("`{first}` and `{name}` are both renamed from `{old}`"),
+                "only one of them can take over what it had".to_owned(),
+            );
+        } else if recorded.releases[old].kind.as_str() != kind {
+            problem(
+                format!(
+                    "`{name}` is of kind {kind}, and `{old}` is recorded as {}",
+                    recorded.releases[old].kind.as_str()
+                ),
+                "leave out `renamed_from`: the old one is removed, and the new one made".to_owned(),
+            );
+        } else {
+            renamed.insert(name.clone(), old.clone());
+        }
+    }
+    renamed
+}
+
+/// Every `renamed_from`, in the order of kinds and names.
+fn wanted(set: &BlueprintSet) -> impl Iterator<Item = (&'static str, &OwnerName, &OwnerName)> {
+    let apps = set.apps.iter().map(|(n, d)| ("App", n, &d.renamed_from));
+    let setups = set
+        .setups
+        .iter()
+        .map(|(n, d)| ("Setup", n, &d.renamed_from));
+    let services = set
+        .services
+        .iter()
+        .map(|(n, d)| ("Service", n, &d.renamed_from));
+    let volumes = set
+        .volumes
+        .iter()
+        .map(|(n, d)| ("Volume", n, &d.renamed_from));
+    let networks = set
+        .networks
+        .iter()
+        .map(|(n, d)| ("Network", n, &d.renamed_from));
+    apps.chain(setups)
+        .chain(services)
+        .chain(volumes)
+        .chain(networks)
+        .filter_map(|(kind, name, old)| Some((kind, name, old.as_ref()?)))
+}
+
+/// Whether something of this name owns resources.
+pub(super) fn is_there(set: &BlueprintSet, name: &OwnerName) -> bool {
+    set.apps.contains_key(name)
+        || set.setups.contains_key(name)
+        || set.services.contains_key(name)
+        || set.volumes.contains_key(name)
+        || set.networks.contains_key(name)
+}
+
+/// The address that a resource has under its owner's other name. What is named after its owner changes that name too.
+pub(crate) fn under(address: &Address, owner: &OwnerName) -> Address {
+    let named_after = matches!(
+        address.kind,
+        ResourceKind::Volume | ResourceKind::Network | ResourceKind::Service
+    ) && *address.name == *address.owner.as_str();
+    Address {
+        machine: address.machine.clone(),
+        owner: owner.clone(),
+        kind: address.kind,
+        name: if named_after {
+            owner.as_str().into()
+        } else {
+            address.name.clone()
+        },
+    }
+}
+
+/// Which of the drafted resources are recorded under their owner's old name.
+pub(super) fn moved(context: &Context<'_>, drafts: &Drafts) -> Moved {
+    let mut moved = Moved::new();
+    for (name, old) in &context.renamed {
+        let (Some(draft), Some(body)) = (drafts.get(name), context.recorded(name)) else {
+            continue;
+        };
+        for address in draft.resources.keys() {
+            let before = under(address, old);
+            if body.resources.iter().any(|r| r.address == before) {
+                moved.insert(address.clone(), before);
+            }
+        }
+    }
+    moved
+}

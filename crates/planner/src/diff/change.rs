@@ -1,0 +1,270 @@
+//! What happens to one resource, and why.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::coverage::Cost;
+use plumb_model::plan::{AttributeChange, Change, ChangeAction};
+use plumb_model::spec_container::MountSource;
+use plumb_model::{Address, OwnerName, Resource, ResourceKind, ResourceSpec};
+use serde_json::json;
+
+use super::attributes::{self, Hiding};
+use super::felt::{downtime, felt, restarts};
+use super::{Noted, Sides};
+use crate::desired::is_forgotten;
+
+/// What happens to the resource at an address; none if nothing does.
+pub(super) fn change(sides: &Sides<'_>, address: &Address) -> Option<Noted> {
+    let new = sides.after.get(address).copied();
+    let old = match new {
+        Some(_) => sides.old(address),
+        None => sides.before.get(address).copied(),
+    };
+    let change = match (old, new) {
+        (None, None) => return None,
+        (None, Some(new)) => created(sides, new),
+        (Some(old), None) => gone(sides, old),
+        (Some(old), Some(new)) if old == new => return None,
+        (Some(old), Some(new)) => changed(sides, old, new)?,
+    };
+    Some(noted(sides, old, new, change))
+}
+
+/// Adds what is felt.
+fn noted(
+    sides: &Sides<'_>,
+    old: Option<&Resource>,
+    new: Option<&Resource>,
+    mut change: Change,
+) -> Noted {
+    let felt = felt(&change, old, new);
+    change.downtime = downtime(sides, &change, old, new);
+    let restarts = restarts(sides, &change, felt);
+    Noted {
+        change,
+        felt,
+        restarts,
+    }
+}
+
+fn base(sides: &Sides<'_>, address: &Address, action: ChangeAction, reason: String) -> Change {
+    Change {
+        address: address.clone(),
+        action,
+        reasons: vec![reason],
+        attributes: Vec::new(),
+        blocked_by: Vec::new(),
+        cost: None,
+        downtime: None,
+        origin: sides.desired.origins.get(address).cloned(),
+    }
+}
+
+fn created(sides: &Sides<'_>, new: &Resource) -> Change {
+    let address = &new.address;
+    let hiding = Hiding { sides, address };
+    let reason = format!("new in `{}`", address.owner);
+    let mut change = base(sides, address, ChangeAction::Create, reason);
+    change.attributes = attributes::of_specs(&hiding, None, Some(&new.spec));
+    if let Some(elsewhere) = data_elsewhere(sides, new) {
+        change.reasons.push(format!(
+            "empty: its data is on machine `{elsewhere}`, and stays there"
+        ));
+    }
+    change
+}
+
+/// The machine that the same data is recorded on, if this one starts empty because it moves.
+fn data_elsewhere<'a>(sides: &Sides<'a>, new: &Resource) -> Option<&'a plumb_model::MachineName> {
+    let address = &new.address;
+    if !address.kind.holds_data() {
+        return None;
+    }
+    let body = sides.input.recorded.releases.get(&address.owner)?;
+    body.resources
+        .iter()
+        .map(|r| &r.address)
+        .find(|a| a.kind == address.kind && a.name == address.name && !sides.after.contains_key(*a))
+        .map(|a| &a.machine)
+}
+
+fn gone(sides: &Sides<'_>, old: &Resource) -> Change {
+    let address = &old.address;
+    let hiding = Hiding { sides, address };
+    let why = if sides.desired.owners.contains_key(&address.owner) {
+        format!("no longer in `{}`", address.owner)
+    } else {
+        format!("`{}` is removed", address.owner)
+    };
+    if is_forgotten(old) {
+        let mut change = base(sides, address, ChangeAction::Forget, why);
+        change
+            .reasons
+            .push("its data stays, and plumb no longer looks after it".to_owned());
+        return change;
+    }
+    let mut change = base(sides, address, ChangeAction::Delete, why);
+    change.attributes = attributes::of_specs(&hiding, Some(&old.spec), None);
+    if address.kind.holds_data() {
+        change
+            .reasons
+            .push("its data is destroyed, as `on_delete` says".to_owned());
+    }
+    change
+}
+
+fn changed(sides: &Sides<'_>, old: &Resource, new: &Resource) -> Option<Change> {
+    let address = &new.address;
+    let hiding = Hiding { sides, address };
+    let old = renamed(&sides.desired.renamed, old);
+    if new.adopt && !old.adopt {
+        return Some(adopted(sides, new));
+    }
+    let mut all = Vec::new();
+    if old.address != *address {
+        let (before, after) = (json!(old.address), json!(address));
+        all.extend(attributes::plain("address", Some(before), Some(after)));
+    }
+    all.extend(attributes::of_specs(
+        &hiding,
+        Some(&old.spec),
+        Some(&new.spec),
+    ));
+    all.extend(attributes::around(&old, new));
+    if all.is_empty() {
+        return None;
+    }
+    let cost = all.iter().map(|a| a.cost).max();
+    let action = match cost {
+        Some(Cost::Replace) => replacement(address.kind),
+        _ => ChangeAction::Update,
+    };
+    let mut change = base(sides, address, action, reason(&old, &all));
+    if action == ChangeAction::ReplaceDeleteFirst && address.kind.holds_data() {
+        change.reasons.push("its data is destroyed".to_owned());
+    }
+    change.attributes = all;
+    change.cost = cost;
+    Some(change)
+}
+
+/// Which of the two is there first. What has a place of its own by its content is made beside the old one; what has one
+/// name or one place alone cannot be.
+fn replacement(kind: ResourceKind) -> ChangeAction {
+    match kind {
+        ResourceKind::Artifact
+        | ResourceKind::Checkout
+        | ResourceKind::Toolchain
+        | ResourceKind::Build
+        | ResourceKind::Image
+        | ResourceKind::Package
+        | ResourceKind::Directory
+        | ResourceKind::File
+        | ResourceKind::Route => ChangeAction::ReplaceCreateFirst,
+        ResourceKind::Network
+        | ResourceKind::Volume
+        | ResourceKind::Service
+        | ResourceKind::Task
+        | ResourceKind::Process
+        | ResourceKind::Container => ChangeAction::ReplaceDeleteFirst,
+    }
+}
+
+/// In words, which fields changed; a rename by the name that it had.
+fn reason(old: &Resource, all: &[AttributeChange]) -> String {
+    let fields: BTreeSet<&str> = all
+        .iter()
+        .map(|a| a.path.split('.').next().unwrap_or(&a.path))
+        .filter(|field| *field != "address")
+        .collect();
+    let fields: Vec<&str> = fields.into_iter().collect();
+    let renamed = all.iter().any(|a| a.path == "address");
+    match (renamed, fields.is_empty()) {
+        (true, true) => format!("`{}` is renamed", old.address.owner),
+        (true, false) => format!(
+            "`{}` is renamed, {} changed",
+            old.address.owner,
+            fields.join(", ")
+        ),
+        (false, _) => format!("{} changed", fields.join(", ")),
+    }
+}
+
+fn adopted(sides: &Sides<'_>, new: &Resource) -> Change {
+    let address = &new.address;
+    let hiding = Hiding { sides, address };
+    let at = sides.desired.recorded_address(address);
+    let found = sides
+        .input
+        .observed
+        .statuses
+        .get(at)
+        .and_then(|status| status.found.as_deref());
+    let reason =
+        "something that plumb did not make is there; it is taken over, and what it was is kept";
+    let mut change = base(sides, address, ChangeAction::Adopt, reason.to_owned());
+    change.attributes = match found {
+        Some(found) => attributes::of_found(&hiding, found, &new.spec),
+        None => attributes::of_specs(&hiding, None, Some(&new.spec)),
+    };
+    change
+}
+
+/// A recorded resource as it would be written after the renames of this plan: what only refers to a renamed owner has not
+/// changed. Its address stays what it is.
+fn renamed<'a>(renames: &BTreeMap<OwnerName, OwnerName>, old: &'a Resource) -> Cow<'a, Resource> {
+    let mut old = Cow::Borrowed(old);
+    for (new, before) in renames {
+        let refers = |address: &Address| address.owner == *before;
+        if old.after.iter().any(refers) {
+            let after = std::mem::take(&mut old.to_mut().after);
+            old.to_mut().after = after
+                .into_iter()
+                .map(|a| {
+                    if refers(&a) {
+                        crate::compile::under(&a, new)
+                    } else {
+                        a
+                    }
+                })
+                .collect();
+        }
+        let prefix = format!("{before}/");
+        // What is named after its owner has a new name too.
+        let moved = |name: &str| {
+            let rest = name.strip_prefix(&prefix)?;
+            let rest = if rest == before.as_str() {
+                new.as_str()
+            } else {
+                rest
+            };
+            Some(format!("{new}/{rest}"))
+        };
+        let ResourceSpec::Container(spec) = &old.spec else {
+            continue;
+        };
+        let volumes = spec.mounts.values().any(|mount| match &mount.source {
+            MountSource::Volume(name) => moved(name).is_some(),
+            MountSource::Path(_) => false,
+        });
+        if !volumes && !spec.networks.iter().any(|name| moved(name).is_some()) {
+            continue;
+        }
+        let ResourceSpec::Container(spec) = &mut old.to_mut().spec else {
+            continue;
+        };
+        for mount in spec.mounts.values_mut() {
+            if let MountSource::Volume(name) = &mut mount.source
+                && let Some(new) = moved(name)
+            {
+                *name = new;
+            }
+        }
+        spec.networks = std::mem::take(&mut spec.networks)
+            .into_iter()
+            .map(|name| moved(&name).unwrap_or(name))
+            .collect();
+    }
+    old
+}

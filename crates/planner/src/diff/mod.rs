@@ -1,0 +1,134 @@
+//! The difference between desired and recorded: changes with their reasons, costs and consequences.
+
+mod attributes;
+mod change;
+mod consents;
+mod felt;
+mod machines;
+mod notes;
+mod order;
+mod owners;
+mod radius;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plumb_model::plan::{Change, FORMAT, Felt, Plan};
+use plumb_model::state::{Next, RevisionKind};
+use plumb_model::{Address, Hash, OwnerName, Resource};
+
+use crate::desired::Desired;
+use crate::{Input, Request, capability};
+
+/// Resources by address.
+type ByAddress<'a> = BTreeMap<&'a Address, &'a Resource>;
+
+/// What is compared: both sides, and what is known besides.
+struct Sides<'a> {
+    desired: &'a Desired,
+    input: &'a Input<'a>,
+    before: ByAddress<'a>,
+    after: ByAddress<'a>,
+    /// Apps that routes lead to.
+    fronted: BTreeSet<&'a OwnerName>,
+}
+
+impl<'a> Sides<'a> {
+    fn new(desired: &'a Desired, input: &'a Input<'a>) -> Self {
+        let recorded = input.recorded.releases.values();
+        let before: ByAddress<'a> = recorded
+            .flat_map(|body| &body.resources)
+            .map(|r| (&r.address, r))
+            .collect();
+        let after: ByAddress<'a> = desired.resources().map(|r| (&r.address, r)).collect();
+        let routes = after
+            .keys()
+            .filter(|a| a.kind == plumb_model::ResourceKind::Route);
+        let fronted = routes.map(|a| &a.owner).collect();
+        Self {
+            desired,
+            input,
+            before,
+            after,
+            fronted,
+        }
+    }
+
+    /// What is recorded for a desired resource, under the address that it has there.
+    fn old(&self, address: &Address) -> Option<&'a Resource> {
+        self.before
+            .get(self.desired.recorded_address(address))
+            .copied()
+    }
+}
+
+/// One change, with what is felt of it.
+struct Noted {
+    change: Change,
+    felt: Felt,
+    /// Running things that are stopped and started, or made anew.
+    restarts: u32,
+}
+
+/// Compares.
+pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
+    let sides = Sides::new(desired, input);
+    let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
+    let addresses: BTreeSet<&Address> = sides
+        .before
+        .keys()
+        .filter(|address| !moved_from.contains(*address))
+        .chain(sides.after.keys())
+        .copied()
+        .collect();
+    let mut noted: Vec<Noted> = Vec::new();
+    let mut unchanged = 0;
+    for address in addresses {
+        match change::change(&sides, address) {
+            Some(change) => noted.push(change),
+            None => unchanged += 1,
+        }
+    }
+    let lacks = capability::lacks(desired, &sides.before, input.observed);
+    let mut owners = owners::changes(&sides, &noted, next);
+    let mut radius = radius::radius(&noted);
+    radius.machines = next.moved.keys().cloned().collect();
+    let mut changes: Vec<Change> = noted.into_iter().map(|noted| noted.change).collect();
+    notes::block(&sides, &mut changes, &lacks);
+    let order = order::order(&sides, &changes);
+    let machines = machines::changes(desired, input);
+    owners.sort_by(|a, b| a.owner.cmp(&b.owner));
+    let mut plan = Plan {
+        format: FORMAT,
+        workspace: desired
+            .manifest
+            .clone()
+            .or_else(|| input.recorded.state.manifest.clone()),
+        kind: match input.request {
+            Request::Apply { .. } => RevisionKind::Apply,
+            Request::Rollback { owner, to, .. } => RevisionKind::Rollback {
+                owner: owner.clone(),
+                to: *to,
+            },
+            Request::Destroy => RevisionKind::Destroy,
+        },
+        base: input.recorded.state.revision,
+        commit: input.commit.cloned(),
+        machines,
+        owners,
+        changes,
+        order,
+        targets: desired.targets.clone(),
+        resolutions: desired.resolutions.clone(),
+        blast_radius: radius,
+        monthly_cost: machines::monthly_cost(desired, input),
+        drift: notes::drift(&sides),
+        not_done: notes::not_done(&sides),
+        lacks,
+        consents: Vec::new(),
+        unchanged,
+        approval: Hash([0; 32]),
+    };
+    plan.consents = consents::consents(desired, input, &plan);
+    plan.approval = plan.approval_hash();
+    plan
+}
