@@ -1,6 +1,6 @@
 //! Wakes the agent when a process ends, through the pidfd of its shim.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plumb_driver::process::ExitWatch;
@@ -13,7 +13,8 @@ use crate::ready::register;
 #[derive(Debug, Clone)]
 pub struct Exits {
     watch: ExitWatch,
-    watched: Arc<Mutex<BTreeSet<String>>>,
+    /// Incarnation → the address that it has now: its owner may be renamed while it is watched.
+    watched: Arc<Mutex<BTreeMap<String, Address>>>,
     ended: mpsc::Sender<Address>,
 }
 
@@ -31,7 +32,10 @@ impl Exits {
     /// looked at again.
     pub fn watch(&self, address: &Address, incarnation: &str) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watched.insert(incarnation.to_owned()) {
+        if watched
+            .insert(incarnation.to_owned(), address.clone())
+            .is_some()
+        {
             return;
         }
         drop(watched);
@@ -43,11 +47,12 @@ impl Exits {
             {
                 let _ = pidfd.readable().await;
             }
-            this.watched
+            let now = this
+                .watched
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&incarnation);
-            let _ = this.ended.send(address).await;
+            let _ = this.ended.send(now.unwrap_or(address)).await;
         });
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plumb_dispatch::protocol::LogsRequest;
-use plumb_driver::logs::{self, LogLine, LogQuery, LogReader, Stream};
+use plumb_driver::logs::{self, LogLine, LogQuery, LogReader, SlotLog, Stream};
 use plumb_model::{OwnerName, ProcessName};
 use plumb_wire::{client, v1};
 use tokio::sync::mpsc;
@@ -86,7 +86,12 @@ async fn read_all(data: PathBuf, request: LogsRequest, out: mpsc::Sender<v1::Pus
 /// Opens the logs that are there and not open yet. One that appears while following is read from its beginning.
 fn open_new(data: &std::path::Path, request: &LogsRequest, open: &mut Vec<Open>, first: bool) {
     let owner: &OwnerName = &request.owner;
-    for (process, slot) in logs::slots(data, owner, request.process.as_ref()) {
+    for SlotLog {
+        process,
+        slot,
+        path,
+    } in logs::slots(data, owner, request.process.as_ref())
+    {
         if open.iter().any(|o| o.process == process && o.slot == slot) {
             continue;
         }
@@ -95,7 +100,7 @@ fn open_new(data: &std::path::Path, request: &LogsRequest, open: &mut Vec<Open>,
             since: request.since,
             follow: request.follow,
         };
-        if let Ok(reader) = LogReader::open(&logs::path(data, owner, &process, slot), query) {
+        if let Ok(reader) = LogReader::open(&path, query) {
             open.push(Open {
                 process,
                 slot,

@@ -293,6 +293,34 @@ impl ArtifactDriver {
             .map_err(|e| self.failed(&e, "sync", &self.folder))
     }
 
+    /// Makes the new address of a renamed owner the holder of what the old one held.
+    fn take_over(&mut self, target: &Target<'_>, from: &[Address]) -> Result<Observation, Fault> {
+        if let Some(owned) = self.owned.as_mut()
+            && owned.of(target.address).is_empty()
+            && let Some(old) = from.iter().find(|old| !owned.of(old).is_empty())
+        {
+            let held = owned.of(old);
+            let changes: Vec<Change> = held
+                .iter()
+                .flat_map(|(path, holder)| {
+                    let (path, created) = (Box::<str>::from(*path), holder.created);
+                    let own = Change::Own {
+                        address: target.address.clone(),
+                        path: path.clone(),
+                        created,
+                    };
+                    let forget = Change::Forget {
+                        address: (*old).clone(),
+                        path,
+                    };
+                    [own, forget]
+                })
+                .collect();
+            owned.append(&changes).map_err(|e| Fault::from(&e))?;
+        }
+        self.observe_one(target, Depth::Quick)
+    }
+
     fn remove(&mut self, address: &Address) -> Result<Observation, Fault> {
         let held: Vec<Box<str>> = self
             .owned
@@ -353,7 +381,8 @@ impl Driver for ArtifactDriver {
             .map(|(target, action)| match action {
                 Action::Write => self.write(target),
                 Action::Remove => self.remove(target.address),
-                Action::Start | Action::Stop | Action::Adopt | Action::Move { .. } => Err(Fault::new(
+                Action::Move { from } => self.take_over(target, from),
+                Action::Start | Action::Stop | Action::Adopt => Err(Fault::new(
                     Reason::Io,
                     format!("{action:?} is nothing that can be done to an artifact"),
                 )),

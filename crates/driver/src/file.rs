@@ -2,11 +2,16 @@
 //!
 //! Every path is reached through a handle of its folder that was opened without following a symbolic link, and
 //! everything after that is relative to this handle and refuses links too. Nothing is ever removed recursively, and
-//! nothing that Plumb does not own is overwritten. The agent calls them through [`Driver`](crate::Driver).
+//! nothing that Plumb does not own is overwritten unless it is adopted, and then it is kept. The agent calls them through
+//! [`Driver`](crate::Driver).
 //!
-//! Reading order: `parents` opens folders, `look` compares, `write` changes, `remove` removes.
+//! Reading order: `parents` opens folders, `look` compares, `found` describes what is not Plumb's, `originals` keeps it,
+//! `write` changes, `remove` removes.
 
+mod crash;
+mod found;
 mod look;
+mod originals;
 mod parallel;
 mod parents;
 mod remove;
@@ -19,17 +24,19 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use plumb_model::{Action, Depth, Fault, Observation, ResourceKind};
+use plumb_model::{Action, Address, Depth, Fault, Observation, ResourceKind};
 use plumb_model::{condition::Reason, observation::Difference};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, unlinkat};
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::blobs::Blobs;
 use crate::host::Host;
 use crate::owned::{Change, Owned};
 use crate::{Driver, Target};
+use found::{Told, found};
 use look::{Look, Seen, Wish};
+use originals::Originals;
 use users::Users;
 
 /// The driver for regular files.
@@ -88,8 +95,10 @@ struct Nodes {
     kind: ResourceKind,
     data: PathBuf,
     blobs: Blobs,
+    originals: Originals,
     owned: Option<Owned>,
     seen: Seen,
+    told: Told,
 }
 
 /// One path of a batch.
@@ -101,6 +110,8 @@ struct Job<'a> {
     path: &'a str,
     parent: &'a str,
     name: &'a str,
+    /// What stands there may be taken over.
+    adopt: bool,
 }
 
 impl<'a> Job<'a> {
@@ -113,6 +124,7 @@ impl<'a> Job<'a> {
             path,
             parent,
             name,
+            adopt: false,
         })
     }
 }
@@ -181,8 +193,10 @@ impl Nodes {
             kind,
             data: host.data.clone(),
             blobs: Blobs::new(&host.data),
+            originals: Originals::new(&host.data, kind),
             owned: None,
             seen: Seen::default(),
+            told: Told::default(),
         }
     }
 
@@ -233,7 +247,10 @@ impl Nodes {
                     .and_then(|wish| {
                         look::look(dir, (job.path, job.name), &wish, depth, &mut self.seen)
                     })
-                    .map(|look| observation(self.kind, owned, job, look, &mut changes)),
+                    .map(|look| {
+                        let told = &mut self.told;
+                        observation((owned, dir, job), look, &mut users, told, &mut changes)
+                    }),
             };
             if changes.len() > before {
                 claimed.push(job.index);
@@ -258,10 +275,15 @@ impl Nodes {
             work.iter().map(|(target, _)| target).enumerate(),
             &mut answers,
         );
-        let (mut writes, mut removes) = (Vec::new(), Vec::new());
-        for job in all {
+        let (mut writes, mut removes, mut moves) = (Vec::new(), Vec::new(), Vec::new());
+        for mut job in all {
             match (&work[job.index].1, job.target.spec) {
                 (Action::Write, Some(spec)) => writes.push((job, spec)),
+                (Action::Adopt, Some(spec)) => {
+                    job.adopt = true;
+                    writes.push((job, spec));
+                }
+                (Action::Move { from }, _) => moves.push((job, from.as_slice())),
                 (Action::Remove, _) => removes.push(job),
                 (action, _) => {
                     answers[job.index] = Some(Err(Fault::new(
@@ -279,6 +301,7 @@ impl Nodes {
         };
         removes.sort_by_key(|job| (std::cmp::Reverse(depth(job.path)), job.parent));
         writes.sort_by_key(|(job, _)| (depth(job.path), job.parent));
+        self.take_over(&moves, &mut answers);
         for round in removes.chunk_by(|a, b| depth(a.path) == depth(b.path)) {
             self.remove(round, &mut answers);
         }
@@ -297,6 +320,33 @@ impl Nodes {
             }
         }
         finish(answers)
+    }
+}
+
+impl Nodes {
+    /// Makes the new addresses of a renamed owner the holders of what the old ones held. The paths stay what they are.
+    fn take_over(&mut self, moves: &[(Job<'_>, &[Address])], answers: &mut Answers) {
+        let Some(owned) = self.owned.as_mut() else {
+            return;
+        };
+        let mut changes = Vec::new();
+        for (job, from) in moves {
+            let held = |by: &Address| owned.holders(job.path).iter().find(|h| h.address == *by);
+            if held(job.target.address).is_none()
+                && let Some(holder) = from.iter().find_map(held)
+            {
+                own(owned, job, holder.created, &mut changes);
+            }
+        }
+        let failed = owned.append(&changes).err().map(|e| Fault::from(&e));
+        let targets: Vec<Target<'_>> = moves.iter().map(|(job, _)| job.target).collect();
+        let seen = match failed {
+            Some(fault) => moves.iter().map(|_| Err(fault.clone())).collect(),
+            None => self.observe(&targets, Depth::Quick),
+        };
+        for ((job, _), seen) in moves.iter().zip(seen) {
+            answers[job.index] = Some(seen);
+        }
     }
 }
 
@@ -346,15 +396,17 @@ fn observe_left_over(
     Ok(Observation::Absent)
 }
 
-/// Puts what was seen into the words of an observation, and takes over what is already as it should be.
+/// Puts what was seen into the words of an observation, and takes over what is already as it should be: that loses nothing,
+/// and an agent that has lost its notes finds its own files again by it.
 fn observation(
-    kind: ResourceKind,
-    owned: &Owned,
-    job: &Job<'_>,
+    (owned, dir, job): (&Owned, &OwnedFd, &Job<'_>),
     look: Look,
+    users: &mut Users,
+    told: &mut Told,
     changes: &mut Vec<Change>,
 ) -> Observation {
     let Look::Thing(thing) = look else {
+        told.forget(job.path);
         return Observation::Absent;
     };
     let differs: Vec<Difference> = thing.differs.clone();
@@ -363,15 +415,15 @@ fn observation(
         // From now on the new owner's: the old one's tombstone must not remove it.
         Claim::Moved { created } => own(owned, job, created, changes),
         Claim::None if differs.is_empty() => own(owned, job, false, changes),
-        // A directory that is there is used; that it becomes Plumb's is recorded when it is changed.
-        Claim::None if kind == ResourceKind::Directory && thing.kind == FileType::Directory => {}
         Claim::None => {
+            let names = (job.path, job.parent, job.name);
             return Observation::Foreign {
                 what: thing.what(),
-                found: None,
+                found: Some(Box::new(found(dir, names, &thing.stat, users, told))),
             };
         }
     }
+    told.forget(job.path);
     Observation::Present { differs }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_model::{OwnerName, ProcessName, Timestamp};
 
+use crate::process::places::Places;
 pub use crate::shim::log::Stream;
 use crate::shim::log::{MAX_LINE_BYTES, PREFIX_BYTES, rotated};
 
@@ -42,31 +43,52 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// Where the current log file of a slot is.
+/// Where the current log file of what is at a place is; a place is written `OWNER/PROCESS.SLOT`.
 #[must_use]
-pub fn path(data: &Path, owner: &OwnerName, process: &ProcessName, slot: u32) -> PathBuf {
-    data.join("logs")
-        .join(owner.as_str())
-        .join(format!("{process}.{slot}.log"))
+pub fn at(data: &Path, place: &str) -> PathBuf {
+    data.join("logs").join(format!("{place}.log"))
 }
 
-/// The slots of an owner, or of one of its processes, that have a log, in order.
+/// A log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotLog {
+    /// Which process wrote it.
+    pub process: ProcessName,
+    /// Which of its replicas.
+    pub slot: u32,
+    /// The current file.
+    pub path: PathBuf,
+}
+
+/// The logs of an owner, or of one of its processes, in order. Those that it wrote under an earlier name are its own too.
 #[must_use]
-pub fn slots(
-    data: &Path,
-    owner: &OwnerName,
-    process: Option<&ProcessName>,
-) -> Vec<(ProcessName, u32)> {
-    let mut slots: Vec<_> = fs::read_dir(data.join("logs").join(owner.as_str()))
+pub fn slots(data: &Path, owner: &OwnerName, process: Option<&ProcessName>) -> Vec<SlotLog> {
+    let places = Places::load(data).unwrap_or_default();
+    let log = |name: &str, path: PathBuf| {
+        let (process, slot) = name.split_once('.')?;
+        Some(SlotLog {
+            process: ProcessName::new(process).ok()?,
+            slot: slot.parse().ok()?,
+            path,
+        })
+    };
+    let named = fs::read_dir(data.join("logs").join(owner.as_str()))
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let (name, slot) = name.strip_suffix(".log")?.split_once('.')?;
-            Some((ProcessName::new(name).ok()?, slot.parse().ok()?))
-        })
-        .filter(|(name, _)| process.is_none_or(|process| process == name))
+            let file = entry.file_name().into_string().ok()?;
+            let name = file.strip_suffix(".log")?;
+            let place = format!("{owner}/{name}");
+            (!places.is_let(&place)).then(|| log(name, at(data, &place)))?
+        });
+    let elsewhere = places
+        .elsewhere(owner)
+        .filter_map(|(name, place)| log(name, at(data, place)))
+        .filter(|log| fs::symlink_metadata(&log.path).is_ok());
+    let mut slots: Vec<_> = named
+        .chain(elsewhere)
+        .filter(|log| process.is_none_or(|process| *process == log.process))
         .collect();
     slots.sort();
     slots

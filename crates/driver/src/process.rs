@@ -11,6 +11,7 @@
 
 mod command;
 pub mod folder;
+pub mod places;
 mod ports;
 pub mod proc;
 mod start;
@@ -39,6 +40,7 @@ use crate::host::Host;
 use crate::shim::record::{self, Ended, ProcessId, State, Stopping};
 use crate::{Driver, Target};
 use folder::{Life, Slot};
+use places::Places;
 
 /// How much longer than its grace a shim may take before it counts as stuck and is killed itself.
 const STUCK_AFTER_GRACE: Duration = Duration::from_secs(2);
@@ -79,8 +81,8 @@ impl ProcessDriver {
             .retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
     }
 
-    fn look(&mut self, target: &Target<'_>) -> Result<Observation, Fault> {
-        let slot = Slot::of(&self.host.data, target.address)?;
+    fn look(&mut self, target: &Target<'_>, places: &Places) -> Result<Observation, Fault> {
+        let slot = Slot::of(&self.host.data, target.address, places)?;
         self.see(&slot, target.spec.is_some())
     }
 
@@ -125,8 +127,13 @@ impl ProcessDriver {
         Ok(Observation::Absent)
     }
 
-    fn perform(&mut self, target: &Target<'_>, action: &Action) -> Result<Observation, Fault> {
-        let slot = Slot::of(&self.host.data, target.address)?;
+    fn perform(
+        &mut self,
+        target: &Target<'_>,
+        action: &Action,
+        places: &mut Places,
+    ) -> Result<Observation, Fault> {
+        let slot = Slot::of(&self.host.data, target.address, places)?;
         let spec = match target.spec {
             Some(ResourceSpec::Process(spec)) => Some(spec),
             Some(_) => {
@@ -136,10 +143,14 @@ impl ProcessDriver {
             None => None,
         };
         match (action, spec) {
-            (Action::Start, Some(spec)) => self.start(&slot, target, spec),
+            (Action::Start, Some(spec)) => {
+                let user = places.user(&target.address.owner);
+                self.start(&slot, target, spec, &user)
+            }
             (Action::Stop, spec) => self.stop(&slot, spec),
-            (Action::Remove, _) => self.remove(&slot),
-            (Action::Start | Action::Write | Action::Adopt | Action::Move { .. }, _) => {
+            (Action::Remove, _) => self.remove(&slot, target.address, places),
+            (Action::Move { from }, _) => self.take_over(target, from, places),
+            (Action::Start | Action::Write | Action::Adopt, _) => {
                 let message = format!("{action:?} cannot be done to it: a defect of plumb");
                 Err(Fault::new(Reason::Io, message))
             }
@@ -151,9 +162,10 @@ impl ProcessDriver {
         slot: &Slot,
         target: &Target<'_>,
         spec: &ProcessSpec,
+        user: &str,
     ) -> Result<Observation, Fault> {
         self.clear(slot)?;
-        let started = start::start(&self.host, slot, target.address, target.release, spec)?;
+        let started = start::start(&self.host, slot, user, target.release, spec)?;
         self.shims.push(started);
         slot.forget_older()?;
         self.unseen.clear();
@@ -202,10 +214,39 @@ impl ProcessDriver {
         self.see(slot, true)
     }
 
-    fn remove(&mut self, slot: &Slot) -> Result<Observation, Fault> {
+    fn remove(
+        &mut self,
+        slot: &Slot,
+        address: &Address,
+        places: &mut Places,
+    ) -> Result<Observation, Fault> {
         self.clear(slot)?;
         slot.remove()?;
+        let data = &self.host.data;
+        note(data, places, |places| {
+            places.forget(address, |place| Slot::at(data, place).anything_left());
+        })?;
         Ok(Observation::Absent)
+    }
+
+    /// The process runs on where it is: only the note of where that is changes.
+    fn take_over(
+        &mut self,
+        target: &Target<'_>,
+        from: &[Address],
+        places: &mut Places,
+    ) -> Result<Observation, Fault> {
+        let data = &self.host.data;
+        for old in from {
+            Slot::of(data, old, places)?;
+        }
+        note(data, places, |places| {
+            places.take_over(target.address, from, |place| {
+                Slot::at(data, place).anything_left()
+            });
+        })?;
+        let slot = Slot::of(&self.host.data, target.address, places)?;
+        self.see(&slot, target.spec.is_some())
     }
 }
 
@@ -216,15 +257,37 @@ impl Driver for ProcessDriver {
         _depth: Depth,
     ) -> Vec<Result<Observation, Fault>> {
         self.reap();
-        targets.iter().map(|target| self.look(target)).collect()
+        let places = match Places::load(&self.host.data) {
+            Ok(places) => places,
+            Err(fault) => return targets.iter().map(|_| Err(fault.clone())).collect(),
+        };
+        targets
+            .iter()
+            .map(|target| self.look(target, &places))
+            .collect()
     }
 
     fn act(&mut self, work: &[(Target<'_>, Action)]) -> Vec<Result<Observation, Fault>> {
         self.reap();
+        let mut places = match Places::load(&self.host.data) {
+            Ok(places) => places,
+            Err(fault) => return work.iter().map(|_| Err(fault.clone())).collect(),
+        };
         work.iter()
-            .map(|(target, action)| self.perform(target, action))
+            .map(|(target, action)| self.perform(target, action, &mut places))
             .collect()
     }
+}
+
+/// Changes the note of where processes are, durably or not at all.
+fn note(data: &Path, places: &mut Places, change: impl FnOnce(&mut Places)) -> Result<(), Fault> {
+    let mut changed = places.clone();
+    change(&mut changed);
+    if changed != *places {
+        changed.save(data)?;
+        *places = changed;
+    }
+    Ok(())
 }
 
 /// Kills what bears one of the marks and waits until none does.
@@ -322,7 +385,7 @@ impl ExitWatch {
     /// is recorded and its lock is free; for `tokio::io::unix::AsyncFd` and the like. None if it has ended
     /// already. The descriptor means the very process that was recorded, whoever gets its number later.
     pub fn pidfd(&self, address: &Address, incarnation: &str) -> Result<Option<OwnedFd>, Fault> {
-        let slot = Slot::of(&self.data, address)?;
+        let slot = Slot::of(&self.data, address, &Places::load(&self.data)?)?;
         let found = slot
             .incarnations()?
             .into_iter()

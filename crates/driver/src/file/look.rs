@@ -96,14 +96,15 @@ pub(super) struct Thing {
     pub(super) differs: Vec<Difference>,
     /// The type and the content are right; at most mode, owner and group differ.
     pub(super) content_right: bool,
-    what: (u64, u32, Option<String>),
+    pub(super) stat: Stat,
+    target: Option<String>,
 }
 
 impl Thing {
     /// Describes it for people.
     pub(super) fn what(&self) -> String {
-        let (size, mode, target) = &self.what;
-        match (self.kind, target) {
+        let (size, mode) = (self.stat.st_size, self.stat.st_mode & 0o7777);
+        match (self.kind, &self.target) {
             (FileType::Symlink, Some(target)) => format!("a symbolic link to {target}"),
             (FileType::RegularFile, _) => {
                 format!("a regular file of {size} bytes with mode {mode:04o}")
@@ -195,7 +196,8 @@ pub(super) fn look(
         linked: kind == FileType::RegularFile && wide(stat.st_nlink) > 1,
         differs: Vec::new(),
         content_right: false,
-        what: (wide(stat.st_size), stat.st_mode & 0o7777, target),
+        stat,
+        target,
     };
     let wanted = match wish.content {
         Some(_) => FileType::RegularFile,

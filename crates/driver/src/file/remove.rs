@@ -5,13 +5,15 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, fsync, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::look::inode;
+use super::originals::Originals;
 use super::{Answers, Claim, Job, Nodes, claim, discard, forget, parents};
 use crate::trouble;
 
 impl Nodes {
     /// Removes the paths of one round, durably, and forgets them.
     ///
-    /// Guarantees: only owned paths are touched; a directory goes only if Plumb made it and it is empty, and otherwise
+    /// Guarantees: only owned paths are touched; a file that Plumb found there and not made is kept first, unless it was before; a directory goes only if Plumb made it and it is empty, and otherwise
     /// stays and is nobody's from then on; a path is forgotten only after its removal is on the disk.
     pub(super) fn remove(&mut self, round: &[Job<'_>], answers: &mut Answers) {
         let Some(owned) = self.owned.as_mut() else {
@@ -32,7 +34,8 @@ impl Nodes {
                     Err(e) => Err(parents::explain(*e, job.parent, job.name)),
                     Ok(dir) => {
                         discard(dir, &owned.temporary(job.path), self.kind);
-                        remove_one(dir, job, self.kind, created)
+                        keep_first(&self.originals, dir, job, self.kind, created)
+                            .and_then(|()| remove_one(dir, job, self.kind, created))
                     }
                 };
                 match removed {
@@ -63,6 +66,26 @@ impl Nodes {
                 Some(fault) => Err(fault.clone()),
             });
         }
+    }
+}
+
+/// Keeps a file that was there before Plumb, and was as the blueprint says, so that nothing was kept of it yet.
+fn keep_first(
+    originals: &Originals,
+    dir: &OwnedFd,
+    job: &Job<'_>,
+    kind: ResourceKind,
+    created: bool,
+) -> Result<(), Fault> {
+    if created || kind != ResourceKind::File || originals.any(job.path) {
+        return Ok(());
+    }
+    match statat(dir, job.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => originals
+            .keep(dir, (job.path, job.name), inode(&stat))
+            .map(|_| ()),
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(trouble::fault(e, "look at", job.path)),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::blobs::Blobs;
 use crate::host::{Host, RunAs};
 use crate::{Driver, Target};
 
+mod adopt;
+
 /// A machine of its own for each test: a data folder and a root for managed files.
 struct Machine {
     host: Host,
@@ -416,7 +418,19 @@ fn a_directory_goes_only_if_plumb_made_it_and_it_is_empty() {
     );
     fs::create_dir(&found.path).unwrap();
     fs::set_permissions(&found.path, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(fields(machine.see_directory(&found)), ["mode"]);
+    assert!(matches!(
+        machine.see_directory(&found),
+        Ok(Observation::Foreign { .. })
+    ));
+    let refused = machine.make(&found).unwrap_err();
+    assert_eq!(refused.reason, Reason::NotOurs);
+    assert_eq!(mode_of(&found.path), 0o755);
+    let adopted = act(
+        &mut machine.directories,
+        &directory_of(&found),
+        Action::Adopt,
+    );
+    assert_eq!(adopted, right());
     for spec in [&made, &found, &used] {
         assert_eq!(machine.make(spec), right());
         assert_eq!(machine.see_directory(spec), right());

@@ -21,6 +21,25 @@ impl Users {
     pub(super) fn group(&mut self, name: &str) -> Result<u32, Fault> {
         resolve(&mut self.groups, "/etc/group", "group", "groupadd", name)
     }
+
+    /// The name of a user; the number where it has none.
+    pub(super) fn name_of_user(&mut self, number: u32) -> String {
+        name_of(&mut self.users, "/etc/passwd", number)
+    }
+
+    /// The name of a group; the number where it has none.
+    pub(super) fn name_of_group(&mut self, number: u32) -> String {
+        name_of(&mut self.groups, "/etc/group", number)
+    }
+}
+
+fn name_of(table: &mut Option<HashMap<String, u32>>, file: &str, number: u32) -> String {
+    let table = table.get_or_insert_with(|| read(file));
+    let mut names = table.iter().filter(|(_, n)| **n == number);
+    // Of several names for one number always the same.
+    let first = names.next().map(|(name, _)| name);
+    let name = names.map(|(name, _)| name).chain(first).min();
+    name.map_or_else(|| number.to_string(), Clone::clone)
 }
 
 fn resolve(

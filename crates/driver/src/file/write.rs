@@ -9,11 +9,12 @@ use plumb_model::{Depth, Fault, FileContent, Hash, ResourceKind, ResourceSpec};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, fchmod, fchown, fstat,
-    fsync, mkdirat, openat, renameat, renameat_with, syncfs, unlinkat,
+    fsync, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::look::{CHUNK_BYTES, Look, Thing, Wish, inode, look};
+use super::originals::{Kept, Originals};
 use super::parallel;
 use super::users::Users;
 use super::{Answers, Claim, Job, Nodes, as_it_should_be, claim, discard, forget, own, parents};
@@ -51,6 +52,8 @@ struct Planned<'a> {
     step: Step,
     /// Plumb did not own the path before this round.
     fresh: bool,
+    /// It is not of Plumb's making, and this was kept of it.
+    kept: Option<Kept>,
 }
 
 /// What was changed, and has to be synced: a temporary, or with none the thing itself.
@@ -63,7 +66,8 @@ struct Staged {
 impl Nodes {
     /// Makes the paths of one round as they should be.
     ///
-    /// Flow: open the folders; look at each path and decide; claim what is new (one sync of the journal); write each
+    /// Flow: open the folders; look at each path and decide; keep what Plumb did not make and is about to change; claim what is
+    /// new (one sync of the journal); write each
     /// temporary; sync each file system once; rename each; sync each folder once; check that each folder still stands
     /// where it was opened.
     ///
@@ -93,11 +97,22 @@ impl Nodes {
                 Ok(folder) => Wish::of(spec, job.path, &mut users).and_then(|wish| {
                     let seen = &mut self.seen;
                     let look = look(&folder.fd, (job.path, job.name), &wish, Depth::Quick, seen)?;
-                    decide(owned, self.kind, job, look, &mut changes).map(|(step, fresh)| Planned {
+                    let claims = changes.len();
+                    let (step, fresh, keep) = decide(owned, self.kind, job, look, &mut changes)?;
+                    let kept = keep
+                        .filter(|_| job.adopt && fresh || !self.originals.any(job.path))
+                        .map(|inode| {
+                            let names = (job.path, job.name);
+                            self.originals.keep(&folder.fd, names, inode)
+                        })
+                        .transpose()
+                        .inspect_err(|_| changes.truncate(claims))?;
+                    Ok(Planned {
                         job: *job,
                         wish,
                         step,
                         fresh,
+                        kept,
                     })
                 }),
             };
@@ -106,6 +121,7 @@ impl Nodes {
                 Err(fault) => answers[job.index] = Some(Err(fault)),
             }
         }
+        super::crash::point("kept");
         if let Err(error) = owned.append(&changes) {
             let fault = Fault::from(&error);
             for plan in &planned {
@@ -113,6 +129,7 @@ impl Nodes {
             }
             return;
         }
+        super::crash::point("claimed");
 
         // Write beside.
         let mut failed: BTreeMap<usize, Fault> = BTreeMap::new();
@@ -143,16 +160,19 @@ impl Nodes {
             }
         }
 
+        super::crash::point("staged");
+
         // Sync, rename, sync the folders.
         let folder_of = |at: usize| folders[planned[at].job.parent].as_ref().ok();
         sync_content(&staged, folder_of, &planned, &mut failed);
         let mut touched: BTreeSet<&str> = BTreeSet::new();
+        let originals = &self.originals;
         let renamed = parallel::map(&staged, |stage| {
             let (plan, folder) = (&planned[stage.planned], folder_of(stage.planned)?);
             let temporary = stage.temporary.as_ref()?;
             let fault = match failed.get(&stage.planned) {
                 Some(_) => None,
-                None => rename(&folder.fd, temporary, plan).err(),
+                None => rename(&folder.fd, temporary, plan, originals).err(),
             };
             let done = fault.is_none() && !failed.contains_key(&stage.planned);
             if !done {
@@ -191,7 +211,7 @@ impl Nodes {
             let fault = failed
                 .remove(&at)
                 .inspect(|_| {
-                    if plan.fresh && plan.step == Step::Create {
+                    if plan.fresh && (plan.step == Step::Create || plan.job.adopt) {
                         given_up.push(forget(&plan.job));
                     }
                 })
@@ -204,29 +224,33 @@ impl Nodes {
     }
 }
 
-/// Decides what a path needs, and adds the claim that must be on the disk before anything is done to it.
+/// Decides what a path needs, and adds the claim that must be on the disk before anything is done to it. Says also whether
+/// the path is new to Plumb, and which inode, if any, is to be kept before it is changed.
 fn decide(
     owned: &Owned,
     kind: ResourceKind,
     job: &Job<'_>,
     look: Look,
     changes: &mut Vec<Change>,
-) -> Result<(Step, bool), Fault> {
+) -> Result<(Step, bool, Option<(u64, u64)>), Fault> {
     let claim = claim(owned, job);
     let thing = match look {
         Look::Nothing => {
             if claim != (Claim::Mine { created: true }) {
                 own(owned, job, true, changes);
             }
-            return Ok((Step::Create, claim == Claim::None));
+            return Ok((Step::Create, claim == Claim::None, None));
         }
         Look::Thing(thing) => thing,
     };
-    let used_as_it_is = kind == ResourceKind::Directory && thing.kind == FileType::Directory;
+    let fits = match kind {
+        ResourceKind::Directory => thing.kind == FileType::Directory,
+        _ => thing.kind == FileType::RegularFile,
+    };
     match claim {
         Claim::Mine { .. } => {}
         Claim::Moved { created } => own(owned, job, created, changes),
-        Claim::None if used_as_it_is || thing.differs.is_empty() => {
+        Claim::None if thing.differs.is_empty() || job.adopt && fits => {
             own(owned, job, false, changes);
         }
         Claim::None => return Err(not_ours(job, &thing)),
@@ -238,7 +262,12 @@ fn decide(
     } else {
         Step::Replace(thing.kind)
     };
-    Ok((step, claim == Claim::None))
+    let made_here = matches!(
+        claim,
+        Claim::Mine { created: true } | Claim::Moved { created: true }
+    );
+    let keep = (fits && !made_here && step != Step::Nothing).then_some(thing.inode);
+    Ok((step, claim == Claim::None, keep))
 }
 
 fn not_ours(job: &Job<'_>, thing: &Thing) -> Fault {
@@ -246,7 +275,7 @@ fn not_ours(job: &Job<'_>, thing: &Thing) -> Fault {
     Fault::new(
         Reason::NotOurs,
         format!(
-            "{path} exists and was not made by Plumb ({}); move it away (mv {path} {path}.orig) or make it as the blueprint says",
+            "{path} exists and was not made by Plumb ({}); adopt it with the next plan (`plumb apply --allow adopt`), or move it away (mv {path} {path}.orig)",
             thing.what()
         ),
     )
@@ -484,8 +513,16 @@ fn sync_content<'a>(
 }
 
 /// Renames a temporary to its place.
-fn rename(dir: &OwnedFd, temporary: &str, plan: &Planned<'_>) -> Result<(), Fault> {
+fn rename(
+    dir: &OwnedFd,
+    temporary: &str,
+    plan: &Planned<'_>,
+    originals: &Originals,
+) -> Result<(), Fault> {
     let Job { name, path, .. } = plan.job;
+    if let Some(kept) = plan.kept {
+        return exchange(dir, temporary, plan, kept, originals);
+    }
     match plan.step {
         Step::Create => {
             match renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
@@ -526,6 +563,44 @@ fn rename(dir: &OwnedFd, temporary: &str, plan: &Planned<'_>) -> Result<(), Faul
         _ => {}
     }
     renameat(dir, temporary, dir, name).map_err(|e| trouble::fault(e, "rename to", path))
+}
+
+/// Puts a temporary in the place of what was kept. If somebody has put something else there since, that is kept too.
+fn exchange(
+    dir: &OwnedFd,
+    temporary: &str,
+    plan: &Planned<'_>,
+    kept: Kept,
+    originals: &Originals,
+) -> Result<(), Fault> {
+    let Job { name, path, .. } = plan.job;
+    let swap = || renameat_with(dir, temporary, dir, name, RenameFlags::EXCHANGE);
+    let look = |name: &str| statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    match swap() {
+        Ok(()) => {}
+        // Some network file systems cannot do this in one step.
+        Err(Errno::INVAL) if look(name).is_ok_and(|stat| Kept::of(&stat) == kept) => {
+            return renameat(dir, temporary, dir, name)
+                .map_err(|e| trouble::fault(e, "rename to", path));
+        }
+        Err(Errno::INVAL | Errno::NOENT) => return Err(swapped(plan)),
+        Err(e) => return Err(trouble::fault(e, "rename to", path)),
+    }
+    let displaced = look(temporary).map_err(|e| trouble::fault(e, "look at", path))?;
+    if Kept::of(&displaced) != kept {
+        let is_file = FileType::from_raw_mode(displaced.st_mode) == FileType::RegularFile;
+        let kept = if is_file {
+            originals.keep(dir, (path, temporary), inode(&displaced))
+        } else {
+            Err(swapped(plan))
+        };
+        if let Err(fault) = kept {
+            swap().map_err(|e| trouble::fault(e, "put back", path))?;
+            return Err(fault);
+        }
+    }
+    super::crash::point("swapped");
+    unlinkat(dir, temporary, AtFlags::empty()).map_err(|e| trouble::fault(e, "replace", path))
 }
 
 /// Whether the folder still stands at its path: what was written into one that was moved away is not where it should be.

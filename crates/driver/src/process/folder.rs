@@ -1,4 +1,5 @@
 //! The run folder of a slot, `DATA/processes/OWNER/PROCESS.SLOT/`, and what its files tell. It kills nothing.
+//! Where a renamed process has its folder, [`places`](super::places) says.
 //!
 //! It holds a folder for each incarnation that is alive or was the newest to end (their names sort by age),
 //! and `work`, the private folder of processes that name no working directory. It and its parents can be
@@ -15,6 +16,7 @@ use plumb_model::observation::Incarnation;
 use plumb_model::{Address, Fault, Hash, ProcessName, ResourceKind, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 
+use super::places::Places;
 use super::{io_fault, proc, unknown_incarnation};
 use crate::logs;
 use crate::shim::record::{self, Ended, PROTOCOL, Spec, State, Stopping};
@@ -38,27 +40,28 @@ pub struct Slot {
 
 impl Slot {
     /// Where the process at an address keeps its things.
-    pub fn of(data: &Path, address: &Address) -> Result<Self, Fault> {
-        let parts = address.name.split_once('/').and_then(|(process, slot)| {
+    pub fn of(data: &Path, address: &Address, places: &Places) -> Result<Self, Fault> {
+        let well_formed = address.name.split_once('/').and_then(|(process, slot)| {
             let process = ProcessName::new(process).ok()?;
             let number: u32 = slot.parse().ok()?;
             // Only the one way of writing a number, so that no two addresses share a folder.
-            (number.to_string() == slot && address.kind == ResourceKind::Process)
-                .then_some((process, number))
+            (number.to_string() == slot && address.kind == ResourceKind::Process).then_some(process)
         });
-        let Some((process, number)) = parts else {
+        if well_formed.is_none() {
             let message = format!("{:?} is not of the form PROCESS/SLOT", address.name);
             return Err(Fault::new(Reason::BadPath, message));
-        };
-        let name = format!("{process}.{number}");
-        Ok(Self {
-            path: data
-                .join("processes")
-                .join(address.owner.as_str())
-                .join(&name),
-            log: logs::path(data, &address.owner, &process, number),
-            name,
-        })
+        }
+        Ok(Self::at(data, &places.of(address)))
+    }
+
+    /// The slot at a place, `OWNER/PROCESS.SLOT`.
+    #[must_use]
+    pub fn at(data: &Path, place: &str) -> Self {
+        Self {
+            name: place.rsplit('/').next().unwrap_or(place).to_owned(),
+            path: data.join("processes").join(place),
+            log: logs::at(data, place),
+        }
     }
 
     /// All incarnations, the newest first. None if there is no run folder.

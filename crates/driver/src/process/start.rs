@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use plumb_model::condition::Reason;
-use plumb_model::{Address, Fault, ProcessSpec, ReleaseNumber};
+use plumb_model::{Fault, ProcessSpec, ReleaseNumber};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock, mkfifoat};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -27,15 +27,16 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Longer answers and error texts are cut, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Starts the next incarnation of a slot of which nothing is alive, and returns its shim.
+/// Starts the next incarnation of a slot of which nothing is alive, and returns its shim. `user` is the system user of the
+/// app, where each has its own.
 pub fn start(
     host: &Host,
     slot: &Slot,
-    address: &Address,
+    user: &str,
     release: Option<ReleaseNumber>,
     spec: &ProcessSpec,
 ) -> Result<Child, Fault> {
-    let person = users::resolve(host, &address.owner, spec.user.as_deref())?;
+    let person = users::resolve(host, user, spec.user.as_deref())?;
     let artifact = match &spec.workdir {
         Some(workdir) => Some(command::workdir(&host.data, workdir)?),
         None => None,

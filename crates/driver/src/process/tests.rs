@@ -16,6 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::host::RunAs;
 use crate::logs::{LogQuery, LogReader};
 
+mod renames;
+
 const DEADLINE: Duration = Duration::from_secs(15);
 
 fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
@@ -141,7 +143,12 @@ impl Stage {
     }
 
     fn slot(&self) -> Slot {
-        Slot::of(self.data.path(), &self.address).unwrap()
+        Slot::of(
+            self.data.path(),
+            &self.address,
+            &Places::load(self.data.path()).unwrap(),
+        )
+        .unwrap()
     }
 
     fn newest(&self) -> PathBuf {
@@ -557,7 +564,12 @@ fn the_environment_is_exactly_what_was_asked_for() {
             (name.to_owned(), value.to_owned())
         })
         .collect();
-    let person = users::resolve(&stage.driver.host, &stage.address.owner, None).unwrap();
+    let person = users::resolve(
+        &stage.driver.host,
+        &users::app_user(&stage.address.owner),
+        None,
+    )
+    .unwrap();
     let home = person.home.unwrap_or(work);
     let expected = [
         ("HOME", home.to_str().unwrap()),

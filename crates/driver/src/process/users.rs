@@ -37,15 +37,15 @@ struct Account {
     shell: String,
 }
 
-/// Finds out whom a process of an owner runs as; makes the owner's system user if it is to have one.
-pub fn resolve(host: &Host, owner: &OwnerName, wanted: Option<&str>) -> Result<Person, Fault> {
+/// Finds out whom a process runs as; makes the system user of its app if it is to have one.
+pub fn resolve(host: &Host, app_user: &str, wanted: Option<&str>) -> Result<Person, Fault> {
     let own = rustix::process::geteuid().as_raw();
     let wanted = match (wanted, host.run_as) {
         (Some(user), _) => user.to_owned(),
         (None, RunAs::Agent) => return Ok(agent(own)),
-        (None, RunAs::AppUsers) => app_user(owner),
+        (None, RunAs::AppUsers) => app_user.to_owned(),
     };
-    let made_here = wanted == app_user(owner) && host.run_as == RunAs::AppUsers;
+    let made_here = wanted == app_user && host.run_as == RunAs::AppUsers;
     let mut account = find(&wanted);
     if account.is_none() && made_here && own == 0 {
         make(&wanted)?;
@@ -84,8 +84,19 @@ pub fn app_user(owner: &OwnerName) -> String {
     if name.len() <= MAX_USER_BYTES {
         return name;
     }
-    let hash = &Hash::of(name.as_bytes()).to_string()[..8];
-    format!("{}-{hash}", &name[..MAX_USER_BYTES - 9])
+    hashed(&name, &name)
+}
+
+/// Another name for an app whose own an older app of that name has kept when it was renamed.
+pub fn app_user_again(owner: &OwnerName, number: u32) -> String {
+    let name = format!("plumb-{owner}");
+    hashed(&name, &format!("{name} {number}"))
+}
+
+/// The start of a name and a hash, within what Linux tools take.
+fn hashed(name: &str, of: &str) -> String {
+    let hash = &Hash::of(of.as_bytes()).to_string()[..8];
+    format!("{}-{hash}", &name[..name.len().min(MAX_USER_BYTES - 9)])
 }
 
 /// The agent's own user.
