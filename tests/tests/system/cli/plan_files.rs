@@ -177,19 +177,31 @@ fn what_moved_is_named_and_a_rebase_goes_on_only_with_the_same_plan() {
         .run(&["apply", &repo, "--yes", "--allow", "deletes"])
         .good();
     assert_eq!(world.status()["revision"], 3);
-    let table = world.run(&["history", "--verbose"]).good();
-    let newest = table.lines().nth(1).unwrap();
-    assert!(
-        table.lines().next().unwrap().ends_with("ALLOWED"),
-        "{table}"
-    );
-    assert!(newest.ends_with("  3         deletes"), "{table}");
     assert_eq!(world.run(&["apply", &plan, "--yes"]).code, Some(1));
     let out = world.run(&["apply", &plan, "--yes", "--rebase"]).good();
     assert!(out.contains("\nConverged.\n"), "{out}");
     assert_eq!(world.status()["revision"], 4);
     let out = world.run(&["apply", &plan, "--yes", "--rebase"]).good();
     assert!(out.contains("recorded already, as revision 4"), "{out}");
+
+    // What a file needs consent for is asked for as ever, and what was allowed is kept.
+    let emptied = world.copy_of_repo("emptied");
+    fs::remove_file(emptied.join("base.yaml")).unwrap();
+    fs::remove_file(emptied.join("hello.yaml")).unwrap();
+    let emptied = emptied.display().to_string();
+    let _ = world.run(&["plan", &emptied, "--out", &plan]).good();
+    let said = world.run(&["apply", &plan, "--yes"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("--allow "), "{said:?}");
+    let allow = ["--allow", "empty,deletes"];
+    let _ = world
+        .run(&[&["apply", &plan, "--yes"], &allow[..]].concat())
+        .good();
+    let table = world.run(&["history", "--verbose"]).good();
+    let (head, newest) = (table.lines().next(), table.lines().nth(1));
+    assert!(head.unwrap().ends_with("  REVISION  ALLOWED"), "{table}");
+    assert!(newest.unwrap().contains("  5         "), "{table}");
+    assert!(newest.unwrap().ends_with("empty"), "{table}");
     drop(dev);
 }
 
@@ -297,7 +309,7 @@ fn a_changed_file_is_refused_by_every_command_and_records_nothing() {
             flipped(at("true to the blueprint")),
             "its plan.json is not what the key",
         ),
-        (flipped(at("\"signature\":\"") + 20), "its signature.json"),
+        (flipped(at("\"signature\":\"") + 20), "changed or damaged"),
         (flipped(at("blobs/") + 200), "its member 3"),
         (flipped(at("blobs/") + 700), "its blob "),
         (good[..good.len() - 1].to_vec(), "cut off"),
