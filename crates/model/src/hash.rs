@@ -53,7 +53,16 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // One piece of text: formatting each byte by itself took a tenth of planning's time.
+        const DIGITS: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
+        let mut text = String::with_capacity(2 * self.0.len());
+        for byte in self.0 {
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 15)]);
+        }
+        f.write_str(&text)
     }
 }
 
@@ -82,5 +91,19 @@ impl TryFrom<String> for Hash {
 impl From<Hash> for String {
     fn from(hash: Hash) -> String {
         hash.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_in_lower_case_hex_and_read_back() {
+        for bytes in [&b""[..], b"a", b"plumb"] {
+            let text = Hash::of(bytes).to_string();
+            assert_eq!(text, blake3::hash(bytes).to_hex().as_str());
+            assert_eq!(text.parse(), Ok(Hash::of(bytes)));
+        }
     }
 }
