@@ -7,7 +7,9 @@
 //! Called by every command that shows a plan. It never asks a control plane anything.
 
 mod diff;
+mod graph;
 mod group;
+mod html;
 mod markdown;
 mod outline;
 mod text;
@@ -76,7 +78,7 @@ pub fn render(plan: &Plan, view: &PlanView) -> String {
         PlanFormat::Text => text::render(plan, view),
         PlanFormat::Markdown => markdown::render(plan, view),
         PlanFormat::Json => serde_json::to_string(plan).expect("a plan is always JSON") + "\n",
-        PlanFormat::Html => String::new(),
+        PlanFormat::Html => html::render(plan, view),
     }
 }
 

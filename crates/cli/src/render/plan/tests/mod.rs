@@ -23,6 +23,21 @@ fn text(plan: &Plan, width: usize) -> String {
 
 #[test]
 fn try_out() {
-    println!("{}", text(&fixture::small(), 80));
-    println!("{}", text(&fixture::rich(), 100));
+    let dir = std::env::temp_dir();
+    for (name, plan) in [
+        ("small", fixture::small()),
+        ("rich", fixture::rich()),
+        ("large", fixture::large(500, 10)),
+    ] {
+        for (format, end) in [
+            (PlanFormat::Text, "txt"),
+            (PlanFormat::Markdown, "md"),
+            (PlanFormat::Html, "html"),
+        ] {
+            let start = std::time::Instant::now();
+            let out = render(&plan, &view(format, 80));
+            println!("{name} {end}: {:?} {} bytes", start.elapsed(), out.len());
+            std::fs::write(dir.join(format!("plan-{name}.{end}")), out).unwrap();
+        }
+    }
 }
