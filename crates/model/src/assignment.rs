@@ -114,6 +114,15 @@ fn line_of(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
+/// Reads one line, of which the line feed is a part: one without it, or with another inside, would run into the next.
+fn read_line<'a, T: Deserialize<'a>>(line: &'a [u8], at: usize) -> Result<T, AssignmentError> {
+    if line.iter().position(|byte| *byte == b'\n') != line.len().checked_sub(1) {
+        let message = "it is not one line that ends with a line feed".to_owned();
+        return Err(AssignmentError::Line(at, message));
+    }
+    serde_json::from_slice(line).map_err(|e| AssignmentError::Line(at, e.to_string()))
+}
+
 impl Assignment {
     /// Builds an assignment; of two entries for one address the later wins.
     #[must_use]
@@ -147,20 +156,19 @@ impl Assignment {
     pub fn parse(bytes: &[u8]) -> Result<Self, AssignmentError> {
         let mut split = bytes.split_inclusive(|b| *b == b'\n');
         let first = split.next().unwrap_or_default();
-        let bad = |at: usize, e: serde_json::Error| AssignmentError::Line(at, e.to_string());
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let format: Format = serde_json::from_slice(first).map_err(|e| bad(1, e))?;
+        let format: Format = read_line(first, 1)?;
         if format.format > FORMAT {
             return Err(AssignmentError::NewerFormat(format.format));
         }
-        let header: Header = serde_json::from_slice(first).map_err(|e| bad(1, e))?;
+        let header: Header = read_line(first, 1)?;
         let mut lines = BTreeMap::new();
         for (index, line) in split.enumerate() {
             let at = index + 2;
-            let entry: Entry = serde_json::from_slice(line).map_err(|e| bad(at, e))?;
+            let entry: Entry = read_line(line, at)?;
             let address = entry.address().clone();
             let in_order = lines
                 .last_key_value()
@@ -259,8 +267,7 @@ impl Assignment {
             lines.remove(address);
         }
         for (index, line) in delta.upserts.iter().enumerate() {
-            let entry: Entry = serde_json::from_slice(line)
-                .map_err(|e| AssignmentError::Line(index + 1, e.to_string()))?;
+            let entry: Entry = read_line(line, index + 1)?;
             if entry.address().machine != self.header.machine {
                 return Err(AssignmentError::Order(index + 1));
             }
@@ -310,7 +317,7 @@ mod tests {
         Entry::Resource(Resource {
             adopt: false,
             was: None,
-        was_before: Vec::new(),
+            was_before: Vec::new(),
             address: Address::new(&header().machine, &owner, ResourceKind::Directory, name),
             after: Default::default(),
             drift: DriftPolicy::Enforce,
@@ -348,9 +355,33 @@ mod tests {
         ));
     }
 
+    /// Mutation: read lines with `serde_json::from_slice` alone.
+    #[test]
+    fn a_line_that_would_run_into_the_next_one_is_refused() {
+        let a = Assignment::build(header(), [entry("/a", 0o755)]);
+        let bytes = a.bytes();
+        let torn = &bytes[..bytes.len() - 1];
+        assert!(matches!(
+            Assignment::parse(torn),
+            Err(AssignmentError::Line(2, _))
+        ));
+        let line = line_of(&entry("/b", 0o755));
+        let open = line[..line.len() - 1].to_vec();
+        let broken = [b"\n", line.as_slice()].concat();
+        for upsert in [open, broken, Vec::new()] {
+            let delta = Delta {
+                applies_to: a.hash(),
+                results_in: a.hash(),
+                upserts: vec![upsert],
+                removes: Vec::new(),
+            };
+            assert!(matches!(a.apply(&delta), Err(AssignmentError::Line(1, _))));
+        }
+    }
+
     #[test]
     fn a_newer_format_and_disorder_are_refused() {
-        let newer = br#"{"format":2,"new":true}"#;
+        let newer = b"{\"format\":2,\"new\":true}\n";
         assert_eq!(
             Assignment::parse(newer),
             Err(AssignmentError::NewerFormat(2))
