@@ -73,14 +73,8 @@ impl<'a> Source<'a> {
                         file.text[error.valid_up_to()]
                     )
                 };
-                let line = good.matches('\n').count() as u32 + 1;
-                let column = good.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u32 + 1;
-                let spot = Spot {
-                    file: path,
-                    line,
-                    column,
-                    length: 1,
-                };
+                let good = Source::new(path, &good);
+                let spot = good.spot_at(good.text.len(), 1);
                 out.push(
                     Diagnostic::error(Code::NotUtf8, message)
                         .here(&spot)
@@ -116,15 +110,17 @@ impl<'a> Source<'a> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = Vec::new();
         let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            let end = start + line.trim_end_matches(['\n', '\r']).len();
-            lines.push((start, end));
-            start += line.len();
+        // YAML ends a line at a lone carriage return too, and counts its places so.
+        for (at, c) in text.bytes().enumerate() {
+            let ends = c == b'\n' || (c == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n'));
+            if ends {
+                let end = start + text[start..=at].trim_end_matches(['\n', '\r']).len();
+                lines.push((start, end));
+                start = at + 1;
+            }
         }
-        // Behind the last line break there is one more line; without one, the text ends with its last line.
-        if text.is_empty() || text.ends_with('\n') {
-            lines.push((start, start));
-        }
+        // What follows the last line break is a line as well, if only an empty one.
+        lines.push((start, text.len()));
         Self { path, text, lines }
     }
 
@@ -150,14 +146,18 @@ impl<'a> Source<'a> {
             .map_or(*end, |(at, _)| start + at)
     }
 
-    /// The end of the last line for a position behind it: where a parser says that the text ends too early.
+    /// A position behind the end of its line or of the text is moved to that end: a parser may say that a text ends too
+    /// early at a line that is not there, and serde_yaml knows line breaks that are none any more.
     fn inside(&self, mark: Mark) -> Mark {
         let last = self.lines.len().saturating_sub(1) as u32;
-        if mark.line <= last {
-            return mark;
-        }
-        let column = self.line(last).chars().count() as u32;
-        Mark { line: last, column }
+        let line = mark.line.min(last);
+        let end = self.line(line).chars().count() as u32;
+        let column = if mark.line > last {
+            end
+        } else {
+            mark.column.min(end)
+        };
+        Mark { line, column }
     }
 
     /// What to point at for a range: its first line's share of it.
@@ -262,11 +262,31 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_is_no_text_is_placed_as_everything_else_is() {
+        for (bytes, expected) in [
+            (&b"\xef\xbb\xbfa\xe8"[..], (1, 2)),
+            (b"a\rb\xe8", (2, 2)),
+            (b"a\r\n\xe8", (2, 1)),
+        ] {
+            let file = SourceFile {
+                path: "x".into(),
+                text: bytes.to_vec(),
+            };
+            let mut out = Diagnostics::default();
+            assert!(Source::decode(&file, &mut out).is_none());
+            let span = &out.items[0].spans[0];
+            assert_eq!((span.line, span.column), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn a_place_behind_the_last_line_is_the_end_of_that_line() {
         for (text, line, expected) in [
             ("%S", 1, (1, 3)),
             ("a\nb", 7, (2, 2)),
             ("a\n", 1, (2, 1)),
+            ("a\rb", 1, (2, 1)),
+            ("a\r\nb", 1, (2, 1)),
             ("", 0, (1, 1)),
         ] {
             let source = Source::new("x".into(), text);
