@@ -155,8 +155,25 @@ impl Fleet {
             last_tick_ms: None,
             changed: false,
         };
+        // An owner that went without leaving a trace, since it was renamed or its data is kept, is known by nothing but its
+        // missing outcome; the control plane may have died before it could tell of it.
+        let untold: Vec<_> = recording
+            .owners
+            .iter()
+            .filter(|(owner, record)| {
+                let told = outcomes.get(&((*owner).clone(), record.release));
+                record.removed && told.is_some_and(|outcome| *outcome != Outcome::Removed)
+            })
+            .map(|(owner, record)| (owner.clone(), *record))
+            .collect();
         // What was recorded before is no news: nobody needs to be told of it.
         fleet.recorded(recording, &mut Vec::new());
+        for (owner, record) in untold {
+            fleet
+                .owners
+                .entry(owner)
+                .or_insert_with(|| Track::of_removed(&record));
+        }
         for (owner, track) in &mut fleet.owners {
             if let Some(outcome) = outcomes.get(&(owner.clone(), track.release)) {
                 track.outcome = *outcome;
@@ -493,6 +510,10 @@ impl Fleet {
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.last_tick_ms.is_none() {
+            let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
+            self.judge_owners(&owners, out);
+        }
         let period = heartbeat_ms(self.machines.len());
         let stalled = self
             .last_tick_ms

@@ -27,7 +27,7 @@ pub struct MachineRecord {
 }
 
 /// One owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerRecord {
     /// Its release; for one that was removed, the release number of the removal.
     pub release: ReleaseNumber,

@@ -9,7 +9,7 @@ use plumb_model::{Generation, MachineName, OwnerName, ReleaseNumber};
 
 use crate::fleet::{Effect, Fleet};
 use crate::judge::{Progress, judge};
-use crate::record::Recording;
+use crate::record::{OwnerRecord, Recording};
 
 /// An owner's current release and how far it has come.
 #[derive(Debug)]
@@ -20,6 +20,19 @@ pub(crate) struct Track {
     /// The generation that brought the release to each machine.
     pub brought: BTreeMap<MachineName, Generation>,
     pub outcome: Outcome,
+}
+
+impl Track {
+    /// Of an owner that is in no blueprint and on no machine any more.
+    pub fn of_removed(record: &OwnerRecord) -> Self {
+        Self {
+            release: record.release,
+            kind: record.kind,
+            removed: true,
+            brought: BTreeMap::new(),
+            outcome: Outcome::Converging,
+        }
+    }
 }
 
 impl Fleet {

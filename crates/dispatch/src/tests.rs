@@ -3,5 +3,6 @@
 mod chaos;
 mod fencing;
 mod folding;
+mod renames;
 mod sessions;
 mod world;

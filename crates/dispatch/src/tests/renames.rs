@@ -1,0 +1,152 @@
+//! What leaves an assignment without a tombstone: renamed owners, and data that is kept.
+
+use std::collections::BTreeMap;
+
+use plumb_model::state::Outcome;
+use plumb_model::{Entry, Generation, ReleaseNumber, ResourceKind, RunState};
+
+use super::world::{
+    World, assignment, at, directory, lineage, owner, process, recording, tombstone,
+};
+use crate::ToServer;
+use crate::fleet::{Effect, Event, Fleet};
+
+fn renamed(from: &str, to: &str) -> Entry {
+    let (Entry::Resource(old), Entry::Resource(mut new)) = (
+        process(from, 20_000, RunState::Running),
+        process(to, 20_000, RunState::Running),
+    ) else {
+        unreachable!("processes are resources");
+    };
+    new.renamed_from(&old);
+    Entry::Resource(new)
+}
+
+fn settle(world: &mut World) -> Vec<(String, u64, Outcome)> {
+    world.flow();
+    world.converge();
+    world.flow();
+    world.check();
+    assert_eq!(world.broken, [""; 0]);
+    world
+        .outcomes
+        .drain(..)
+        .map(|(o, r, outcome)| (o.to_string(), r, outcome))
+        .collect()
+}
+
+/// Mutation: send a delta although it drops what has no tombstone; the agent then asks for a snapshot each time.
+#[test]
+fn a_rename_reaches_the_agent_in_one_snapshot_and_both_names_come_to_their_outcome() {
+    let first = assignment([process("a", 20_000, RunState::Running)]);
+    let mut world = World::new(recording(1, 1, &first, &[("a", 1)], &[]));
+    world.connect();
+    settle(&mut world);
+    let second = assignment([renamed("a", "b")]);
+    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 2)]));
+    let (snapshots, deltas) = (world.snapshots, world.deltas);
+    let outcomes = settle(&mut world);
+    assert_eq!((world.snapshots, world.deltas), (snapshots, deltas));
+    assert_eq!(world.agent.held().unwrap().generation, Generation(2));
+    assert!(
+        outcomes.contains(&("b".into(), 1, Outcome::Converged)),
+        "{outcomes:?}"
+    );
+    let view = world.fleet.view();
+    let names: Vec<_> = view.owners.iter().map(|o| o.name.as_str()).collect();
+    assert_eq!(names, ["b"]);
+    assert!(view.is_settled());
+}
+
+/// Mutation: judge only owners that a machine speaks of.
+#[test]
+fn the_old_name_of_a_renamed_owner_is_removed_at_once() {
+    let first = assignment([process("a", 20_000, RunState::Running)]);
+    let mut world = World::new(recording(1, 1, &first, &[("a", 1)], &[]));
+    world.connect();
+    settle(&mut world);
+    let second = assignment([renamed("a", "b")]);
+    // Also with its machine away: nothing of the old name is awaited from it.
+    world.cut();
+    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 2)]));
+    let outcomes: Vec<_> = world.outcomes.drain(..).collect();
+    assert!(
+        outcomes.contains(&(owner("a"), 2, Outcome::Removed)),
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn data_that_is_forgotten_leaves_without_a_tombstone_a_refusal_or_a_word_in_the_status() {
+    let volume = |entry: Entry| match entry {
+        Entry::Resource(mut resource) => {
+            resource.address.kind = ResourceKind::Volume;
+            Entry::Resource(resource)
+        }
+        tombstone => tombstone,
+    };
+    for rest in [vec![directory("app", "/a", 0o755)], vec![]] {
+        let with = [volume(directory("data", "files", 0o700))]
+            .into_iter()
+            .chain(rest.clone());
+        let first = assignment(with);
+        let mut world = World::new(recording(1, 1, &first, &[("app", 1), ("data", 1)], &[]));
+        world.connect();
+        settle(&mut world);
+        let second = assignment(rest);
+        world.record(recording(2, 2, &second, &[("app", 1)], &[("data", 2)]));
+        let outcomes = settle(&mut world);
+        assert!(
+            outcomes.contains(&("data".into(), 2, Outcome::Removed)),
+            "{outcomes:?}"
+        );
+        assert_eq!(world.agent.held().unwrap().assignment, second);
+        let view = world.fleet.view();
+        assert!(view.owners.iter().all(|o| o.name != owner("data")) && view.is_settled());
+    }
+}
+
+#[test]
+fn an_outcome_that_a_crash_kept_from_being_told_is_told_after_it() {
+    let held = assignment([directory("app", "/a", 0o755)]);
+    let state = recording(2, 2, &held, &[("app", 1)], &[("gone", 2), ("old", 2)]);
+    let outcomes = BTreeMap::from([
+        ((owner("gone"), ReleaseNumber(2)), Outcome::Converging),
+        ((owner("old"), ReleaseNumber(2)), Outcome::Removed),
+    ]);
+    let mut fleet = Fleet::new(lineage(1), state, &outcomes);
+    let told = |effects: Vec<Effect>| -> Vec<_> {
+        let outcome = |effect| match effect {
+            Effect::Outcome { owner, outcome, .. } => Some((owner.to_string(), outcome)),
+            _ => None,
+        };
+        effects.into_iter().filter_map(outcome).collect()
+    };
+    let first = told(fleet.handle(Event::Tick, super::world::now(0)));
+    assert_eq!(first, [("gone".to_owned(), Outcome::Removed)]);
+    assert_eq!(told(fleet.handle(Event::Tick, super::world::now(1000))), []);
+}
+
+#[test]
+fn a_rename_and_a_tombstone_of_the_old_name_settle_both() {
+    let first = assignment([directory("a", "/a", 0o755)]);
+    let mut world = World::new(recording(1, 1, &first, &[("a", 1)], &[]));
+    world.connect();
+    settle(&mut world);
+    let second = assignment([tombstone("a", "/a", 2), renamed("a", "b")]);
+    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 2)]));
+    let outcomes = settle(&mut world);
+    assert!(
+        outcomes.contains(&("a".into(), 2, Outcome::Removed)),
+        "{outcomes:?}"
+    );
+    assert!(
+        world
+            .fleet
+            .settled()
+            .values()
+            .any(|s| s.contains(&at("a", "/a")))
+    );
+    let refused = |m: &ToServer| matches!(m, ToServer::Refused(_) | ToServer::Resync { .. });
+    assert!(!world.to_server.iter().any(refused));
+}
