@@ -1,0 +1,109 @@
+//! Plans a set of blueprints on an empty workspace, records the plan as the ledger would, and plans again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plumb_blueprint::BlueprintSet;
+use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};
+use plumb_model::plan::Plan;
+use plumb_model::state::{Next, Recorded, ReleaseBody, StateBody};
+use plumb_model::{Assignment, Hash, Lineage};
+use plumb_planner::{Input, Observed, Request, Source, plan};
+
+fn able() -> MachineFacts {
+    let has = |capability: &Capability| {
+        let detail = "here".to_owned();
+        (*capability, Availability::Has { detail })
+    };
+    MachineFacts {
+        version: "0.1.0".to_owned(),
+        arch: "x86_64".to_owned(),
+        hostname: "host".to_owned(),
+        kernel: "6.1".to_owned(),
+        capabilities: Capabilities(Capability::ALL.iter().map(has).collect()),
+    }
+}
+
+/// What the command line would have read at each path: nothing of it is looked at but its digest and, of a file, its text.
+fn sources(set: &BlueprintSet) -> BTreeMap<String, Source> {
+    let source = |path: &String| Source {
+        digest: Hash::of(path.as_bytes()),
+        size: path.len() as u64,
+        text: Some(path.clone()),
+    };
+    set.paths
+        .iter()
+        .map(|path| (path.clone(), source(path)))
+        .collect()
+}
+
+/// The next recorded state, by way of the stored bytes.
+fn record(next: &Next) -> Recorded {
+    for (hash, bytes) in &next.bodies {
+        assert_eq!(
+            *hash,
+            Hash::of(bytes),
+            "a body is stored under another hash"
+        );
+    }
+    let mut releases = BTreeMap::new();
+    for (owner, state) in &next.state.owners {
+        let bytes = &next.bodies[&state.body];
+        let body: ReleaseBody = serde_json::from_slice(bytes).expect("a release reads back");
+        assert_eq!(&body.bytes(), bytes, "a release reads back as another");
+        releases.insert(owner.clone(), Arc::new(body));
+    }
+    for machine in next.state.machines.values() {
+        let bytes = &next.bodies[&machine.assignment];
+        let assignment = Assignment::parse(bytes).expect("an assignment reads back");
+        assert_eq!(
+            &assignment.bytes(),
+            bytes,
+            "an assignment reads back as another"
+        );
+    }
+    let bytes = next.state.bytes();
+    let state: StateBody = serde_json::from_slice(&bytes).expect("a state reads back");
+    assert_eq!(state, next.state, "a state reads back as another");
+    Recorded { state, releases }
+}
+
+/// Holds the law: an applied plan leaves nothing to plan. A set that the planner refuses is fine too.
+pub fn check(set: &BlueprintSet) {
+    let mut observed = Observed::default();
+    // One machine has never been heard of.
+    for name in set.machines.keys().skip(1) {
+        observed.machines.insert(name.clone(), able());
+    }
+    let sources = sources(set);
+    let request = Request::Apply {
+        blueprint: set.clone(),
+        sources,
+        ask: Default::default(),
+    };
+    let go = |recorded: &Recorded| {
+        plan(Input {
+            request: &request,
+            recorded,
+            lineage: &Lineage::from_random([1; 16]),
+            workspace: &set.workspace.name,
+            observed: &observed,
+            commit: None,
+        })
+    };
+    let planned = match go(&Recorded::default()) {
+        Ok(planned) => planned,
+        Err(refused) => {
+            assert!(!refused.problems.is_empty());
+            return;
+        }
+    };
+    let json = serde_json::to_vec(&planned.plan).expect("a plan is JSON");
+    let read: Plan = serde_json::from_slice(&json).expect("a plan reads back");
+    assert_eq!(read, planned.plan, "a plan reads back as another");
+    assert_eq!(read.approval, read.approval_hash());
+    let recorded = record(&planned.next);
+    let again = go(&recorded).expect("what was planned once is planned again");
+    assert!(again.plan.is_empty(), "{:#?}", again.plan);
+    assert!(again.next.moved.is_empty() && again.next.released.is_empty());
+}
