@@ -4,7 +4,7 @@
 //! The texts are in `codes.txt`. Its lines that begin with `@` divide it: `@code CODE TITLE` begins a code, with its text
 //! below; `@wrong FILE` and `@right FILE` begin the two examples, each a file beside [`MANIFEST`] or in its place;
 //! `@generated NAME` stands for an example that cannot be shown as text; `@env NAME` chooses an environment for both;
-//! `@net` says that no example is known. Tests run every example.
+//! `@net` says that there is none. Tests run every example.
 
 mod generated;
 mod page;

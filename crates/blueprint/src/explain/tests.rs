@@ -4,8 +4,12 @@ use super::{diagnostics_page, explain, explanations};
 use crate::Code;
 use crate::source::SourceFile;
 
-/// Codes without an example: nets below the others.
-const NETS: [Code; 1] = [Code::AgainstSchema];
+/// Codes without an example: a net below the others, and those that are no longer given.
+const NETS: [Code; 3] = [
+    Code::KindWithoutDriver,
+    Code::KeyWithoutDriver,
+    Code::AgainstSchema,
+];
 
 #[test]
 fn every_code_is_explained_once_and_in_order() {
