@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plumb_model::{MachineName, OwnerName, WorkspaceName};
 
+use crate::render::plan::PlanFormat;
+
 /// Keeps a fleet of VMs true to YAML blueprints.
 #[derive(Debug, Parser)]
 #[command(
@@ -72,7 +74,7 @@ pub enum Command {
     /// Show what an apply would change, and change nothing.
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  plumb plan\n  plumb plan --out release.plan   a signed file, for `plumb apply release.plan`\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON"
+        after_help = "Examples:\n  plumb plan\n  plumb plan --out release.plan   a signed file, for `plumb apply release.plan`\n  plumb plan --detailed-exitcode   exit with 2 if there are changes\n  plumb plan --output json         the plan as JSON; its schema is schemas/plan.json\n  plumb plan --format markdown     for a comment on a pull request\n  plumb plan --format html > plan.html   a page with the resource graph"
     )]
     Plan {
         /// What to do with plan files.
@@ -93,6 +95,9 @@ pub enum Command {
         /// What else to plan, and where to put it.
         #[command(flatten)]
         into: PlanInto,
+        /// How to show it.
+        #[command(flatten)]
+        view: PlanArgs,
     },
     /// Show the plan in a file, without a server.
     #[command(
@@ -101,6 +106,9 @@ pub enum Command {
     Show {
         /// A file from `plumb plan --out`.
         file: PathBuf,
+        /// How to show it.
+        #[command(flatten)]
+        view: PlanArgs,
     },
     /// Show what moving from one git commit's blueprints to another's would change, without a server.
     #[command(
@@ -116,6 +124,9 @@ pub enum Command {
         /// Exit with 2 if there are changes.
         #[arg(long)]
         detailed_exitcode: bool,
+        /// How to show it.
+        #[command(flatten)]
+        view: PlanArgs,
     },
     /// Save what is recorded and observed, without any secret, to plan against it offline.
     #[command(
@@ -420,9 +431,39 @@ pub struct FmtArgs {
     pub check: bool,
 }
 
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PlanArgs {
+    /// In which form the plan is printed; `--output json` is `--format json`.
+    #[arg(long, value_enum)]
+    pub format: Option<PlanFormat>,
+    /// Fold and cut nothing, and show the defaults of what is new too.
+    #[arg(long)]
+    pub full: bool,
+}
+
+impl Command {
+    /// How this command is to show its plan, if it has one.
+    pub fn plan_args(&self) -> PlanArgs {
+        match self {
+            Self::Plan { view, .. } | Self::Show { view, .. } | Self::Diff { view, .. } => *view,
+            Self::Apply { apply, .. }
+            | Self::Rollback { apply, .. }
+            | Self::Destroy { apply, .. } => PlanArgs {
+                format: None,
+                full: apply.full,
+            },
+            _ => PlanArgs::default(),
+        }
+    }
+}
+
 /// How to apply.
 #[derive(Debug, Clone, Args)]
 pub struct ApplyArgs {
+    /// Fold and cut nothing in the plan, and show the defaults of what is new too.
+    #[arg(long)]
+    pub full: bool,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,

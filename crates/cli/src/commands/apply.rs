@@ -17,6 +17,7 @@ use crate::offline;
 use crate::out::{self, Exit};
 use crate::remote::{self, Applied, Planned, Remote};
 use crate::render;
+use crate::render::plan::PlanFormat;
 use crate::repository::{Repository, Sources};
 
 /// `plumb plan`.
@@ -46,16 +47,29 @@ pub async fn plan(
     let Some(file) = &into.out else {
         let planned = shown(remote.plan(request).await, env)?;
         show(&planned, env);
-        return Ok(ended(&planned.plan, detailed_exitcode));
+        return ended(&planned.plan, detailed_exitcode);
     };
     let signed = shown(remote.sign(request).await, env)?;
     let bundled = sources.as_mut().filter(|_| into.bundle);
     let plan = plan_file::save(file, signed, bundled, env)?;
-    Ok(ended(&plan, detailed_exitcode))
+    ended(&plan, detailed_exitcode)
 }
 
-/// How a command ends that has shown a plan.
-fn ended(plan: &Plan, detailed_exitcode: bool) -> Exit {
+/// How a command ends that has shown a plan which somebody may want to apply.
+fn ended(plan: &Plan, detailed_exitcode: bool) -> Result<Exit, CliError> {
+    match plan.obstacles().count() {
+        0 => Ok(read(plan, detailed_exitcode)),
+        1 => Err(CliError::Other(
+            "this plan cannot be applied, for the reason that it gives".to_owned(),
+        )),
+        n => Err(CliError::Other(format!(
+            "this plan cannot be applied, for the {n} reasons that it gives"
+        ))),
+    }
+}
+
+/// How a command ends that has shown a plan which is only to be read.
+pub fn read(plan: &Plan, detailed_exitcode: bool) -> Exit {
     if detailed_exitcode && !plan.is_empty() {
         Exit::Changes
     } else {
@@ -81,18 +95,15 @@ pub fn plan_offline(
         &snapshot,
         commit.as_ref(),
     ) {
-        Ok(planned) => show_offline(&planned.plan, detailed_exitcode, env),
+        Ok(planned) => {
+            show_plan(&planned.plan, env);
+            ended(&planned.plan, detailed_exitcode)
+        }
         Err(e) => {
             show_problems(&e.problems, env);
             Ok(Exit::Failed)
         }
     }
-}
-
-/// Shows a plan that was made here, and ends as its content says.
-pub fn show_offline(plan: &Plan, detailed_exitcode: bool, env: &Env<'_>) -> Result<Exit, CliError> {
-    show_plan(plan, env);
-    Ok(ended(plan, detailed_exitcode))
 }
 
 /// `plumb apply`.
@@ -136,21 +147,18 @@ pub async fn destroy(how: &ApplyArgs, env: &Env<'_>) -> Result<Exit, CliError> {
 
 /// Shows a plan.
 pub fn show(planned: &Planned, env: &Env<'_>) {
-    match env.output {
-        Output::Json => {
-            out::print(&String::from_utf8_lossy(&planned.json));
-            out::print("\n");
-        }
-        Output::Text => out::print(&render::plan::plan(&planned.plan, env.verbose, env.style)),
+    if env.plan_view().format == PlanFormat::Json {
+        // To the byte as the control plane made it.
+        out::print(&String::from_utf8_lossy(&planned.json));
+        out::print("\n");
+    } else {
+        show_plan(&planned.plan, env);
     }
 }
 
 /// Shows a plan that this process has read.
 pub fn show_plan(plan: &Plan, env: &Env<'_>) {
-    match env.output {
-        Output::Json => out::json(plan),
-        Output::Text => out::print(&render::plan::plan(plan, env.verbose, env.style)),
-    }
+    out::print(&render::plan::render(plan, &env.plan_view()));
 }
 
 /// Shows a plan, asks, records it, and follows it.

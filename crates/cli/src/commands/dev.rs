@@ -260,7 +260,7 @@ async fn apply(
         env,
     )?;
     if env.output == Output::Text {
-        out::print(&render::plan::plan(&planned.plan, env.verbose, env.style));
+        out::print(&render::plan::render(&planned.plan, &env.plan_view()));
         out::line("");
     }
     if planned.plan.is_empty() {
@@ -370,7 +370,7 @@ async fn reapply(
         if env.output == Output::Text {
             out::print(&format!(
                 "\n{}\n",
-                render::plan::plan(&planned.plan, env.verbose, env.style)
+                render::plan::render(&planned.plan, &env.plan_view())
             ));
         }
         remote.upload(&mut sources).await?;

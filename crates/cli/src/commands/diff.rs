@@ -80,7 +80,9 @@ pub fn run(
         Ok(mut planned) => {
             // No machine was asked, so none is waited for.
             planned.plan.not_done.clear();
-            apply::show_offline(&planned.plan, detailed_exitcode, env)
+            apply::show_plan(&planned.plan, env);
+            // Nobody has resolved anything for it, and nobody will apply it.
+            Ok(apply::read(&planned.plan, detailed_exitcode))
         }
         Err(e) => {
             apply::show_problems(&e.problems, env);

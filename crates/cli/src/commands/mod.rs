@@ -19,9 +19,10 @@ mod validate;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command, Output, PlanCommand};
+use crate::args::{Cli, Command, Output, PlanArgs, PlanCommand};
 use crate::error::CliError;
 use crate::out::{Exit, Style};
+use crate::render::plan::PlanView;
 
 /// What every command is given.
 pub struct Env<'a> {
@@ -33,6 +34,15 @@ pub struct Env<'a> {
     pub verbose: bool,
     /// What the terminal can show.
     pub style: &'a Style,
+    /// How a plan is to be shown.
+    pub plan: PlanArgs,
+}
+
+impl Env<'_> {
+    /// How a plan is shown.
+    pub fn plan_view(&self) -> PlanView {
+        PlanView::of(self)
+    }
 }
 
 /// Runs a command.
@@ -42,6 +52,7 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         output: cli.output,
         verbose: cli.verbose,
         style,
+        plan: cli.command.plan_args(),
     };
     match cli.command {
         Command::Validate(args) => validate::run(&args, &env),
@@ -85,7 +96,7 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             command: Some(PlanCommand::Key),
             ..
         } => plan_file::key(&env),
-        Command::Show { file } => plan_file::show(&file, &env),
+        Command::Show { file, .. } => plan_file::show(&file, &env),
         Command::Plan {
             blueprints,
             ask,
@@ -100,6 +111,7 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             snapshot: None,
             into,
             command: None,
+            ..
         } => on_one_thread(apply::plan(
             &blueprints,
             &ask,
@@ -111,6 +123,7 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             commits,
             blueprints,
             detailed_exitcode,
+            ..
         } => diff::run(&commits, &blueprints, detailed_exitcode, &env),
         Command::Snapshot { out } => on_one_thread(snapshot::run(&out, &env)),
         Command::Apply {

@@ -212,6 +212,7 @@ impl Checked {
             Ok(set) => out::line(&format!(
                 "{} Workspace {}: {}, {}, {} in {}.",
                 env.style.good("Valid."),
+                plan: crate::args::PlanArgs::default(),
                 set.workspace.name,
                 plural(set.machines.len(), "machine"),
                 plural(set.apps.len(), "app"),

@@ -20,6 +20,7 @@ use crate::commands::apply::show_plan;
 use crate::context::Context;
 use crate::error::{CliError, chain};
 use crate::out::{self, Exit};
+use crate::render::plan::PlanFormat;
 use crate::render::time::full;
 
 pub use apply::apply;
@@ -67,8 +68,8 @@ fn open(path: &Path) -> Result<(File, PlanFile), CliError> {
 pub fn show(path: &Path, env: &Env<'_>) -> Result<Exit, CliError> {
     let (_, file) = open(path)?;
     let standing = Standing::of(&file, Context::find(env.context).ok().as_ref());
-    match env.output {
-        Output::Text => head(&file, &standing.words(), env),
+    match env.plan_view().format {
+        PlanFormat::Text => head(&file, &standing.words(), env),
         _ => out::note(&standing.words()),
     }
     show_plan(&file.document.plan, env);

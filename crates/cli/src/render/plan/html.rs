@@ -466,7 +466,7 @@ fn whole(page: &mut String, owner: &Owner<'_>, first: usize, open: bool, view: &
         if open { " open" } else { "" },
         headline(owner)
     );
-    for change in &owner.change {
+    if let Some(change) = owner.change {
         for reason in &change.downtime {
             let _ = writeln!(
                 page,

@@ -57,14 +57,14 @@ pub struct PlanView {
 
 impl PlanView {
     /// What a command's arguments ask for.
-    pub fn of(env: &Env<'_>, format: Option<PlanFormat>, full: bool) -> Self {
-        let format = format.unwrap_or(match env.output {
+    pub fn of(env: &Env<'_>) -> Self {
+        let format = env.plan.format.unwrap_or(match env.output {
             Output::Text => PlanFormat::Text,
             Output::Json => PlanFormat::Json,
         });
         Self {
             format,
-            full,
+            full: env.plan.full,
             verbose: env.verbose,
             width: out::width(),
             style: *env.style,
@@ -80,16 +80,4 @@ pub fn render(plan: &Plan, view: &PlanView) -> String {
         PlanFormat::Json => serde_json::to_string(plan).expect("a plan is always JSON") + "\n",
         PlanFormat::Html => html::render(plan, view),
     }
-}
-
-/// A plan as text for this terminal.
-pub fn plan(plan: &Plan, verbose: bool, style: &Style) -> String {
-    let view = PlanView {
-        format: PlanFormat::Text,
-        full: false,
-        verbose,
-        width: out::width(),
-        style: *style,
-    };
-    render(plan, &view)
 }
