@@ -82,6 +82,7 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
         set.origins(entry);
     }
     cross::check(&set.known, &set.machines, &set.owners, &mut out);
+    set.publish_services();
     finish(set, manifest, out)
 }
 
@@ -162,6 +163,8 @@ struct Set {
     volumes: BTreeMap<OwnerName, crate::set::Volume>,
     networks: BTreeMap<OwnerName, crate::set::Network>,
     registries: BTreeMap<String, crate::set::Registry>,
+    /// Services that do not say where they can be reached.
+    unpublished: BTreeSet<OwnerName>,
     registry_names: BTreeMap<OwnerName, Spot>,
     registry_hosts: BTreeMap<String, Spot>,
     origins: BTreeMap<String, Origin>,

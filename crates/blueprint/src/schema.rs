@@ -231,4 +231,80 @@ mod tests {
             assert!(!text.contains("null"), "{}: {text}", kind.as_str());
         }
     }
+
+    /// Each property of a schema, with its pointer.
+    fn properties<'a>(schema: &'a Value, at: &str, out: &mut Vec<(String, &'a Value)>) {
+        match schema {
+            Value::Object(map) => {
+                if let Some(Value::Object(keys)) = map.get("properties") {
+                    out.extend(keys.iter().map(|(key, v)| (format!("{at}/{key}"), v)));
+                }
+                for (key, value) in map.iter().filter(|(key, _)| *key != "examples") {
+                    properties(value, &format!("{at}/{key}"), out);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| properties(item, at, out)),
+            _ => {}
+        }
+    }
+
+    /// What a schema refers to, or itself.
+    fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+        let name = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
+        name.and_then(|at| root.pointer(at)).unwrap_or(schema)
+    }
+
+    /// Mutation: drop the doc comment or the examples of any field under `written`.
+    #[test]
+    fn every_key_has_a_description_and_shows_how_it_is_written() {
+        let mut poor = Vec::new();
+        for kind in Kind::ALL {
+            let root = schema(kind);
+            let mut all = Vec::new();
+            properties(&root, "", &mut all);
+            assert!(all.len() > 4, "{}", kind.as_str());
+            for (at, property) in all {
+                if property["description"].as_str().unwrap_or_default().len() < 8 {
+                    poor.push(format!("{} {at} has no description", kind.as_str()));
+                }
+                let told = |s: &Value| {
+                    ["examples", "default", "enum", "const"]
+                        .iter()
+                        .any(|key| s.get(*key).is_some())
+                        || s["type"] == "boolean"
+                };
+                if !told(property) && !told(resolved(property, &root)) {
+                    poor.push(format!("{} {at} has no example", kind.as_str()));
+                }
+            }
+            assert!(root["title"].is_string() && root["description"].is_string());
+        }
+        assert!(poor.is_empty(), "{}", poor.join("\n"));
+    }
+
+    /// Mutation: change an example or a default into one that the schema refuses.
+    #[test]
+    fn examples_and_defaults_are_what_their_schemas_take() {
+        let mut wrong = Vec::new();
+        for kind in Kind::ALL {
+            let root = schema(kind);
+            let mut all = Vec::new();
+            properties(&root, "", &mut all);
+            let definitions = root["$defs"].as_object().cloned().unwrap_or_default();
+            let types = definitions.iter().map(|(name, s)| (name.clone(), s));
+            let whole = std::iter::once((kind.as_str().to_owned(), &root));
+            for (at, one) in all.into_iter().chain(types).chain(whole) {
+                let mut alone = one.clone();
+                alone["$defs"] = root["$defs"].clone();
+                let validator = jsonschema::draft202012::new(&alone).unwrap();
+                let examples = one["examples"].as_array().into_iter().flatten();
+                for value in examples.chain(one.get("default")) {
+                    if !validator.is_valid(value) {
+                        wrong.push(format!("{} {at}: {value}", kind.as_str()));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

@@ -257,6 +257,7 @@ pub(crate) fn read(
         Some(Form::Native) => {
             native(r, &root, &mut out);
             attach(r, &root, &mut out);
+            routed(r, &root, &mut out);
         }
         Some(Form::Image | Form::Dockerfile) => {
             let mut read = container::read(r, &root, &mut out.uses);
@@ -405,6 +406,27 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
             }
             None => main.read_health = Some((read, r.key_spot(node))),
         }
+    }
+}
+
+/// An app that routes lead to has a port: where none is written, its main process is given the port `http`.
+fn routed<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
+    let any = out.processes.values().any(|p| !p.ports.is_empty());
+    let Some(node) = r.get(root, "routes").filter(|_| !any) else {
+        return;
+    };
+    let only = out.processes.len() == 1;
+    let mut processes = out.processes.iter_mut();
+    if let Some((_, main)) = processes.find(|(name, _)| only || name.as_str() == "web") {
+        let http = PortName::new("http").expect("`http` is a name");
+        let port = ReadPort {
+            port: Port::Auto,
+            publish: Publish::Loopback,
+            machine: None,
+            udp: false,
+            spot: r.key_spot(&node),
+        };
+        main.ports.insert(http, port);
     }
 }
 

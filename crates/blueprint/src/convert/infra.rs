@@ -65,6 +65,11 @@ pub(crate) struct ReadService {
 }
 
 impl ReadService {
+    /// Whether it is written, here or in the manifest, where it can be reached.
+    pub fn published(&self) -> bool {
+        self.settings.publish.is_some()
+    }
+
     /// The service with its defaults filled in; none if its engine is not known.
     pub fn finish(self, name: &OwnerName, machines: Selector) -> Option<Service> {
         let (engine, version) = self.engine?;
@@ -74,6 +79,7 @@ impl ReadService {
             engine,
             version,
             port: self.port?,
+            // What nobody wrote depends on the machine, and is settled when all machines are known.
             publish: self.settings.publish.unwrap_or_default(),
             user: self.user.unwrap_or_else(own),
             database: self.database.unwrap_or_else(own),

@@ -4,7 +4,7 @@ use super::{diagnostics_page, explain, explanations};
 use crate::Code;
 use crate::source::SourceFile;
 
-/// Codes without an example: a net below the others, and those that are no longer given.
+/// Codes without an example: nets below the others, and those that are given no longer.
 const NETS: [Code; 3] = [
     Code::KindWithoutDriver,
     Code::KeyWithoutDriver,

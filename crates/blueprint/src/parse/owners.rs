@@ -10,6 +10,7 @@ use crate::convert::{Reader, app, infra, setup};
 use crate::cross::Owner;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::schema::Kind;
+use crate::set::Publish;
 
 impl Set {
     /// Reads one document of a kind that has a section of its own in the set, the manifest and machines apart.
@@ -135,8 +136,28 @@ impl Set {
         self.owners.push(owner);
         if let Some(selected) = &read.selected {
             let selector = selected.selector.clone();
+            if !read.published() {
+                self.unpublished.insert(name.clone());
+            }
             if let Some(service) = read.finish(&name, selector) {
                 self.services.entry(name).or_insert(service);
+            }
+        }
+    }
+
+    /// A Service that does not say where it can be reached is there for the other machines, if its own has an
+    /// address for them: whoever writes `uses` on another machine means just that.
+    pub(super) fn publish_services(&mut self) {
+        for name in &self.unpublished {
+            let Some(service) = self.services.get_mut(name) else {
+                continue;
+            };
+            let mut on = self.machines.infos.iter();
+            let private = on.any(|(name, info)| {
+                service.machines.matches(name, info) && info.address.contains_key("private")
+            });
+            if private {
+                service.publish = Publish::Private;
             }
         }
     }

@@ -72,7 +72,7 @@ fn each_mistake_is_pointed_at_exactly() {
     for (text, expected) in [
         ("name: a\n".to_owned(), vec!["P0101 1:1+7"]),
         ("kind: app\nname: a\n".to_owned(), vec!["P0102 1:7+3"]),
-        ("kind: Volume\nname: a\n".to_owned(), vec!["P0103 1:7+6"]),
+        ("kind: Volume\nname: a\n".to_owned(), vec!["P0106 1:1+12"]),
         ("- a\n".to_owned(), vec!["P0011 1:1+3"]),
         (
             "kind: App\nname: a\nrun: x\n".to_owned(),
@@ -140,7 +140,7 @@ fn each_mistake_is_pointed_at_exactly() {
         ),
         (
             app("run: x\nports: { http: 1 }\nenv: { PORT: \"2\" }\n"),
-            vec!["P0225 5:10+4"],
+            vec!["P0225 6:8+4"],
         ),
         (
             app("run: x\nenv: { A: no, B: off, C: 0123, D: 12:30:45 }\n"),
@@ -159,8 +159,11 @@ fn each_mistake_is_pointed_at_exactly() {
             app("run: x\nsource: { path: .., dir: ../x }\n"),
             vec!["P0204 5:26+4"],
         ),
-        (app("run: x\nsource: { git: a }\n"), vec!["P0107 5:11+3"]),
-        (app("run: x\nsource: {}\n"), vec!["P0106 5:9+2"]),
+        (
+            app("run: x\nsource: { git: a, tag: b }\n"),
+            vec!["P0217 5:16+1"],
+        ),
+        (app("run: x\nsource: {}\n"), vec!["P0220 5:9+2"]),
         (
             app("processes: { x: { run: a, dir: b } }\n"),
             vec!["P0226 4:32+1"],
@@ -233,9 +236,9 @@ fn each_mistake_is_pointed_at_exactly() {
         ),
         (
             setup("files:\n  /a: { content: x, notify: [b] }\n"),
-            vec!["P0107 5:21+6"],
+            vec!["P0303 5:30+1"],
         ),
-        (setup("packages: [curl]\n"), vec!["P0107 4:1+8"]),
+        (setup("packages: [-y]\n"), vec!["P0231 4:12+2"]),
         (
             "kind: Machine\nname: m\nlabels: { a: 1 }\n".to_owned(),
             vec!["P0104 3:14+1"],
@@ -258,6 +261,374 @@ fn each_mistake_is_pointed_at_exactly() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// The same for what stands around processes, and for the other workloads and kinds.
+#[test]
+fn each_mistake_of_the_other_workloads_and_kinds_is_pointed_at_exactly() {
+    let app = |rest: &str| format!("kind: App\nname: a\nmachines: all\n{rest}");
+    let service = |rest: &str| format!("kind: Service\nname: db\nmachines: web-1\n{rest}");
+    let mut wrong = Vec::new();
+    for (text, expected) in [
+        // What an app consists of, and which keys go with it.
+        (app("run: x\nimage: nginx\n"), vec!["P0220 5:1+5"]),
+        (
+            app("image: nginx\ncompose: c.yaml\nstatic: .\n"),
+            vec!["P0220 5:1+7"],
+        ),
+        (app("image: nginx\nruntime: node@20\n"), vec!["P0227 5:1+7"]),
+        (
+            app("image: nginx\nhooks: { before: x }\n"),
+            vec!["P0227 5:1+5"],
+        ),
+        (
+            app("image: nginx\nsource: { path: . }\n"),
+            vec!["P0227 5:1+6"],
+        ),
+        (app("run: x\nvolumes: { a: /a }\n"), vec!["P0227 5:1+7"]),
+        (
+            app("run: x\nnetworks: []\ncommand: y\n"),
+            vec!["P0227 5:1+8", "P0227 6:1+7"],
+        ),
+        (
+            app("compose: c.yaml\nports: { http: 1 }\n"),
+            vec!["P0227 5:1+5"],
+        ),
+        (
+            app("source: { path: . }\nstatic: .\nenv: { A: a }\nroutes: [a.b]\n"),
+            vec!["P0227 6:1+3"],
+        ),
+        (app("static: .\nroutes: [a.b]\n"), vec!["P0226 4:1+6"]),
+        (app("source: { path: . }\nstatic: .\n"), vec!["P0234 5:1+6"]),
+        (app("dockerfile: Dockerfile\n"), vec!["P0226 4:1+10"]),
+        (
+            app("source: { path: . }\ndockerfile: ../D\n"),
+            vec!["P0204 5:13+4"],
+        ),
+        (app("compose: ../../c.yaml\n"), vec!["P0204 4:10+12"]),
+        // Sources, runtimes, images.
+        (app("run: x\nruntime: nod@20\n"), vec!["P0230 5:10+6"]),
+        (app("run: x\nruntime: node\n"), vec!["P0230 5:10+4"]),
+        (app("run: x\nruntime: 20\n"), vec!["P0104 5:10+2"]),
+        (app("run: x\nbuild: []\n"), vec!["P0109 5:8+2"]),
+        (app("run: x\nbuild: [a, '']\n"), vec!["P0212 5:12+2"]),
+        (
+            app("run: x\nsource: { git: https://a.b/c }\n"),
+            vec!["P0220 5:11+3"],
+        ),
+        (
+            app("run: x\nsource: { git: https://a.b/c, tag: a, branch: b }\n"),
+            vec!["P0220 5:31+3"],
+        ),
+        (
+            app("run: x\nsource: { path: ., branch: b }\n"),
+            vec!["P0227 5:20+6"],
+        ),
+        (
+            app("run: x\nsource: { path: ., git: https://a.b/c, tag: x }\n"),
+            vec!["P0220 5:20+3"],
+        ),
+        (
+            app("run: x\nsource: { git: https://a.b/c, tag: a, follow: true }\n"),
+            vec!["P0227 5:39+6"],
+        ),
+        (
+            app("run: x\nsource: { git: https://a.b/c, branch: -x }\n"),
+            vec!["P0218 5:39+2"],
+        ),
+        (
+            app("run: x\nsource: { git: https://a.b/c, commit: abc }\n"),
+            vec!["P0218 5:39+3"],
+        ),
+        (app("image: 'a b'\n"), vec!["P0219 4:8+5"]),
+        (app("image: 3\n"), vec!["P0104 4:8+1"]),
+        // Ports, volumes, networks of containers.
+        (
+            app("image: nginx\nports: { http: auto }\n"),
+            vec!["P0108 5:16+4"],
+        ),
+        (
+            app("run: x\nports: { http: { port: 1, protocol: udp } }\n"),
+            vec!["P0227 5:27+8"],
+        ),
+        (
+            app("run: x\nports: { http: { port: 1, publish: privat } }\n"),
+            vec!["P0208 5:36+6"],
+        ),
+        (
+            app("run: x\nports: { http: { port: 1, publish: 0.0.0.0 } }\n"),
+            vec!["P0208 5:36+7"],
+        ),
+        (
+            app(
+                "run: x\nports: { a: { port: 1, publish: private }, b: { port: 2, publish: public } }\n",
+            ),
+            vec!["P0227 5:44+1"],
+        ),
+        (
+            app("image: nginx\nvolumes: { a: b }\n"),
+            vec!["P0204 5:15+1"],
+        ),
+        (
+            app("image: nginx\nvolumes: { a: /x, b: /x }\n"),
+            vec!["P0406 5:19+1"],
+        ),
+        (
+            app("image: nginx\nnetworks: [nope]\n"),
+            vec!["P0303 5:12+4"],
+        ),
+        (
+            app("image: nginx\nlabels: { plumb.x: a }\n"),
+            vec!["P0214 5:11+7"],
+        ),
+        (app("image: nginx\nuser: a:b:c\n"), vec!["P0206 5:7+5"]),
+        (
+            app("image: nginx\nhealth: { tcp: http }\n"),
+            vec!["P0222 5:16+4"],
+        ),
+        // Limits, schedules, secrets, hooks, rollouts.
+        (
+            app("run: x\nlimits: { memory: 512 }\n"),
+            vec!["P0104 5:19+3"],
+        ),
+        (
+            app("run: x\nlimits: { memory: 1Mi }\n"),
+            vec!["P0109 5:19+3"],
+        ),
+        (
+            app("run: x\nlimits: { cpu: \"1.5\" }\n"),
+            vec!["P0104 5:16+5"],
+        ),
+        (app("run: x\nlimits: { cpu: 0 }\n"), vec!["P0109 5:16+1"]),
+        (
+            app("run: x\nlimits: { cpu: 1.0005 }\n"),
+            vec!["P0109 5:16+6"],
+        ),
+        (
+            app("run: x\nschedule: '0 25 * * *'\n"),
+            vec!["P0215 5:14+2"],
+        ),
+        (
+            app("run: x\nschedule: { cron: '5 5 5 5 5 5' }\n"),
+            vec!["P0215 5:19+13"],
+        ),
+        (
+            app("run: x\nschedule: { cron: '@daily' }\n"),
+            vec!["P0215 5:19+8"],
+        ),
+        (
+            app("run: x\nschedule: { cron: '1 1 1 1 9' }\n"),
+            vec!["P0215 5:28+1"],
+        ),
+        (
+            app("run: x\nschedule: { cron: '1 1 * * *', timezone: Europe/Berln }\n"),
+            vec!["P0216 5:42+12"],
+        ),
+        (app("run: x\nsecrets: [a-b]\n"), vec!["P0205 5:11+3"]),
+        (app("run: x\nsecrets: [A, A]\n"), vec!["P0402 5:14+1"]),
+        (
+            app("run: x\nsecrets: { A: { as: fil } }\n"),
+            vec!["P0108 5:21+3"],
+        ),
+        (
+            app("run: x\nsecrets: [A]\nenv: { A: b }\n"),
+            vec!["P0233 6:8+1"],
+        ),
+        (
+            app("run: x\nsecrets: { A: { as: file } }\nenv: { A: b, A_FILE: c }\n"),
+            vec!["P0233 6:14+6"],
+        ),
+        (
+            app("processes: { w: { run: x, env: { A: b } } }\nsecrets: [A]\n"),
+            vec!["P0233 4:34+1"],
+        ),
+        (app("run: x\nuses: [db]\n"), vec!["P0303 5:8+2"]),
+        (app("run: x\nuses: db\n"), vec!["P0104 5:7+2"]),
+        (app("run: x\nhooks: { befor: x }\n"), vec!["P0105 5:10+5"]),
+        (app("run: x\nhooks: { before: '' }\n"), vec!["P0212 5:18+2"]),
+        (app("run: x\nrollout: bluegreen\n"), vec!["P0108 5:10+9"]),
+        (
+            app("run: x\nrollout: { min_healthy: 10m }\n"),
+            vec!["P0109 5:25+3"],
+        ),
+        (
+            app("run: x\nrollout: { strategy: rolling, max_unavailable: 0 }\n"),
+            vec!["P0109 5:48+1"],
+        ),
+        (app("run: x\nspread: zoen\n"), vec!["P0404 5:9+4"]),
+        (app("run: x\nrenamed_from: a\n"), vec!["P0412 5:15+1"]),
+        // Routes.
+        (app("run: x\nroutes: [\"a b\"]\n"), vec!["P0229 5:10+5"]),
+        (
+            app("run: x\nroutes: [https://a.b]\n"),
+            vec!["P0229 5:10+11"],
+        ),
+        (
+            app("run: x\nroutes: [{ host: a.b, path: x }]\n"),
+            vec!["P0229 5:29+1"],
+        ),
+        (app("run: x\nroutes: [a.b, A.b/]\n"), vec!["P0409 5:15+4"]),
+        (
+            app("run: x\nroutes: [a.b]\ningress: { role: wbe }\n"),
+            vec!["P0404 6:10+13"],
+        ),
+        (app("run: x\ningress: web-1\n"), vec!["P0227 5:10+5"]),
+        (app("image: nginx\nroutes: [a.b]\n"), vec!["P0234 5:10+3"]),
+        (
+            app("run: x\nports: { a: 1, b: 2 }\nroutes: [a.b]\n"),
+            vec!["P0223 6:10+3"],
+        ),
+        // References to services.
+        (
+            app("run: x\nenv: { A: \"${service.bd.url}\" }\n"),
+            vec!["P0303 5:12+17"],
+        ),
+        (
+            app("run: x\nenv: { A: \"${service.db.password}\" }\n"),
+            vec!["P0301 5:12+22"],
+        ),
+        (
+            app("run: psql ${service.db.url}\n---\n") + &service("engine: postgres@16\n"),
+            vec!["P0304 4:11+17"],
+        ),
+        (
+            app("run: x\nuses: [db]\nenv: { DB_URL: a }\n---\n")
+                + &service("engine: postgres@16\n"),
+            vec!["P0225 6:8+6"],
+        ),
+        (
+            app("run: x\nenv: { HOST: a }\nports: { http: { port: 1, publish: private } }\n"),
+            vec!["P0225 5:8+4"],
+        ),
+        // Services, volumes, networks, registries.
+        (service(""), vec!["P0106 1:1+13"]),
+        (service("engine: postgre@16\n"), vec!["P0230 4:9+10"]),
+        (
+            service("engine: postgres@16\nport: 0\n"),
+            vec!["P0109 5:7+1"],
+        ),
+        (
+            service("engine: postgres@16\nuser: a-b\n"),
+            vec!["P0201 5:7+3"],
+        ),
+        (
+            service("engine: postgres@16\nbackup: { cron: 0 2 * * * }\n"),
+            vec!["P0106 5:9+19"],
+        ),
+        (
+            service("engine: postgres@16\nbackup: { cron: 0 2 * * *, to: { folder: x } }\n"),
+            vec!["P0204 5:42+1"],
+        ),
+        (
+            "kind: Service\nname: db\nmachines: all\nengine: redis@7\n".to_owned(),
+            vec!["P0411 3:11+3"],
+        ),
+        (
+            "kind: Network\nname: n\nmachines: all\nsubnet: 10.0.0.1/24\n".to_owned(),
+            vec!["P0232 4:9+11"],
+        ),
+        (
+            "kind: Network\nname: n\nmachines: all\ninternal: yes\n".to_owned(),
+            vec!["P0104 4:11+3"],
+        ),
+        (
+            "kind: Network\nname: n\nmachines: web-1\n---\n".to_owned()
+                + &app("image: nginx\nnetworks: [n]\n"),
+            vec!["P0305 9:12+1"],
+        ),
+        (
+            "kind: Volume\nname: v\nmachines: web-1\n---\n".to_owned()
+                + &app("image: nginx\nvolumes: { v: /v }\n"),
+            vec!["P0305 9:12+1"],
+        ),
+        (
+            "kind: Registry\nname: r\nhost: https://a.b\n".to_owned(),
+            vec!["P0208 3:7+11"],
+        ),
+        (
+            "kind: Registry\nname: r\nhost: a.b\npassword: { secret: X }\n".to_owned(),
+            vec!["P0106 4:1+8"],
+        ),
+        (
+            "kind: Registry\nname: r\nhost: a.b\n---\nkind: Registry\nname: s\nhost: A.b\n"
+                .to_owned(),
+            vec!["P0410 7:7+3"],
+        ),
+        (
+            "kind: Registry\nname: r\nhost: a.b\n---\nkind: Registry\nname: r\nhost: a.c\n"
+                .to_owned(),
+            vec!["P0402 6:7+1"],
+        ),
+        (
+            "kind: Setup\nname: s\nmachines: all\nrenamed_from: a\n---\n".to_owned()
+                + &app("run: x\n"),
+            vec!["P0412 4:15+1"],
+        ),
+        (
+            "kind: Setup\nname: s\nmachines: all\npackages: [1]\n".to_owned(),
+            vec!["P0104 4:12+1"],
+        ),
+        (
+            "kind: Machine\nname: m\nrenamed_from: n\n".to_owned(),
+            vec!["P0105 3:1+12"],
+        ),
+    ] {
+        let mut found = codes(&text);
+        found.retain(|f| !f.ends_with(" -"));
+        if found != expected {
+            wrong.push(format!("{text}\nfound {found:?}, expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// `no`, `on` and `0123` are texts where a text is expected, and a number there is an error with the hint to quote it.
+#[test]
+fn words_stay_words_and_numbers_are_to_be_quoted() {
+    let app = |rest: &str| format!("kind: App\nname: a\nmachines: all\n{rest}");
+    let words = |word: &str| {
+        [
+            app(&format!(
+                "image: nginx\nentrypoint: {word}\ncommand: [{word}]\nlabels: {{ a: {word} }}\nenv: {{ A: {word} }}\n"
+            )),
+            app(&format!(
+                "run: {word}\nbuild: {word}\nhooks: {{ before: {word} }}\nspread: zone\n"
+            )),
+            app(&format!(
+                "source: {{ path: {word}, dir: {word} }}\nrun: x\n"
+            )),
+            app(&format!(
+                "run: x\nsource: {{ git: https://a.b/c, branch: {word} }}\n"
+            )),
+            app(&format!(
+                "source: {{ path: . }}\ndockerfile: {{ path: {word}, target: {word}, args: {{ A: {word} }} }}\n"
+            )),
+        ]
+    };
+    for word in ["no", "on", "0123", "12:30:45"] {
+        for text in words(word) {
+            // The name of a stage or branch has no `:`.
+            let found = codes(&text);
+            assert!(
+                found
+                    .iter()
+                    .all(|f| (f.starts_with("P0201") || f.starts_with("P0218"))
+                        && word.contains(':')),
+                "{text}{found:?}"
+            );
+        }
+    }
+    for text in words("1.10") {
+        let problems = with(&text).unwrap_err();
+        for problem in &problems.items {
+            assert_eq!(problem.code, Code::WrongType, "{text}{problems}");
+            assert_eq!(
+                problem.hint.as_deref(),
+                Some("quote it: \"1.10\""),
+                "{text}"
+            );
+        }
+    }
 }
 
 #[test]

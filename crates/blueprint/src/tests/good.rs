@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use insta::assert_json_snapshot;
 
 use super::{MACHINES, MANIFEST, files, good, run};
-use crate::{Kind, Options, Port, Probe, Segment, Selector, parse, schema};
+use crate::{
+    Kind, Options, Port, Probe, Publish, Segment, Selector, Source, SourceFile, Workload, parse,
+    render, schema,
+};
 
-/// Every key of App and Setup at once; a test below holds that none is left out.
+/// Every key of every kind but Workspace, Overlay and Machine; a test below holds that none is left out.
 const FULL: &str = r#"api_version: plumb/v1
 kind: App
 name: storefront
@@ -26,14 +29,115 @@ log: { max_size: 1Mi, keep: 1 }
 drift: report
 state: stopped
 user: www-data
+renamed_from: shopfront
+spread: zone
+runtime: node@20
+build: [npm ci, "npm run build -- ${commit}"]
+secrets: { STRIPE_KEY: stripe-live, TLS: { secret: tls.key, as: file }, PLAIN: { as: env } }
+uses: [db]
+routes: ["shop.${vars.domain}", Example.COM/shop/, { host: "*.example.com", path: /a }]
+ingress: web-1
+limits: { memory: 512Mi, cpu: 1.5, processes: 200 }
+schedule: { cron: "15 3 * * *", timezone: Europe/Berlin, overlap: queue, timeout: 10m }
+hooks: { before: [npm run check, { run: [npm, run, migrate], reversible: false, timeout: 1m }], after: npm run warm }
+rollout: { strategy: canary, batch: 2, max_unavailable: 1, min_healthy: 30s, deadline: 10m, auto_revert: false }
+---
+kind: App
+name: catalog
+machines: web-1
+image: registry.example.com/acme/catalog:2.3
+entrypoint: [tini, --]
+command: ./catalog --on ${machine.name}
+workdir: /srv
+user: "1000:1000"
+labels: { com.example/team: search }
+volumes: { index: /var/lib/catalog, uploads: { path: /srv/up, read_only: true }, host: { path: /data, from: /srv/data } }
+networks: [backend]
+ports:
+  http: { port: 8080, publish: private, machine_port: 80 }
+  dns: { port: 53, protocol: udp, publish: 10.0.0.10 }
+env: { DB: "${service.db.url}", AT: "${service.db.host}:${service.db.port}/${service.db.database}?u=${service.db.user}" }
+health: { tcp: http }
+---
+kind: App
+name: thumbs
+machines: web-1
+source: { path: ../thumbs }
+dockerfile: { path: docker/Dockerfile, target: runtime, args: { V: "${vars.domain}" } }
+ports: { http: 9000 }
+---
+kind: App
+name: wiki
+machines: web-1
+compose: ../wiki/compose.yaml
+---
+kind: App
+name: docs
+machines: web-1
+source: { git: "git@git.example.com:acme/docs.git", tag: v1.0, dir: site, follow: false }
+static: public
+routes: [docs.example.com]
+---
+kind: App
+name: pinned
+machines: web-1
+source: { git: https://git.example.com/acme/x.git, commit: 3f786850e387550fdab836ed7e6dc881de23001b }
+processes: { a: { run: x, limits: { cpu: 2 }, schedule: "*/5 * * * *", secrets: [TOKEN], ports: { http: { port: auto, publish: public } } } }
+limits: { memory: 1Gi }
+---
+kind: App
+name: followed
+machines: web-1
+source: { git: ssh://git@git.example.com/acme/x.git, branch: main, follow: true }
+run: x
+---
+kind: Service
+name: db
+renamed_from: database
+machines: web-1
+engine: postgres@16
+port: 5433
+publish: private
+user: shop
+database: shop_1
+backup: { cron: 0 2 * * *, timezone: UTC, keep: 14, to: { folder: /var/backups/db } }
+on_delete: destroy
+drift: report
+state: running
+---
+kind: Service
+name: main-cache
+machines: web-1
+engine: valkey@8
+---
+kind: Volume
+name: uploads
+renamed_from: files
+machines: web-1
+on_delete: destroy
+---
+kind: Network
+name: backend
+renamed_from: net
+machines: web-1
+subnet: 10.20.0.0/24
+internal: true
+---
+kind: Registry
+name: acme
+host: Registry.example.com:5000
+username: deploy
+password: { secret: REGISTRY_PASSWORD }
 ---
 kind: Setup
 name: base
 machines: [web-2, web-1, web-2]
 drift: ignore
+renamed_from: basics
+packages: [curl, ca-certificates]
 files:
   /etc/motd: { content: "on ${machine.labels.zone}\n", mode: "0640", owner: root, group: "0" }
-  /etc/app.toml: { source: ../files/app.toml }
+  /etc/app.toml: { source: ../files/app.toml, notify: [storefront] }
 directories:
   /srv/acme: { mode: "0750", owner: acme, group: acme }
 "#;
@@ -46,14 +150,17 @@ fn every_key_is_honoured_and_every_short_form_written_out() {
 
 /// Mutation: drop a key from `FULL` that `convert` reads, and the snapshot above no longer guards it.
 #[test]
-fn the_full_example_uses_every_key_of_app_and_setup() {
-    for (kind, text) in [(Kind::App, FULL), (Kind::Setup, FULL)] {
+fn the_full_example_uses_every_key() {
+    for kind in Kind::ALL {
+        if matches!(kind, Kind::Workspace | Kind::Overlay | Kind::Machine) {
+            continue;
+        }
         let schema = schema(kind);
         let mut keys = BTreeSet::new();
         collect(&schema, &mut keys);
         for key in keys {
             assert!(
-                text.contains(&format!("{key}:")),
+                FULL.contains(&format!("{key}:")),
                 "`{key}` of {} is not in the example",
                 kind.as_str()
             );
@@ -104,11 +211,11 @@ fn short_forms_mean_what_the_language_says() {
 
 #[test]
 fn defaults_are_filled_in_key_by_key() {
-    let manifest = "kind: Workspace\nname: shop\ndefaults:\n  App:\n    env: { TZ: UTC, A: base }\n    restart: { backoff: { initial: 3s } }\n    drift: report\n  Setup: { drift: ignore }\n";
+    let manifest = "kind: Workspace\nname: shop\ndefaults:\n  App:\n    env: { TZ: UTC, A: base }\n    restart: { backoff: { initial: 3s } }\n    drift: report\n    limits: { memory: 1Gi, cpu: 1 }\n    rollout: { min_healthy: 20s }\n  Setup: { drift: ignore }\n  Service: { drift: ignore, publish: public, on_delete: destroy }\n";
     let set = run(&[
         ("plumb.yaml", manifest),
         ("m.yaml", MACHINES),
-        ("x.yaml", "kind: App\nname: a\nmachines: all\nrun: x\nenv: { A: own }\nrestart: on-failure\n---\nkind: Setup\nname: s\nmachines: all\n"),
+        ("x.yaml", "kind: App\nname: a\nmachines: all\nrun: x\nenv: { A: own }\nrestart: on-failure\nlimits: { cpu: 2 }\nrollout: { batch: 2 }\n---\nkind: Setup\nname: s\nmachines: all\n---\nkind: Service\nname: db\nmachines: web-1\nengine: redis@7\npublish: private\n"),
     ])
     .unwrap();
     let app = set.apps.values().next().unwrap();
@@ -120,7 +227,9 @@ fn defaults_are_filled_in_key_by_key() {
             &app.stop,
             &app.log,
             app.drift,
-            app.state
+            app.state,
+            (&app.limits, &app.rollout),
+            set.services.values().next()
         )
     );
     assert_eq!(
@@ -217,6 +326,11 @@ fn a_set_survives_its_journey_as_json() {
 #[test]
 fn origins_point_at_the_written_key() {
     let set = good(FULL);
+    let motd = FULL
+        .lines()
+        .position(|l| l.starts_with("  /etc/motd"))
+        .unwrap()
+        + 1;
     let at = |pointer: &str| {
         set.origin("App", "storefront", pointer)
             .unwrap()
@@ -229,7 +343,7 @@ fn origins_point_at_the_written_key() {
         set.origin("Setup", "base", "/files/~1etc~1motd")
             .unwrap()
             .to_string(),
-        "apps/x.yaml:25:3"
+        format!("apps/x.yaml:{motd}:3")
     );
 }
 
@@ -285,5 +399,181 @@ fn ten_thousand_resources_take_no_more_than_linear_time() {
     assert!(
         many < few * 40,
         "1,000 files: {few:?}, 10,000 files: {many:?}"
+    );
+}
+
+/// The smallest useful blueprint of the language's own description. It has no port, and its route leads to one.
+#[test]
+fn the_smallest_useful_app_is_whole() {
+    let set = good(
+        "kind: App\nname: hello\nmachines: web-1\nsource: { git: https://git.example.com/me/hello.git, branch: main }\nruntime: node@20\nbuild: npm ci\nrun: npm start\nroutes: [hello.example.com]\n",
+    );
+    let app = set.apps.values().next().unwrap();
+    let process = app.processes.values().next().unwrap();
+    let ports: Vec<_> = process
+        .ports
+        .iter()
+        .map(|(n, p)| (n.as_str(), *p))
+        .collect();
+    assert_eq!(ports, [("http", Port::Auto)]);
+    assert_eq!(app.routes[0].host, "hello.example.com");
+    assert_eq!((app.build.len(), app.build[0].len()), (1, 3));
+    assert!(matches!(&app.source, Some(Source::Git(git)) if !git.follow && git.dir.is_empty()));
+    assert!(set.warnings.is_empty() && set.paths.is_empty());
+}
+
+/// Every file of the example repository, as the command line would read them.
+fn shop() -> Vec<SourceFile> {
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../blueprints-examples/shop");
+    let mut files = Vec::new();
+    for folder in ["", "machines", "apps"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "yaml") {
+                files.push(SourceFile {
+                    path: path
+                        .strip_prefix(&root)
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned(),
+                    text: std::fs::read(&path).unwrap(),
+                });
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn the_example_shop_is_valid_in_every_environment_and_what_it_names_exists() {
+    let files = shop();
+    for env in [None, Some("staging")] {
+        let options = Options {
+            env: env.map(str::to_owned),
+        };
+        let set = parse(&files, &options)
+            .unwrap_or_else(|problems| panic!("{}", render(&problems, &files, false)));
+        assert!(set.warnings.is_empty(), "{}", set.warnings);
+        assert_eq!((set.machines.len(), set.apps.len()), (3, 6));
+        let hosts = set.apps.values().flat_map(|a| &a.routes);
+        let staging = hosts
+            .filter(|r| r.host.ends_with(".staging.example.com"))
+            .count();
+        assert_eq!(staging > 0, env.is_some());
+        let root =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../blueprints-examples/shop");
+        let compose = set.apps.values().filter_map(|app| match &app.workload {
+            Workload::Compose(compose) => Some(&compose.path),
+            _ => None,
+        });
+        for path in set.paths.iter().chain(compose) {
+            assert!(root.join(path).exists(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_s_example_is_valid() {
+    let mut list = vec![(
+        "machines.yaml".to_owned(),
+        "kind: Machine\nname: data-1\n".to_owned(),
+    )];
+    for kind in Kind::ALL {
+        let name = match kind {
+            Kind::Workspace => "plumb.yaml".to_owned(),
+            Kind::Overlay => "plumb.staging.yaml".to_owned(),
+            kind => format!("apps/{}.yaml", kind.as_str()),
+        };
+        list.push((name, crate::written::example::of(kind).to_owned()));
+    }
+    let list: Vec<(&str, &str)> = list.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    if let Err(problems) = run(&list) {
+        panic!("{}", render(&problems, &files(&list), false));
+    }
+}
+
+#[test]
+fn every_app_with_a_port_is_also_reachable_under_the_base_domain() {
+    let manifest = "kind: Workspace\nname: shop\nvars: { domain: example.com }\nbase_domain: \"apps.${vars.domain}\"\n";
+    let app =
+        |name: &str, rest: &str| format!("kind: App\nname: {name}\nmachines: all\n{rest}---\n");
+    let apps = app("own", "run: x\nroutes: [own.example.com]\n")
+        + &app("one", "run: x\nports: { any: 8080 }\n")
+        + &app("two", "run: x\nports: { http: 8081, admin: 8082 }\n")
+        + &app("vague", "run: x\nports: { a: 8083, b: 8084 }\n")
+        + &app("none", "run: x\n")
+        + &app("site", "source: { path: site }\nstatic: .\n")
+        + &app(
+            "box",
+            "image: nginx\nports: { dns: { port: 53, protocol: udp } }\n",
+        );
+    let set = run(&[
+        ("plumb.yaml", manifest),
+        ("m.yaml", MACHINES),
+        ("a.yaml", &apps),
+    ])
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let routes: Vec<String> = set
+        .apps
+        .iter()
+        .map(|(name, app)| {
+            let hosts: Vec<&str> = app.routes.iter().map(|r| r.host.as_str()).collect();
+            format!("{name}: {}", hosts.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            "box: ",
+            "none: ",
+            "one: one.apps.example.com",
+            "own: own.example.com own.apps.example.com",
+            "site: site.apps.example.com",
+            "two: two.apps.example.com",
+            "vague: ",
+        ]
+    );
+}
+
+#[test]
+fn a_service_is_there_for_other_machines_where_its_own_has_an_address_for_them() {
+    let service = |rest: &str| {
+        good(&format!(
+            "kind: Service\nname: db\nmachines: web-1\nengine: postgres@16\n{rest}"
+        ))
+        .services
+        .into_values()
+        .next()
+        .unwrap()
+    };
+    assert_eq!(service("").publish, Publish::Private);
+    assert_eq!(service("publish: loopback\n").publish, Publish::Loopback);
+    let lonely =
+        "kind: Machine\nname: m-3\n---\nkind: Service\nname: x\nmachines: m-3\nengine: redis@7\n";
+    let set = good(lonely);
+    let service = set.services.values().next().unwrap();
+    assert_eq!((&service.publish, service.port), (&Publish::Loopback, 6379));
+    assert_eq!(
+        (service.user.as_str(), service.database.as_str()),
+        ("x", "x")
+    );
+}
+
+#[test]
+fn the_strategy_rolling_may_miss_what_it_replaces() {
+    let rollout = |text: &str| {
+        let set = good(&format!(
+            "kind: App\nname: a\nmachines: all\nrun: x\n{text}"
+        ));
+        let app = set.apps.into_values().next().unwrap();
+        app.rollout.map(|r| (r.batch, r.max_unavailable))
+    };
+    assert_eq!(rollout(""), None);
+    assert_eq!(rollout("rollout: blue-green\n"), Some((1, 0)));
+    assert_eq!(
+        rollout("rollout: { strategy: rolling, batch: 3 }\n"),
+        Some((3, 3))
     );
 }

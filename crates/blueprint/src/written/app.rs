@@ -91,7 +91,7 @@ pub(crate) struct App {
     /// Services whose addresses and credentials are injected: `db` as DB_URL, DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME.
     #[schemars(extend("examples" = [["db"]]))]
     uses: Option<Vec<Name>>,
-    /// The hosts and paths that lead to it; the first is its primary domain.
+    /// The hosts and paths that lead to its port `http`, or to its only one; a native app without a port is given one. The first is its primary domain.
     #[schemars(extend("examples" = [["shop.example.com", "example.com/shop"]]))]
     routes: Option<Vec<Route>>,
     /// Whose web server answers for its routes; where the app runs, if left out.

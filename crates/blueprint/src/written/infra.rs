@@ -32,8 +32,8 @@ pub(crate) struct Service {
     /// The port that it listens on; the engine's usual one, if left out.
     #[schemars(range(min = 1, max = 65535), extend("examples" = [5432]))]
     port: Option<u16>,
-    /// Where it can be reached.
-    #[schemars(extend("default" = "loopback", "examples" = ["private"]))]
+    /// Where it can be reached. `private` if its machine has a private address, and `loopback` otherwise, if left out.
+    #[schemars(extend("examples" = ["private"]))]
     publish: Option<Publish>,
     /// The user that its clients are; the service's name, with `-` as `_`, if left out.
     #[schemars(extend("examples" = ["shop"]))]

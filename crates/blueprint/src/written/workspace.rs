@@ -143,8 +143,8 @@ pub(crate) struct SetupDefaults {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct ServiceDefaults {
-    /// Where the service can be reached.
-    #[schemars(extend("default" = "loopback", "examples" = ["private"]))]
+    /// Where the service can be reached. `private` if its machine has a private address, and `loopback` otherwise, if left out.
+    #[schemars(extend("examples" = ["private"]))]
     publish: Option<Publish>,
     /// When and where its data is backed up.
     #[schemars(extend("examples" = [{ "cron": "0 2 * * *", "keep": 14, "to": { "folder": "/var/backups" } }]))]
