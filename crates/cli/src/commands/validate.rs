@@ -212,7 +212,6 @@ impl Checked {
             Ok(set) => out::line(&format!(
                 "{} Workspace {}: {}, {}, {} in {}.",
                 env.style.good("Valid."),
-                plan: crate::args::PlanArgs::default(),
                 set.workspace.name,
                 plural(set.machines.len(), "machine"),
                 plural(set.apps.len(), "app"),
