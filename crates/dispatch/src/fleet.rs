@@ -162,7 +162,7 @@ impl Fleet {
             .iter()
             .filter(|(owner, record)| {
                 let told = outcomes.get(&((*owner).clone(), record.release));
-                record.removed && told.is_some_and(|outcome| *outcome != Outcome::Removed)
+                record.removed && told == Some(&Outcome::Converging)
             })
             .map(|(owner, record)| (owner.clone(), *record))
             .collect();

@@ -17,6 +17,8 @@ pub(crate) struct Track {
     pub release: ReleaseNumber,
     pub kind: Option<OwnerKind>,
     pub removed: bool,
+    /// It goes on under another name; what it left behind is still shown here until it is gone.
+    pub renamed: bool,
     /// The generation that brought the release to each machine.
     pub brought: BTreeMap<MachineName, Generation>,
     pub outcome: Outcome,
@@ -29,6 +31,7 @@ impl Track {
             release: record.release,
             kind: record.kind,
             removed: true,
+            renamed: false,
             brought: BTreeMap::new(),
             outcome: Outcome::Converging,
         }
@@ -77,12 +80,22 @@ impl Fleet {
                     track.kind = record.kind.or(track.kind);
                     continue;
                 }
+                // Gone without a release of its own: it was renamed, and counts on under its new name.
+                let renamed = record.removed && track.release == record.release;
                 if track.outcome == Outcome::Converging {
                     out.push(Effect::Outcome {
                         owner: owner.clone(),
                         release: track.release,
                         outcome: Outcome::Superseded,
                     });
+                    if renamed {
+                        track.outcome = Outcome::Superseded;
+                    }
+                }
+                if renamed {
+                    track.removed = true;
+                    track.renamed = true;
+                    continue;
                 }
             }
             let brought = self.brought(&owner);
@@ -96,6 +109,7 @@ impl Fleet {
                 release: record.release,
                 kind,
                 removed: record.removed,
+                renamed: false,
                 brought,
                 outcome: Outcome::Converging,
             };
@@ -144,7 +158,7 @@ impl Fleet {
             let Some(track) = self.owners.get(owner) else {
                 continue;
             };
-            if !matches!(track.outcome, Outcome::Converging | Outcome::Failed) {
+            if track.renamed || !matches!(track.outcome, Outcome::Converging | Outcome::Failed) {
                 continue;
             }
             let Some(outcome) = self.judge_owner(owner, track) else {
@@ -212,7 +226,8 @@ impl Fleet {
             .owners
             .iter()
             .filter(|(owner, track)| {
-                track.removed && track.outcome == Outcome::Removed && self.brought(owner).is_empty()
+                let settled = track.renamed || track.outcome != Outcome::Converging;
+                track.removed && settled && self.brought(owner).is_empty()
             })
             .map(|(owner, _)| owner.clone())
             .collect();

@@ -43,7 +43,7 @@ fn a_rename_reaches_the_agent_in_one_snapshot_and_both_names_come_to_their_outco
     world.connect();
     settle(&mut world);
     let second = assignment([renamed("a", "b")]);
-    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 2)]));
+    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 1)]));
     let (snapshots, deltas) = (world.snapshots, world.deltas);
     let outcomes = settle(&mut world);
     assert_eq!((world.snapshots, world.deltas), (snapshots, deltas));
@@ -58,22 +58,71 @@ fn a_rename_reaches_the_agent_in_one_snapshot_and_both_names_come_to_their_outco
     assert!(view.is_settled());
 }
 
-/// Mutation: judge only owners that a machine speaks of.
+/// Mutation: take a renamed owner for a removed one in `recorded`, and its last release is converging again.
 #[test]
-fn the_old_name_of_a_renamed_owner_is_removed_at_once() {
-    let first = assignment([process("a", 20_000, RunState::Running)]);
-    let mut world = World::new(recording(1, 1, &first, &[("a", 1)], &[]));
+fn the_old_name_of_a_renamed_owner_goes_at_once_and_its_last_release_keeps_its_outcome() {
+    for converged in [false, true] {
+        let first = assignment([process("a", 20_000, RunState::Running)]);
+        let mut world = World::new(recording(1, 1, &first, &[("a", 1)], &[]));
+        world.connect();
+        if converged {
+            settle(&mut world);
+        }
+        // Also with its machine away: nothing of the old name is awaited from it.
+        world.cut();
+        world.outcomes.clear();
+        let second = assignment([renamed("a", "b")]);
+        world.record(recording(2, 2, &second, &[("b", 2)], &[("a", 1)]));
+        let of_a: Vec<_> = world
+            .outcomes
+            .iter()
+            .filter(|o| o.0 == owner("a"))
+            .collect();
+        let expected = (owner("a"), 1, Outcome::Superseded);
+        assert_eq!(of_a, if converged { vec![] } else { vec![&expected] });
+        assert!(
+            world
+                .fleet
+                .view()
+                .owners
+                .iter()
+                .all(|o| o.name == owner("b"))
+        );
+    }
+}
+
+/// Mutation: forget a renamed owner although a machine still has something to remove of it.
+#[test]
+fn what_a_renamed_owner_dropped_is_shown_under_its_old_name_until_it_is_gone() {
+    let both = [
+        directory("a", "/a", 0o755),
+        process("a", 20_000, RunState::Running),
+    ];
+    let mut world = World::new(recording(1, 1, &assignment(both), &[("a", 1)], &[]));
     world.connect();
     settle(&mut world);
-    let second = assignment([renamed("a", "b")]);
-    // Also with its machine away: nothing of the old name is awaited from it.
-    world.cut();
-    world.record(recording(2, 2, &second, &[("b", 1)], &[("a", 2)]));
-    let outcomes: Vec<_> = world.outcomes.drain(..).collect();
+    let second = assignment([tombstone("a", "/a", 2), renamed("a", "b")]);
+    world.record(recording(2, 2, &second, &[("b", 2)], &[("a", 1)]));
+    let names = |world: &World| -> Vec<String> {
+        world
+            .fleet
+            .view()
+            .owners
+            .iter()
+            .map(|o| o.name.to_string())
+            .collect()
+    };
+    assert_eq!(names(&world), ["a", "b"]);
+    let outcomes = settle(&mut world);
     assert!(
-        outcomes.contains(&(owner("a"), 2, Outcome::Removed)),
+        outcomes.iter().all(|(name, ..)| name == "b"),
         "{outcomes:?}"
     );
+    assert_eq!(names(&world), ["b"]);
+    let third = assignment([renamed("a", "b")]);
+    world.record(recording(3, 3, &third, &[("b", 2)], &[("a", 1)]));
+    settle(&mut world);
+    assert_eq!(names(&world), ["b"]);
 }
 
 #[test]
