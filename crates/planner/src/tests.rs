@@ -11,6 +11,8 @@ mod placing;
 mod refusals;
 mod scale;
 mod scripts;
+mod secrets;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,12 +20,13 @@ use std::sync::Arc;
 use plumb_blueprint::{BlueprintSet, Options, SourceFile};
 use plumb_model::assignment::Entry;
 use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};
+use plumb_model::coverage::{self, Cost};
 use plumb_model::plan::{Change, ChangeAction, Plan};
 use plumb_model::state::{Commit, Next, OwnerKind, Recorded, ReleaseBody};
 use plumb_model::{
-    Address, Assignment, Condition, ConditionKind, Generation, Hash, Lineage, MachineName,
-    OwnerName, ProcessSpec, Reason, ReleaseNumber, ResourceSpec, ResourceStatus, Revision,
-    Timestamp, WorkspaceName,
+    Address, Assignment, Condition, ConditionKind, Found, FoundKind, Generation, Hash, Lineage,
+    MachineName, OwnerName, ProcessSpec, Reason, ReleaseNumber, ResourceKind, ResourceSpec,
+    ResourceStatus, Revision, Timestamp, WorkspaceName,
 };
 
 use crate::{Input, Observed, PlanError, Planned, Request, Source, plan};
@@ -45,6 +48,8 @@ pub(crate) struct World {
     pub recorded: Recorded,
     pub observed: Observed,
     pub commit: Option<Commit>,
+    /// Its name, if it is not `shop`.
+    pub workspace: Option<WorkspaceName>,
     /// Every release that there was.
     pub history: BTreeMap<(OwnerName, ReleaseNumber), Arc<ReleaseBody>>,
     /// Every assignment by its hash.
@@ -69,13 +74,7 @@ fn workspace() -> WorkspaceName {
 
 /// An agent that can do everything but what is listed.
 pub(crate) fn facts(lacks: &[Capability]) -> MachineFacts {
-    let all = [
-        Capability::Files,
-        Capability::Processes,
-        Capability::Chown,
-        Capability::Users,
-    ];
-    let capabilities = all.into_iter().map(|capability| {
+    let capabilities = Capability::ALL.into_iter().map(|capability| {
         let availability = if lacks.contains(&capability) {
             Availability::Lacks {
                 why: "the agent does not run as root".to_owned(),
@@ -192,7 +191,7 @@ impl World {
             request,
             recorded: &self.recorded,
             lineage: &Lineage::from_random([1; 16]),
-            workspace: &workspace(),
+            workspace: self.workspace.as_ref().unwrap_or(&workspace()),
             observed: &self.observed,
             commit: self.commit.as_ref(),
         })
@@ -202,6 +201,17 @@ impl World {
     pub fn plan(&self) -> Planned {
         self.try_plan(&self.request())
             .unwrap_or_else(|error| panic!("{error:#?}"))
+    }
+
+    /// A spec as it is recorded.
+    pub fn spec(&self, at: &str) -> ResourceSpec {
+        let at = address(at);
+        let body = &self.recorded.releases[&at.owner];
+        let found = body.resources.iter().find(|r| r.address == at);
+        found
+            .unwrap_or_else(|| panic!("no {at} in {body:#?}"))
+            .spec
+            .clone()
     }
 
     /// Plans the files as they stand, and records the plan.
@@ -226,6 +236,8 @@ impl World {
     /// Records a plan as the ledger would: from the bytes, by their hashes. An empty one is not recorded.
     pub fn apply(&mut self, planned: &Planned) {
         check_plan(&planned.plan, &self.recorded);
+        check_order(&planned.plan, &self.recorded, &planned.next);
+        check_removals(&planned.plan, &self.recorded, &planned.next);
         if planned.plan.is_empty() {
             return;
         }
@@ -297,12 +309,13 @@ impl World {
                 .collect();
             assert_eq!(tombstones, state.tombstones);
             let mut ports = BTreeSet::new();
-            for (address, spec) in resources.iter().filter_map(|r| match &r.spec {
-                ResourceSpec::Process(spec) => Some((&r.address, spec)),
-                _ => None,
-            }) {
-                for port in spec.ports.values() {
-                    assert!(ports.insert(*port), "port {port} twice, at {address}");
+            for resource in &resources {
+                for port in crate::desired::claimed_ports(resource) {
+                    assert!(
+                        ports.insert(port),
+                        "port {port} twice, at {}",
+                        resource.address
+                    );
                 }
             }
         }
@@ -363,6 +376,11 @@ impl World {
                 Reason::PortTaken,
                 "another program holds its port",
             )],
+            Said::InTheWay(_) => vec![condition(
+                ConditionKind::Blocked,
+                Reason::NotOurs,
+                "a file that plumb did not make",
+            )],
             Said::Drifted(message) => {
                 vec![condition(
                     ConditionKind::Drifted,
@@ -378,7 +396,10 @@ impl World {
             conditions,
             gone: said == Said::Gone,
             process: None,
-            found: None,
+            found: match said {
+                Said::InTheWay(text) => Some(Box::new(found(text))),
+                _ => None,
+            },
         };
         self.observed.statuses.insert(address, status);
     }
@@ -409,6 +430,25 @@ pub(crate) enum Said<'a> {
     Converged,
     PortTaken,
     Drifted(&'a str),
+    /// A file with this text, which everybody may read; a directory where there is none.
+    InTheWay(&'a str),
+}
+
+fn found(text: &str) -> Found {
+    let is_file = !text.is_empty();
+    Found {
+        kind: if is_file {
+            FoundKind::File
+        } else {
+            FoundKind::Directory
+        },
+        mode: plumb_model::Mode(if is_file { 0o600 } else { 0o700 }),
+        owner: "alice".to_owned(),
+        group: "users".to_owned(),
+        size: is_file.then_some(text.len() as u64),
+        digest: is_file.then(|| Hash::of(text.as_bytes())),
+        text: is_file.then(|| text.to_owned()),
+    }
 }
 
 /// What is true of every plan.
@@ -430,7 +470,7 @@ pub(crate) fn check_plan(plan: &Plan, recorded: &Recorded) {
         }
     }
     for change in &plan.changes {
-        check_downtime(change, recorded);
+        check_downtime(change, plan, recorded);
     }
     for change in &plan.owners {
         assert!(
@@ -440,29 +480,112 @@ pub(crate) fn check_plan(plan: &Plan, recorded: &Recorded) {
     }
 }
 
-/// Downtime is stated whenever a process that runs is stopped or restarted, and never otherwise.
-fn check_downtime(change: &Change, recorded: &Recorded) {
-    use plumb_model::RunState::Running;
+/// Downtime is stated whenever something that runs is stopped or restarted, and never otherwise.
+fn check_downtime(change: &Change, plan: &Plan, recorded: &Recorded) {
+    let renamed = plan
+        .owners
+        .iter()
+        .find(|o| o.owner == change.address.owner)
+        .and_then(|o| o.renamed_from.clone());
+    let owner = renamed.as_ref().unwrap_or(&change.address.owner);
+    let at = crate::compile::under(&change.address, owner);
     let old = recorded
         .releases
-        .get(&change.address.owner)
-        .and_then(|body| body.resources.iter().find(|r| r.address == change.address));
-    let Some(ResourceSpec::Process(old)) = old.map(|r| &r.spec) else {
-        assert_eq!(change.downtime, None, "{}", change.address);
+        .get(owner)
+        .and_then(|body| body.resources.iter().find(|r| r.address == at));
+    if change.address.kind == ResourceKind::File {
+        // It may tell others, which its own tests hold.
         return;
+    }
+    let running = old.is_some_and(|old| {
+        let fields = old.spec.fields();
+        old.address.kind.runs()
+            && fields["state"] == "running"
+            && fields
+                .get("schedule")
+                .is_none_or(serde_json::Value::is_null)
+    });
+    let dear = |path: &str| {
+        let field = path.split('.').next().unwrap_or_default();
+        // That it runs only at times from now on stops what runs now.
+        field == "schedule"
+            || coverage::field(change.address.kind, field).is_some_and(|f| f.cost >= Cost::Restart)
     };
-    // These rows cost a restart, whatever the planner makes of them.
-    let dear = ["argv", "env", "workdir", "user", "ports", "log", "state"];
     let stopped = change.action == ChangeAction::Delete
-        || change
-            .attributes
-            .iter()
-            .any(|a| dear.contains(&a.path.split('.').next().unwrap_or_default()));
-    assert_eq!(
-        change.downtime.is_some(),
-        old.state == Running && stopped,
-        "{change:#?}"
-    );
+        || (change.action != ChangeAction::Forget
+            && change
+                .attributes
+                .iter()
+                // The first is the address itself where the owner is renamed.
+                .skip(usize::from(renamed.is_some()))
+                .any(|a| dear(&a.path)));
+    assert_eq!(change.downtime.is_some(), running && stopped, "{change:#?}");
+}
+
+/// Each pair of changes that depend on each other is in the order, the right way round.
+fn check_order(plan: &Plan, before: &Recorded, after: &Next) {
+    let actions: BTreeMap<&Address, ChangeAction> = plan
+        .changes
+        .iter()
+        .map(|c| (&c.address, c.action))
+        .collect();
+    let ordered: BTreeSet<(&Address, &Address)> = plan.order.iter().map(|(a, b)| (a, b)).collect();
+    let is_deleted = |a: &Address| actions.get(a) == Some(&ChangeAction::Delete);
+    let is_made = |a: &Address| {
+        actions
+            .get(a)
+            .is_some_and(|a| !matches!(a, ChangeAction::Delete | ChangeAction::Forget))
+    };
+    for resource in before.releases.values().flat_map(|b| &b.resources) {
+        for first in &resource.after {
+            if is_deleted(&resource.address) && is_deleted(first) {
+                assert!(ordered.contains(&(&resource.address, first)), "{first}");
+            }
+        }
+    }
+    let bodies = after.bodies.values();
+    for body in bodies.filter_map(|b| serde_json::from_slice::<ReleaseBody>(b).ok()) {
+        for resource in &body.resources {
+            for first in &resource.after {
+                assert_eq!(first.machine, resource.address.machine, "{first}");
+                if is_made(&resource.address) && is_made(first) {
+                    assert!(ordered.contains(&(first, &resource.address)), "{first}");
+                }
+            }
+        }
+    }
+}
+
+/// Only what is recorded is deleted or forgotten, and what is forgotten leaves no tombstone.
+fn check_removals(plan: &Plan, before: &Recorded, after: &Next) {
+    let recorded: BTreeMap<&Address, &plumb_model::Resource> = before
+        .releases
+        .values()
+        .flat_map(|b| &b.resources)
+        .map(|r| (&r.address, r))
+        .collect();
+    for change in &plan.changes {
+        let tombstone = after
+            .state
+            .machines
+            .get(&change.address.machine)
+            .is_some_and(|m| m.tombstones.contains_key(&change.address));
+        match change.action {
+            ChangeAction::Delete => {
+                assert!(recorded.contains_key(&change.address), "{change:#?}");
+                let loses = plan
+                    .owners
+                    .iter()
+                    .any(|o| o.data_loss.contains(&change.address));
+                assert_eq!(loses, change.address.kind.holds_data(), "{change:#?}");
+            }
+            ChangeAction::Forget => {
+                assert!(change.address.kind.holds_data(), "{change:#?}");
+                assert!(!tombstone, "{change:#?}");
+            }
+            _ => assert!(!tombstone, "{change:#?}"),
+        }
+    }
 }
 
 fn acyclic(order: &[(Address, Address)]) {

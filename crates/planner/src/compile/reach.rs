@@ -25,6 +25,7 @@ struct Open<'a> {
     publish: &'a Publish,
     /// The number inside the container.
     inside: Option<u16>,
+    udp: bool,
 }
 
 /// One instance as others see it.
@@ -86,11 +87,12 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// The port of an app that is meant where none is named: `http`, or the first.
+    /// The port of an app that is meant where none is named: `http`, or the first. Nothing speaks HTTP over UDP here.
     pub fn main_port(&self, app: &OwnerName) -> Option<&'a PortName> {
         let names = || {
             let all = self.apps.get(app).into_iter().flatten();
-            all.flat_map(|endpoint| endpoint.ports.keys().copied())
+            let ports = all.flat_map(|endpoint| &endpoint.ports);
+            ports.filter(|(_, open)| !open.udp).map(|(name, _)| *name)
         };
         names()
             .find(|name| name.as_str() == "http")
@@ -206,6 +208,7 @@ fn endpoint<'a>(instance: &Instance<'a>, ports: &Ports) -> Endpoint<'a> {
             number,
             publish: asked.publish,
             inside: asked.inside,
+            udp: asked.udp,
         };
         Some((asked.name, open))
     });

@@ -135,7 +135,8 @@ fn of_fields(
                 Redaction::Sensitive => Hidden::Yes,
             },
         };
-        if unknown.contains(row.name) {
+        // What nobody knew before either has not changed.
+        if unknown.contains(row.name) && (old.is_empty() || pair.old != pair.new) {
             changes.push(AttributeChange {
                 path: row.name.to_owned(),
                 before: pair.old.cloned(),

@@ -140,7 +140,7 @@ fn changed(sides: &Sides<'_>, old: &Resource, new: &Resource) -> Option<Change> 
         Some(Cost::Replace) => replacement(address.kind),
         _ => ChangeAction::Update,
     };
-    let mut change = base(sides, address, action, reason(&old, &all));
+    let mut change = base(sides, address, action, reason(&old, address, &all));
     if action == ChangeAction::ReplaceDeleteFirst && address.kind.holds_data() {
         change.reasons.push("its data is destroyed".to_owned());
     }
@@ -172,22 +172,20 @@ fn replacement(kind: ResourceKind) -> ChangeAction {
 }
 
 /// In words, which fields changed; a rename by the name that it had.
-fn reason(old: &Resource, all: &[AttributeChange]) -> String {
+fn reason(old: &Resource, address: &Address, all: &[AttributeChange]) -> String {
+    let renamed = old.address != *address;
+    // The first attribute is the address then, which is no field.
     let fields: BTreeSet<&str> = all
         .iter()
+        .skip(usize::from(renamed))
         .map(|a| a.path.split('.').next().unwrap_or(&a.path))
-        .filter(|field| *field != "address")
         .collect();
     let fields: Vec<&str> = fields.into_iter().collect();
-    let renamed = all.iter().any(|a| a.path == "address");
+    let fields = fields.join(", ");
     match (renamed, fields.is_empty()) {
         (true, true) => format!("`{}` is renamed", old.address.owner),
-        (true, false) => format!(
-            "`{}` is renamed, {} changed",
-            old.address.owner,
-            fields.join(", ")
-        ),
-        (false, _) => format!("{} changed", fields.join(", ")),
+        (true, false) => format!("`{}` is renamed, {fields} changed", old.address.owner),
+        (false, _) => format!("{fields} changed"),
     }
 }
 

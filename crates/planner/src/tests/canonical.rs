@@ -6,9 +6,9 @@ use plumb_model::{Generation, Hash, Revision};
 use super::{MANIFEST, Said, World, facts, machine};
 use crate::Planned;
 
-const TEXT: &str = "kind: App\nname: web\nmachines: all\nrun: serve\nports: { http: auto, admin: 9000 }\nenv: { A: x, B: '${machine.name}', C: '${app.web.ports.http}' }\nsource: { path: app }\n---\nkind: Setup\nname: base\nmachines: [b, a]\nfiles:\n  /srv/d/f: { content: v0 }\n  /srv/g: { source: g.bin }\ndirectories: { /srv/d: { mode: \"0700\" } }\n";
+const TEXT: &str = "kind: App\nname: web\nmachines: all\nrun: serve\nports: { http: auto, admin: 9000 }\nenv: { A: x, B: '${machine.name}', C: '${app.web.ports.http}' }\nsource: { path: app }\n---\nkind: Setup\nname: base\nmachines: [b, a]\nfiles:\n  /srv/d/f: { content: v0 }\n  /srv/g: { source: g.bin }\ndirectories: { /srv/d: { mode: \"0700\" } }\npackages: [curl, git]\n---\nkind: Service\nname: db\nmachines: a\nengine: postgres@16.3\n---\nkind: App\nname: box\nmachines: a\nimage: box@sha256:1111111111111111111111111111111111111111111111111111111111111111\nvolumes: { data: /data, own: /own }\nports: { http: 8081 }\nroutes: [b.example.com, a.example.com]\nsecrets: [ONE, TWO]\n---\nkind: Volume\nname: data\nmachines: [b, a]\n";
 
-const OTHER_WAY: [(&str, &str); 3] = [
+const OTHER_WAY: [(&str, &str); 4] = [
     (
         "apps/web.yaml",
         "source: { path: ../app }\nenv:\n  C: '${app.web.ports.http}'\n  B: ${machine.name}\n  A: x\nports: { admin: 9000, http: auto }\nrun: serve\nmachines: all\nname: web\nkind: App\n",
@@ -18,8 +18,12 @@ const OTHER_WAY: [(&str, &str); 3] = [
         "kind: Machine\nlabels: { name: b }\nname: b\n---\nname: a\nkind: Machine\nlabels: { name: a }\n",
     ),
     (
+        "more.yaml",
+        "name: data\nmachines: [a, b]\nkind: Volume\n---\nengine: postgres@16.3\nmachines: [a]\nname: db\nkind: Service\n---\nsecrets: [TWO, ONE]\nroutes: [b.example.com, a.example.com]\nports: { http: { port: 8081, publish: loopback } }\nvolumes: { own: { path: /own }, data: /data }\nimage: box@sha256:1111111111111111111111111111111111111111111111111111111111111111\nkind: App\nname: box\nmachines: [a]\n",
+    ),
+    (
         "base.yaml",
-        "name: base\nkind: Setup\ndirectories:\n  /srv/d:\n    mode: \"0700\"\nmachines:\n  - a\n  - b\nfiles: { /srv/g: { source: g.bin }, /srv/d/f: { content: v0 } }\n",
+        "packages: [git, curl]\nname: base\nkind: Setup\ndirectories:\n  /srv/d:\n    mode: \"0700\"\nmachines:\n  - a\n  - b\nfiles: { /srv/g: { source: g.bin }, /srv/d/f: { content: v0 } }\n",
     ),
 ];
 
@@ -30,6 +34,7 @@ fn same(one: &Planned, two: &Planned) {
     let bare = |planned: &Planned| {
         let mut plan = planned.plan.clone();
         plan.changes.iter_mut().for_each(|c| c.origin = None);
+        plan.owners.iter_mut().for_each(|o| o.origin = None);
         plan
     };
     assert_eq!(bare(one), bare(two));

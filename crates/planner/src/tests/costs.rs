@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::coverage::{self, Cost};
+use plumb_model::coverage::{self, Cost, Redaction};
 use plumb_model::plan::{Change, ChangeAction, Felt};
+use plumb_model::secret::REDACTED;
 use plumb_model::{DriftPolicy, Resource, ResourceKind, ResourceSpec};
 use serde_json::{Value, json};
 
@@ -12,21 +13,35 @@ use crate::{Planned, Request};
 
 /// A value for each field of each kind, and another one.
 fn values(kind: ResourceKind, field: &str) -> (Value, Value) {
+    use ResourceKind as K;
     let (one, two) = ("11".repeat(32), "22".repeat(32));
     let health = |port: u16| json!({"probe": {"tcp": {"port": port}}, "interval_ms": 1, "timeout_ms": 1, "healthy_threshold": 1, "unhealthy_threshold": 1});
+    let secret =
+        |version: u64| json!({"KEY": {"secret": {"name": "key", "version": version}, "as": "env"}});
+    let folder = |artifact: &str| json!({"artifact": artifact, "dir": ""});
     match (kind, field) {
+        (K::Image, "digest") => (json!("sha256:1"), json!("sha256:2")),
         (_, "digest") => (json!(one), json!(two)),
         (_, "size") => (json!(1), json!(2)),
+        (K::Route, "path") => (json!("/"), json!("/api")),
         (_, "path") => (json!("/a"), json!("/b")),
         (_, "mode") => (json!("0644"), json!("0600")),
-        (_, "owner" | "group" | "user") => (Value::Null, json!("root")),
+        (K::Service, "user") | (_, "database") => (json!("a"), json!("b")),
+        (_, "owner" | "group" | "user" | "username") => (Value::Null, json!("root")),
         (_, "content") => (
             json!({"text": "a"}),
             json!({"blob": {"digest": one, "size": 1}}),
         ),
+        (_, "notify") => (json!(["web"]), json!(["web", "api"])),
         (_, "argv") => (json!(["a"]), json!(["a", "b"])),
+        (_, "entrypoint" | "command") => (Value::Null, json!(["a"])),
         (_, "env") => (json!({"A": "b", "C": "d"}), json!({"A": "c", "C": "d"})),
-        (_, "workdir") => (Value::Null, json!({"artifact": one, "dir": ""})),
+        (K::Container, "workdir") => (json!("/a"), json!("/b")),
+        (_, "workdir") => (Value::Null, folder(&one)),
+        (K::Container, "ports") => {
+            let port = |number: u16| json!({"http": {"container": 80, "machine": number, "address": "127.0.0.1"}});
+            (port(8080), port(8081))
+        }
         (_, "ports") => (json!({"http": 1}), json!({"http": 1, "admin": 2})),
         (_, "health") => (health(1), health(2)),
         (_, "restart") => (
@@ -42,8 +57,74 @@ fn values(kind: ResourceKind, field: &str) -> (Value, Value) {
             json!({"max_bytes": 1, "keep": 2}),
         ),
         (_, "state") => (json!("running"), json!("stopped")),
+        (_, "secrets") => (secret(1), secret(2)),
+        (_, "password") => (
+            json!({"name": "pw", "version": 1}),
+            json!({"name": "pw", "version": 2}),
+        ),
+        (_, "limits") => (json!({"memory_bytes": 1}), json!({"memory_bytes": 2})),
+        (_, "schedule") => (
+            Value::Null,
+            json!({"cron": "* * * * *", "timezone": "UTC", "overlap": "skip"}),
+        ),
+        (_, "toolchain") => (
+            json!({"runtime": "node", "version": "20.1.0"}),
+            json!({"runtime": "node", "version": "20.2.0"}),
+        ),
+        (_, "name") => (json!("curl"), json!("wget")),
+        (_, "url") => (json!("https://a/x.git"), json!("https://b/x.git")),
+        (K::Checkout, "wanted") => (json!({"branch": "main"}), json!({"tag": "v1"})),
+        (_, "wanted") => (json!("20"), json!("21")),
+        (_, "commit") => (json!("1234"), json!("5678")),
+        (_, "runtime") => (json!("node"), json!("bun")),
+        (_, "version") => (json!("20.1.0"), json!("20.2.0")),
+        (_, "source") => (folder(&one), folder(&two)),
+        (_, "method") => (json!({"steps": [["a"]]}), json!({"steps": [["b"]]})),
+        (_, "timeout_ms") => (json!(1), json!(2)),
+        (K::Image, "reference") => (json!("a/b:1"), json!("a/b:2")),
+        (_, "image") => (Value::Null, json!({"built": one})),
+        (_, "subnet") => (Value::Null, json!("10.0.0.0/24")),
+        (_, "internal" | "reversible") => (json!(false), json!(true)),
+        (_, "on_delete") => (json!("keep"), json!("destroy")),
+        (_, "engine") => (json!("postgres"), json!("mysql")),
+        (_, "address") => (json!("127.0.0.1"), json!("10.0.0.1")),
+        (_, "port") => (json!(1), json!(2)),
+        (_, "backup") => (
+            Value::Null,
+            json!({"cron": "* * * * *", "timezone": "UTC", "keep": 1, "folder": "/b"}),
+        ),
+        (_, "moment") => (json!("before"), json!("after")),
+        (_, "mounts") => (
+            json!({"/a": {"source": {"volume": "x/y"}}}),
+            json!({"/a": {"source": {"path": "/y"}}}),
+        ),
+        (_, "networks") => (json!(["x/n"]), json!(["x/n", "x/m"])),
+        (_, "labels") => (json!({"a": "b"}), json!({"a": "c"})),
+        (_, "hosts") => (json!(["a.example"]), json!(["b.example"])),
+        (_, "target") => (
+            json!({"upstreams": ["127.0.0.1:1"]}),
+            json!({"files": folder(&one)}),
+        ),
         (kind, field) => panic!("{kind}.{field} has no values here: add two"),
     }
+}
+
+/// The values of a whole spec, with that of one field taken from the other side.
+fn fields(kind: ResourceKind, other: Option<&str>) -> BTreeMap<&'static str, Value> {
+    coverage::fields(kind)
+        .iter()
+        .map(|row| {
+            let (one, two) = match (kind, row.name) {
+                // A container is always made from something.
+                (ResourceKind::Container, "image") => (
+                    json!({"pulled": {"reference": "a", "digest": null}}),
+                    json!({"built": "11".repeat(32)}),
+                ),
+                (_, name) => values(kind, name),
+            };
+            (row.name, if other == Some(row.name) { two } else { one })
+        })
+        .collect()
 }
 
 fn spec(kind: ResourceKind, fields: BTreeMap<&str, Value>) -> ResourceSpec {
@@ -75,56 +156,68 @@ fn between(first: Resource, second: Resource) -> Planned {
     planned
 }
 
-/// Fails under the mutation: give one field its cost in `diff` instead of in its row.
+/// What is made beside the old one, and what cannot be.
+fn replaced(kind: ResourceKind) -> ChangeAction {
+    match kind {
+        ResourceKind::Network | ResourceKind::Service => ChangeAction::ReplaceDeleteFirst,
+        _ => ChangeAction::ReplaceCreateFirst,
+    }
+}
+
+/// What is felt of a change of one field.
+fn expected_felt(kind: ResourceKind, row: &coverage::Field) -> Felt {
+    match (kind, row.name, row.cost) {
+        (ResourceKind::Route, ..) => Felt::Reload,
+        (kind, "state" | "schedule", _) if kind.runs() => Felt::Stop,
+        (kind, _, Cost::Restart) if kind.runs() => Felt::Restart,
+        (kind, _, Cost::Replace) if kind.runs() => Felt::Replace,
+        _ => Felt::InPlace,
+    }
+}
+
+/// The coverage contract: each field of each kind has a diff, a cost and a redaction.
+///
+/// Fails under the mutations: give one field its cost in `diff` instead of in its row; leave a field out of `of_fields`;
+/// show a sensitive one.
 #[test]
 fn every_field_of_every_kind_costs_exactly_what_its_row_says() {
     for kind in ResourceKind::ALL {
-        let rows = coverage::fields(kind);
-        let base: BTreeMap<&str, Value> = rows
-            .iter()
-            .map(|row| (row.name, values(kind, row.name).0))
-            .collect();
-        for row in rows {
-            let mut other = base.clone();
-            other.insert(row.name, values(kind, row.name).1);
-            let planned = between(resource(kind, base.clone()), resource(kind, other));
-            let [change] = planned.plan.changes.as_slice() else {
-                panic!("{kind}.{}: {:#?}", row.name, planned.plan.changes);
-            };
+        for row in coverage::fields(kind) {
             let what = format!("{kind}.{}", row.name);
-            assert_eq!(change.cost, Some(row.cost), "{what}");
-            assert!(
-                change.attributes.iter().all(|a| a.cost == row.cost),
-                "{what}"
-            );
-            assert!(
-                change
-                    .attributes
-                    .iter()
-                    .all(|a| a.path.starts_with(row.name)),
-                "{what}"
-            );
-            assert!(
-                change.attributes.iter().all(|a| a.before != a.after),
-                "{what}"
-            );
-            assert_eq!(change.reasons, [format!("{} changed", row.name)]);
-            let replaced = row.cost == Cost::Replace;
-            assert_eq!(
-                change.action == ChangeAction::ReplaceCreateFirst,
-                replaced,
-                "{what}"
-            );
-            assert_eq!(planned.plan.blast_radius.replacements, u32::from(replaced));
-            let felt = planned.plan.owners[0].felt;
-            let expected = match (kind, row.cost) {
-                (ResourceKind::Process, Cost::Restart) if row.name == "state" => Felt::Stop,
-                (ResourceKind::Process, Cost::Restart | Cost::Replace) => Felt::Restart,
-                _ => Felt::InPlace,
+            let (first, second) = (fields(kind, None), fields(kind, Some(row.name)));
+            let planned = between(resource(kind, first), resource(kind, second));
+            let [change] = planned.plan.changes.as_slice() else {
+                panic!("{what}: {:#?}", planned.plan.changes);
             };
-            assert_eq!(felt, expected, "{what}");
-            let restarts = u32::from(expected == Felt::Restart);
-            assert_eq!(planned.plan.blast_radius.restarts, restarts, "{what}");
+            assert_eq!(change.cost, Some(row.cost), "{what}");
+            assert_eq!(change.reasons[0], format!("{} changed", row.name));
+            assert!(!change.attributes.is_empty(), "{what}");
+            let sensitive = row.redaction == Redaction::Sensitive;
+            for attribute in &change.attributes {
+                let field = attribute.path.split('.').next();
+                assert_eq!(field, Some(row.name), "{what}");
+                assert_eq!(attribute.cost, row.cost, "{what}");
+                assert_eq!(attribute.sensitive, sensitive, "{what}");
+                assert_eq!(attribute.digest.is_some(), sensitive, "{what}");
+                let hidden = |v: &Option<Value>| v.as_ref().is_none_or(|v| v == REDACTED);
+                let hides = hidden(&attribute.before) && hidden(&attribute.after);
+                assert_eq!(hides, sensitive, "{what}");
+                assert!(sensitive || attribute.before != attribute.after, "{what}");
+            }
+            let expected = match row.cost {
+                Cost::Replace => replaced(kind),
+                _ => ChangeAction::Update,
+            };
+            assert_eq!(change.action, expected, "{what}");
+            let radius = &planned.plan.blast_radius;
+            let is_replaced = row.cost == Cost::Replace;
+            assert_eq!(radius.replacements, u32::from(is_replaced), "{what}");
+            let loses = is_replaced && kind.holds_data();
+            assert_eq!(radius.data_deletes, u32::from(loses), "{what}");
+            let felt = expected_felt(kind, row);
+            assert_eq!(planned.plan.owners[0].felt, felt, "{what}");
+            let restarts = u32::from(matches!(felt, Felt::Restart | Felt::Replace));
+            assert_eq!(radius.restarts, restarts, "{what}");
         }
     }
 }

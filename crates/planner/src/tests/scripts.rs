@@ -10,24 +10,27 @@
 //! | `remove FILE` | removes one |
 //! | `content PATH WORD` | gives another content to a folder of the repository |
 //! | `join MACHINE [lacking CAPABILITY…]` | its agent is heard of |
-//! | `observe ADDRESS gone\|converged\|port-taken\|drifted WORD…` | what its agent says, under the recorded generation |
+//! | `observe ADDRESS gone\|converged\|port-taken\|drifted WORD…\|in-the-way WORD…` | what its agent says, under the recorded generation; what is in the way is a file that everybody may read, with this text |
+//! | `resolve KEY = VALUE` | what a moving name means for whoever looks from now on |
 //! | `converge` | every agent has done all that it was told |
-//! | `plan`, `apply [--allow A,B]` | plans the files as they stand; `apply` records it |
+//! | `plan`, `apply [--allow A,B]` | plans the files as they stand; `apply` records it. Both take `--refresh` and `--target A,B` first |
+//! | `other WORKSPACE` | goes on with a workspace of its own |
 //! | `rollback OWNER N [--allow A,B]`, `destroy` | planned and recorded |
 //! | `recorded` | shows owners, machines, generations, tombstones |
-//! | `expect empty\|error TEXT\|consent NAME\|no consent\|change ADDRESS\|no change ADDRESS\|downtime ADDRESS\|no downtime` | of the newest plan |
+//! | `expect empty\|error TEXT\|consent NAME\|no consent\|change ADDRESS\|no change ADDRESS\|downtime ADDRESS\|no downtime\|ACTION ADDRESS\|unresolved TEXT\|lack TEXT\|data loss ADDRESS\|no data loss` | of the newest plan |
 //! | `expect same port ADDRESS`, `expect other port ADDRESS` | against what it was when last asked |
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use plumb_model::plan::{Change, ChangeAction, Plan};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction, Plan};
+use plumb_model::state::ResolutionKey;
 use plumb_model::{Capability, ReleaseNumber};
 use serde_json::Value;
 
 use super::{Held, Said, World, facts, machine};
-use crate::{PlanError, Request};
+use crate::{Ask, PlanError, Refresh, Request};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scripts")
@@ -51,7 +54,12 @@ fn every_story_goes_as_it_was_written_down() {
             name: name.to_string(),
             ..Story::default()
         };
-        story.tell(&text);
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story.tell(&text)));
+        if told.is_err() {
+            // What it said stands above.
+            let _ = writeln!(wrong, "{name}: a line of it does not hold, see above");
+            continue;
+        }
         let golden = path.with_extension("out");
         if update {
             std::fs::write(&golden, &story.out).expect("to write the golden output");
@@ -79,6 +87,7 @@ struct Story {
     world: World,
     out: String,
     newest: Option<Result<Plan, PlanError>>,
+    ask: Ask,
     ports: BTreeMap<String, u16>,
 }
 
@@ -147,13 +156,33 @@ impl Story {
                     Some(&"converged") => Said::Converged,
                     Some(&"port-taken") => Said::PortTaken,
                     Some(&"drifted") => Said::Drifted(&words),
+                    Some(&"in-the-way") => Said::InTheWay(&words),
                     _ => self.bad("what was seen"),
                 };
                 self.world.observe(at, said);
             }
             ["converge"] => self.world.converge(),
-            ["plan"] => self.plan(None, None),
-            ["apply", allow @ ..] => self.plan(None, Some(allow)),
+            ["other", name] => {
+                self.world = World {
+                    workspace: Some(name.parse().unwrap_or_else(|_| self.bad("a name"))),
+                    ..World::default()
+                };
+            }
+            ["resolve", key @ .., "=", value] => {
+                let key = ResolutionKey(key.join(" "));
+                self.ask.resolved.insert(key, (*value).to_owned());
+            }
+            ["plan", options @ ..] => {
+                let rest = self.options(options);
+                if !rest.is_empty() {
+                    self.bad::<()>("`--refresh` or `--target A,B`");
+                }
+                self.plan(None, None);
+            }
+            ["apply", options @ ..] => {
+                let allow = self.options(options);
+                self.plan(None, Some(allow));
+            }
             ["destroy"] => self.plan(Some(Request::Destroy), Some(&[])),
             ["rollback", name, to, allow @ ..] => {
                 let to = to.parse().unwrap_or_else(|_| self.bad("a release"));
@@ -166,6 +195,25 @@ impl Story {
         }
     }
 
+    /// Takes in what is planned, and in which way; what is left is for `apply`.
+    fn options<'w>(&mut self, mut words: &'w [&'w str]) -> &'w [&'w str] {
+        self.ask.refresh = Refresh::Nothing;
+        self.ask.targets.clear();
+        loop {
+            words = match words {
+                ["--refresh", rest @ ..] => {
+                    self.ask.refresh = Refresh::All;
+                    rest
+                }
+                ["--target", names, rest @ ..] => {
+                    self.ask.targets = names.split(',').map(super::owner).collect();
+                    rest
+                }
+                rest => return rest,
+            };
+        }
+    }
+
     /// Plans, shows it, and records it if `allow` is given and is enough.
     fn plan(&mut self, request: Option<Request>, allow: Option<&[&str]>) {
         let request = match request {
@@ -174,7 +222,7 @@ impl Story {
                 Ok(blueprint) => Request::Apply {
                     sources: self.world.read(&blueprint),
                     blueprint,
-                    ask: Default::default(),
+                    ask: self.ask.clone(),
                 },
                 Err(problems) => {
                     let _ = writeln!(self.out, "{}", problems.trim_end());
@@ -217,8 +265,12 @@ impl Story {
                 .map(|c| c.allow.as_str())
                 .filter(|name| !allowed.contains(name))
                 .collect();
+            let obstacles: Vec<String> = planned.plan.obstacles().collect();
             if planned.plan.is_empty() {
                 let _ = writeln!(self.out, "nothing is recorded");
+            } else if let Some(first) = obstacles.first() {
+                let more = obstacles.len() - 1;
+                let _ = writeln!(self.out, "refused: {first} (and {more} more)");
             } else if refused.is_empty() {
                 self.world.carry_out(&request);
                 let revision = self.world.recorded.state.revision;
@@ -291,6 +343,22 @@ impl Story {
             ["change", at] => change(at).is_some(),
             ["no", "change", at] => change(at).is_none(),
             ["downtime", at] => change(at).is_some_and(|c| c.downtime.is_some()),
+            ["unresolved", text @ ..] => plan
+                .resolutions
+                .iter()
+                .any(|(key, r)| r.resolved.is_none() && key.0 == text.join(" ")),
+            ["lack", text @ ..] => {
+                let text = text.join(" ");
+                plan.obstacles().any(|obstacle| obstacle.contains(&text))
+            }
+            ["data", "loss", at] => plan
+                .owners
+                .iter()
+                .any(|o| o.data_loss.iter().any(|a| a.to_string() == *at)),
+            ["no", "data", "loss"] => plan.owners.iter().all(|o| o.data_loss.is_empty()),
+            [action, at] if mark_of(action).is_some() => {
+                change(at).is_some_and(|c| Some(mark(c.action)) == mark_of(action))
+            }
             ["no", "downtime"] => plan.changes.iter().all(|c| c.downtime.is_none()),
             _ => self.bad("something to expect"),
         };
@@ -309,6 +377,20 @@ fn mark(action: ChangeAction) -> &'static str {
         ChangeAction::Adopt => "adopt",
         ChangeAction::NoOp => "=",
     }
+}
+
+/// The mark of an action by its word.
+fn mark_of(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "create" => mark(ChangeAction::Create),
+        "update" => mark(ChangeAction::Update),
+        "create-first" => mark(ChangeAction::ReplaceCreateFirst),
+        "delete-first" => mark(ChangeAction::ReplaceDeleteFirst),
+        "delete" => mark(ChangeAction::Delete),
+        "forget" => mark(ChangeAction::Forget),
+        "adopt" => mark(ChangeAction::Adopt),
+        _ => return None,
+    })
 }
 
 /// A plan in few lines. Hashes are left out, so that only what a plan says makes a difference.
@@ -333,14 +415,34 @@ fn show(out: &mut String, plan: &Plan) {
         let felt = serde_json::to_value(change.felt).unwrap_or_default();
         let felt = felt.as_str().unwrap_or_default().to_owned();
         line(format!(
-            "{} {}: release {from}{}, {felt}",
+            "{} {}{}: release {from}{}, {felt}",
             mark(change.action),
             change.owner,
+            change
+                .renamed_from
+                .as_ref()
+                .map_or_else(String::new, |old| format!(" (was {old})")),
             change.to
         ));
+        for address in &change.data_loss {
+            line(format!("    data loss: {address}"));
+        }
     }
     for change in &plan.changes {
         show_change(change, &mut line);
+    }
+    for (key, resolution) in &plan.resolutions {
+        let path = key.0.starts_with("path ");
+        match (&resolution.resolved, &resolution.before) {
+            _ if path => {}
+            (None, _) => line(format!("{key}: nobody knows")),
+            (Some(now), Some(before)) => line(format!("{key}: {before} → {now}")),
+            (Some(now), None) => line(format!("{key}: {now}")),
+        }
+    }
+    if !plan.targets.is_empty() {
+        let names: Vec<&str> = plan.targets.iter().map(|t| t.as_str()).collect();
+        line(format!("only [{}]", names.join(" ")));
     }
     for (first, second) in &plan.order {
         line(format!("order: {first} < {second}"));
@@ -355,12 +457,27 @@ fn show(out: &mut String, plan: &Plan) {
             radius.replacements,
             radius.deletes
         ));
+        let (before, after) = (
+            &plan.monthly_cost.before_cents,
+            &plan.monthly_cost.after_cents,
+        );
+        if before != after {
+            line(format!(
+                "costs a month, in hundredths: {before:?} → {after:?}"
+            ));
+        }
     }
     for note in &plan.drift {
         line(format!("drift: {}: {}", note.address, note.message));
     }
     for note in &plan.not_done {
         line(format!("not done: {}: {}", note.subject, note.reason));
+    }
+    for lack in plan.lacks.iter().filter(|lack| !lack.unchanged) {
+        line(format!(
+            "lacks: {} asks for {}: {}; {}",
+            lack.address, lack.asks_for, lack.why, lack.remedy
+        ));
     }
     for consent in &plan.consents {
         line(format!(
@@ -380,7 +497,23 @@ fn show_change(change: &Change, line: &mut impl FnMut(String)) {
         change.reasons.join(", ")
     ));
     let whole = matches!(change.action, ChangeAction::Create | ChangeAction::Delete);
-    for attribute in change.attributes.iter().filter(|_| !whole) {
+    // Of what comes or goes whole, only what cannot be read off the blueprint is told.
+    let told = |a: &&AttributeChange| !whole || a.sensitive || a.unknown;
+    for attribute in change.attributes.iter().filter(told) {
+        let path = &attribute.path;
+        if attribute.unknown {
+            line(format!("    {path}: unknown"));
+            continue;
+        }
+        if attribute.sensitive {
+            let what = match (&attribute.before, &attribute.after) {
+                (None, _) => "new",
+                (_, None) => "removed",
+                _ => "changed",
+            };
+            line(format!("    {path}: (secret, {what})"));
+            continue;
+        }
         let value = |v: &Option<Value>| {
             v.as_ref().map_or_else(
                 || "none".to_owned(),
