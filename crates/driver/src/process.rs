@@ -222,10 +222,7 @@ impl ProcessDriver {
     ) -> Result<Observation, Fault> {
         self.clear(slot)?;
         slot.remove()?;
-        let data = &self.host.data;
-        note(data, places, |places| {
-            places.forget(address, |place| Slot::at(data, place).anything_left());
-        })?;
+        forget(&self.host.data, places, address)?;
         Ok(Observation::Absent)
     }
 
@@ -257,13 +254,20 @@ impl Driver for ProcessDriver {
         _depth: Depth,
     ) -> Vec<Result<Observation, Fault>> {
         self.reap();
-        let places = match Places::load(&self.host.data) {
+        let mut places = match Places::load(&self.host.data) {
             Ok(places) => places,
             Err(fault) => return targets.iter().map(|_| Err(fault.clone())).collect(),
         };
         targets
             .iter()
-            .map(|target| self.look(target, &places))
+            .map(|target| {
+                let seen = self.look(target, &places)?;
+                // What is gone for good took nothing over, should the name ever be given again.
+                if target.spec.is_none() && seen == Observation::Absent {
+                    forget(&self.host.data, &mut places, target.address)?;
+                }
+                Ok(seen)
+            })
             .collect()
     }
 
@@ -277,6 +281,13 @@ impl Driver for ProcessDriver {
             .map(|(target, action)| self.perform(target, action, &mut places))
             .collect()
     }
+}
+
+/// Forgets an address of which nothing is left.
+fn forget(data: &Path, places: &mut Places, address: &Address) -> Result<(), Fault> {
+    note(data, places, |places| {
+        places.forget(address, |place| Slot::at(data, place).anything_left());
+    })
 }
 
 /// Changes the note of where processes are, durably or not at all.

@@ -204,11 +204,10 @@ impl Places {
         }
     }
 
-    /// Forgets an address of which nothing is left, and every place that was only kept free because of it.
+    /// Forgets an address of which nothing is left, and every place that nobody needs any more. As long as the place that an
+    /// address names is another's, its own stays noted, or it would take the other's things for its own.
     pub fn forget(&mut self, address: &Address, exists: impl Fn(&str) -> bool) {
-        let name = named(address);
-        self.places.remove(&name);
-        self.moved.remove(&name);
+        self.moved.remove(&named(address));
         loop {
             let unused = self.places.iter().find(|(name, place)| {
                 let wanted = self.places.values().any(|p| p == *name) || exists(name);

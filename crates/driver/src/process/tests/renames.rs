@@ -155,6 +155,9 @@ fn a_chain_of_renames_a_return_and_a_new_app_under_the_old_name_are_told_apart()
         stage.act(Some(&other), Action::Stop).unwrap();
         stage.exit();
         stage.act(None, Action::Remove).unwrap();
+        // Its name is that of the other's place, and the other is none of its business.
+        assert_eq!(stage.observe(), Observation::Absent);
+        assert_eq!(stage.act(None, Action::Remove), Ok(Observation::Absent));
     });
     assert_eq!(stage.observe(), run);
     stage.act(Some(&spec), Action::Stop).unwrap();
@@ -165,6 +168,19 @@ fn a_chain_of_renames_a_return_and_a_new_app_under_the_old_name_are_told_apart()
         note.contains("\"places\":{}") && note.contains("\"moved\":{}"),
         "{note}"
     );
+}
+
+/// Found by the simulator. Mutation: forget only with a removal, which a process that never ran does not need.
+#[test]
+fn a_name_that_went_without_ever_running_takes_over_again() {
+    let mut stage = Stage::new();
+    let spec = shell(SERVE);
+    assert_eq!(stage.rename("new", &["hello"], &spec), Observation::Absent);
+    // Its tombstone finds nothing; then the old name lives again, and is renamed again.
+    assert_eq!(stage.observe(), Observation::Absent);
+    let run = stage.as_owner("hello", |stage| stage.start(&spec));
+    let seen = stage.rename("new", &["hello"], &spec);
+    assert_eq!(seen, Observation::Running(run));
 }
 
 #[test]
