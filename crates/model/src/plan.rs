@@ -124,7 +124,7 @@ pub struct OwnerChange {
     pub owner: OwnerName,
     /// What kind of blueprint it is.
     pub kind: OwnerKind,
-    /// Create, Update or Delete.
+    /// Create, Update, Delete, or Forget where all that it had is data that stays.
     pub action: ChangeAction,
     /// The name that it had, if the blueprint renames it.
     pub renamed_from: Option<OwnerName>,
@@ -169,13 +169,13 @@ pub enum Felt {
 pub struct BlastRadius {
     /// Machines whose assignment moves.
     pub machines: BTreeSet<MachineName>,
-    /// Processes that are restarted.
+    /// Running things that are restarted or made anew.
     pub restarts: u32,
     /// Resources that are replaced.
     pub replacements: u32,
     /// Resources that are deleted.
     pub deletes: u32,
-    /// Deleted resources that hold data.
+    /// Resources with data that are deleted or made anew.
     pub data_deletes: u32,
     /// For each app, how many of its processes are unavailable at once at the worst moment.
     pub peak_unavailable: BTreeMap<OwnerName, u32>,
@@ -263,7 +263,7 @@ pub struct Plan {
     pub commit: Option<Commit>,
     /// Machines that come, change or go.
     pub machines: Vec<MachineChange>,
-    /// Apps and Setups that come, change or go.
+    /// Apps, Setups, Services, Volumes and Networks that come, change or go.
     pub owners: Vec<OwnerChange>,
     /// Every resource that changes, sorted by address.
     pub changes: Vec<Change>,

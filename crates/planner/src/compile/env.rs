@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_blueprint::{SecretDecl, Text};
 use plumb_model::injected::{port_variable, service_variable};
-use plumb_model::{OwnerName, PortName, SecretRef, SecretUse, symbolic};
+use plumb_model::{Address, OwnerName, PortName, ResourceKind, SecretRef, SecretUse, symbolic};
 
 use super::context::{Context, escape};
 use super::text::{Scope, is_secret, render};
@@ -64,6 +64,25 @@ pub(super) fn service_variables(
         }
     }
     env
+}
+
+/// The services on the machine itself that something uses: they are there before it.
+pub(super) fn services_here(
+    uses: &BTreeSet<OwnerName>,
+    scope: &Scope<'_>,
+) -> impl Iterator<Item = Address> {
+    uses.iter().filter_map(move |service| {
+        let facts = scope.reach.services.get(service)?;
+        let here = facts.machine == scope.from.machine;
+        here.then(|| {
+            Address::new(
+                facts.machine,
+                service,
+                ResourceKind::Service,
+                service.as_str(),
+            )
+        })
+    })
 }
 
 /// Renders what is written over what is handed in.

@@ -58,8 +58,10 @@ pub(super) fn process<'a>(
         schedule: decl.schedule.clone().or_else(|| app.schedule.clone()),
     });
     ready.mark_unknown(context, &instance.address);
+    let mut after = ready.after.clone();
+    after.extend(env::services_here(&app.uses, &scope));
     let made = Made {
-        after: ready.after.clone(),
+        after,
         ..Made::new(app.drift, spec, origin)
     };
     context.keep(draft, instance.address.clone(), made);

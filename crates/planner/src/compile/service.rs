@@ -73,7 +73,7 @@ pub(super) fn facts<'a>(context: &mut Context<'a>) -> BTreeMap<&'a OwnerName, Fa
             );
             continue;
         };
-        let Some((user, database, password)) = identity(context, name, service) else {
+        let Some((user, database, password)) = identity(context, name, service, machine) else {
             continue;
         };
         let facts = Facts {
@@ -90,11 +90,13 @@ pub(super) fn facts<'a>(context: &mut Context<'a>) -> BTreeMap<&'a OwnerName, Fa
     all
 }
 
-/// User, database and password. A renamed service keeps those that it had by default: they are in its data.
+/// User, database and password. A renamed service keeps those that it had by default: they are in its data. Where it
+/// starts empty, on another machine, it has its own.
 fn identity(
-    context: &mut Context<'_>,
+    context: &Context<'_>,
     name: &OwnerName,
     service: &Service,
+    machine: &MachineName,
 ) -> Option<(String, String, SecretRef)> {
     let by_default = |name: &OwnerName| name.as_str().replace('-', "_");
     let new_password = SecretName::new(&format!("{name}{PASSWORD}")).ok()?;
@@ -107,6 +109,7 @@ fn identity(
     };
     let recorded = context
         .recorded_resources(name, ResourceKind::Service)
+        .filter(|resource| resource.address.machine == *machine)
         .find_map(|resource| match &resource.spec {
             ResourceSpec::Service(spec) => Some((resource, spec)),
             _ => None,

@@ -92,8 +92,9 @@ fn data_elsewhere<'a>(sides: &Sides<'a>, new: &Resource) -> Option<&'a plumb_mod
 fn gone(sides: &Sides<'_>, old: &Resource) -> Change {
     let address = &old.address;
     let hiding = Hiding { sides, address };
-    let why = if sides.desired.owners.contains_key(&address.owner) {
-        format!("no longer in `{}`", address.owner)
+    let owner = sides.owner(address);
+    let why = if sides.desired.owners.contains_key(owner) {
+        format!("no longer in `{owner}`")
     } else {
         format!("`{}` is removed", address.owner)
     };

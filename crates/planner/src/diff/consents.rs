@@ -54,7 +54,7 @@ fn emptied(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Needed {
     }
     let recorded = !input.recorded.state.owners.is_empty();
     let missing = if desired.owners.is_empty() {
-        "blueprint that owns anything"
+        "App, Setup, Service, Volume or Network"
     } else if desired.machines.is_empty() {
         "machine"
     } else {

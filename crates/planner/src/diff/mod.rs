@@ -53,6 +53,13 @@ impl<'a> Sides<'a> {
         }
     }
 
+    /// The owner that a resource belongs to from now on, whatever name it is recorded under.
+    fn owner<'b>(&'b self, address: &'b Address) -> &'b OwnerName {
+        let renamed = self.desired.renamed.iter();
+        let mut now = renamed.filter(|(_, old)| **old == address.owner);
+        now.next().map_or(&address.owner, |(new, _)| new)
+    }
+
     /// What is recorded for a desired resource, under the address that it has there.
     fn old(&self, address: &Address) -> Option<&'a Resource> {
         self.before

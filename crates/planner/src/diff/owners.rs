@@ -20,7 +20,7 @@ struct Sum {
 
 /// Every owner that comes, changes or goes.
 pub(super) fn changes(sides: &Sides<'_>, noted: &[Noted], next: &Next) -> Vec<OwnerChange> {
-    let mut sums = sums(noted);
+    let mut sums = sums(sides, noted);
     let desired = sides.desired;
     let recorded = sides.input.recorded;
     let renamed: BTreeSet<&OwnerName> = desired.renamed.values().collect();
@@ -76,10 +76,10 @@ fn action(old: Option<&Arc<ReleaseBody>>, new: Option<&Arc<ReleaseBody>>) -> Opt
     }
 }
 
-fn sums(noted: &[Noted]) -> BTreeMap<&OwnerName, Sum> {
+fn sums<'a>(sides: &'a Sides<'_>, noted: &'a [Noted]) -> BTreeMap<&'a OwnerName, Sum> {
     let mut sums: BTreeMap<&OwnerName, Sum> = BTreeMap::new();
     for Noted { change, felt, .. } in noted {
-        let sum = sums.entry(&change.address.owner).or_default();
+        let sum = sums.entry(sides.owner(&change.address)).or_default();
         sum.felt = sum.felt.max(Some(*felt));
         sum.downtime.extend(change.downtime.clone());
         if loses_data(change.address.kind.holds_data(), change.action) {

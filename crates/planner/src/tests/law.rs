@@ -36,6 +36,18 @@ struct Setup {
     drift: bool,
 }
 
+/// Something besides native apps and Setups. Each has one of two names, and is renamed from the other.
+#[derive(Debug, Clone)]
+struct Thing {
+    /// 0: a service with an app that uses it; 1: a container; 2: an app from git; 3: a static site; 4: a volume; 5: a network.
+    what: u8,
+    on: u8,
+    name: bool,
+    one: u8,
+    two: bool,
+    stopped: bool,
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// These machines, apps and Setups, with that content behind every source path.
@@ -43,6 +55,7 @@ enum Step {
         machines: u8,
         apps: Vec<Option<App>>,
         setups: Vec<Option<Setup>>,
+        things: Vec<Thing>,
         content: u8,
     },
     /// All agents report that they are done.
@@ -105,17 +118,81 @@ fn setup() -> impl Strategy<Value = Setup> {
     )
 }
 
+fn thing() -> impl Strategy<Value = Thing> {
+    (
+        0..6u8,
+        0..6u8,
+        any::<bool>(),
+        0..3u8,
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(what, on, name, one, two, stopped)| Thing {
+            what,
+            on,
+            name,
+            one,
+            two,
+            stopped,
+        })
+}
+
+fn thing_yaml(i: usize, thing: &Thing, there: &[&str]) -> String {
+    // A thing of another kind has another name: nothing is renamed across kinds.
+    let names = ["a", "b"].map(|last| format!("thing-{i}-{}-{last}", thing.what));
+    let [mut name, mut old] = names;
+    if thing.name {
+        std::mem::swap(&mut name, &mut old);
+    }
+    let here = there[thing.on as usize % there.len()];
+    let machines = selector(thing.on, there);
+    let kept = if thing.two { "keep" } else { "destroy" };
+    let state = if thing.stopped { "stopped" } else { "running" };
+    let Thing { one, two, .. } = thing;
+    let head = |kind: &str| format!("kind: {kind}\nname: {name}\nrenamed_from: {old}\n");
+    match thing.what {
+        0 => format!(
+            "{}machines: {here}\nengine: {}\nport: {}\non_delete: {kept}\nstate: {state}\n---\nkind: App\nname: user-{i}\nmachines: {here}\nrun: x\nuses: [{name}]\nports: {{ http: auto }}\nroutes: [u{i}.example.com]\nsecrets: [KEY]\nrollout: {{ batch: {} }}\n---\n",
+            head("Service"),
+            if *one == 0 { "redis@7.2" } else { "postgres@16.3" },
+            6000 + i,
+            one + 1,
+        ),
+        1 => format!(
+            "{}machines: {machines}\nreplicas: {}\nimage: box:{one}\nports: {{ http: 80 }}\nvolumes: {{ own: /own }}\nenv: {{ A: '{one}' }}\nsecrets: [KEY]\nstate: {state}\nlimits: {{ memory: {}Mi }}\n---\n",
+            head("App"),
+            one + 1,
+            64 + u32::from(*one),
+        ),
+        2 => format!(
+            "{}machines: {machines}\nsource: {{ git: 'https://git.example.com/x.git', {} }}\nruntime: node@2{one}\nbuild: [make]\nrun: x\nhooks: {{ before: y }}\nports: {{ http: auto }}\nroutes: [g{i}.example.com{}]\nstate: {state}\n---\n",
+            head("App"),
+            if *two { "branch: main" } else { "tag: v1" },
+            if *one == 0 { ", 'h.example.com/p'" } else { "" },
+        )
+        .replace("h.example.com", &format!("h{i}.example.com")),
+        3 => format!(
+            "{}machines: {machines}\nsource: {{ path: site }}\nstatic: .\nroutes: [s{i}.example.com]\n---\n",
+            head("App"),
+        ),
+        4 => format!("{}machines: {machines}\non_delete: {kept}\n---\n", head("Volume")),
+        _ => format!("{}machines: {machines}\nsubnet: 10.{one}.0.0/24\n---\n", head("Network")),
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let write = (
         1..16u8,
         prop::collection::vec(proptest::option::weighted(0.8, app()), 0..4),
         prop::collection::vec(proptest::option::weighted(0.8, setup()), 0..3),
+        prop::collection::vec(thing(), 0..4),
         0..3u8,
     )
-        .prop_map(|(machines, apps, setups, content)| Step::Write {
+        .prop_map(|(machines, apps, setups, things, content)| Step::Write {
             machines,
             apps,
             setups,
+            things,
             content,
         });
     prop_oneof![
@@ -237,6 +314,7 @@ fn write(world: &mut World, step: &Step) {
         machines,
         apps,
         setups,
+        things,
         content,
     } = step
     else {
@@ -282,6 +360,12 @@ fn write(world: &mut World, step: &Step) {
             .sources
             .insert(format!("file-{i}"), Held::Text(format!("{content}")));
     }
+    for (i, thing) in things.iter().enumerate() {
+        text += &thing_yaml(i, thing, &there);
+    }
+    world
+        .sources
+        .insert("site".to_owned(), Held::Bytes(format!("{content}")));
     world.write("x.yaml", &text);
 }
 
@@ -344,6 +428,7 @@ fn walk(steps: &[Step]) {
             machines: 1,
             apps: vec![],
             setups: vec![],
+            things: vec![],
             content: 0,
         },
     );

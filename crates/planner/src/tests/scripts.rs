@@ -20,13 +20,13 @@
 //! | `expect empty\|error TEXT\|consent NAME\|no consent\|change ADDRESS\|no change ADDRESS\|downtime ADDRESS\|no downtime\|ACTION ADDRESS\|unresolved TEXT\|lack TEXT\|data loss ADDRESS\|no data loss` | of the newest plan |
 //! | `expect same port ADDRESS`, `expect other port ADDRESS` | against what it was when last asked |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use plumb_model::plan::{AttributeChange, Change, ChangeAction, Plan};
 use plumb_model::state::ResolutionKey;
-use plumb_model::{Capability, ReleaseNumber};
+use plumb_model::{Capability, ReleaseNumber, ResourceKind};
 use serde_json::Value;
 
 use super::{Held, Said, World, facts, machine};
@@ -44,9 +44,10 @@ fn every_story_goes_as_it_was_written_down() {
         .filter(|path| path.extension().is_some_and(|e| e == "plumb"))
         .collect();
     scripts.sort();
-    assert!(scripts.len() >= 8, "scripts are missing");
+    assert!(scripts.len() >= 40, "scripts are missing");
     let update = std::env::var_os("PLUMB_UPDATE").is_some_and(|v| v == "1");
     let mut wrong = String::new();
+    let mut seen = BTreeSet::new();
     for path in scripts {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let text = std::fs::read_to_string(&path).expect("a script");
@@ -60,6 +61,7 @@ fn every_story_goes_as_it_was_written_down() {
             let _ = writeln!(wrong, "{name}: a line of it does not hold, see above");
             continue;
         }
+        seen.append(&mut story.seen);
         let golden = path.with_extension("out");
         if update {
             std::fs::write(&golden, &story.out).expect("to write the golden output");
@@ -74,10 +76,51 @@ fn every_story_goes_as_it_was_written_down() {
             let _ = writeln!(wrong, "{name}:\n{difference}");
         }
     }
+    if wrong.is_empty() {
+        check_seen(&seen);
+    }
     assert!(
         wrong.is_empty(),
         "{wrong}\nPLUMB_UPDATE=1 writes them anew, if this is what should be"
     );
+}
+
+/// Each action on each kind that can happen, with and without something to hide, is in some story.
+fn check_seen(seen: &BTreeSet<(ChangeAction, ResourceKind, bool)>) {
+    use ChangeAction as A;
+    use ResourceKind as K;
+    let mut missing = Vec::new();
+    let mut want = |action, kind, hidden| {
+        if !seen.contains(&(action, kind, hidden)) {
+            missing.push(format!("{action:?} {kind} hidden={hidden}"));
+        }
+    };
+    for kind in ResourceKind::ALL {
+        // A service always has its password to hide when it comes or goes.
+        let hides = kind == K::Service;
+        want(A::Create, kind, hides);
+        want(A::Delete, kind, hides);
+        want(A::Update, kind, false);
+    }
+    for kind in [K::Process, K::Container, K::Task, K::Image, K::File] {
+        for action in [A::Create, A::Update, A::Delete] {
+            want(action, kind, true);
+        }
+    }
+    for kind in [K::Artifact, K::Checkout, K::Toolchain, K::Build, K::Image] {
+        want(A::ReplaceCreateFirst, kind, false);
+    }
+    for kind in [K::Network, K::Service] {
+        want(A::ReplaceDeleteFirst, kind, false);
+    }
+    for kind in [K::Volume, K::Service] {
+        want(A::Forget, kind, false);
+    }
+    for kind in [K::File, K::Directory] {
+        want(A::Adopt, kind, false);
+    }
+    want(A::Adopt, K::File, true);
+    assert!(missing.is_empty(), "no story tells of {missing:#?}");
 }
 
 #[derive(Default)]
@@ -87,6 +130,8 @@ struct Story {
     world: World,
     out: String,
     newest: Option<Result<Plan, PlanError>>,
+    /// Every action on every kind that it tells of, and whether with something hidden.
+    seen: BTreeSet<(ChangeAction, ResourceKind, bool)>,
     ask: Ask,
     ports: BTreeMap<String, u16>,
 }
@@ -252,6 +297,11 @@ impl Story {
             }
         };
         show(&mut self.out, &planned.plan);
+        for change in &planned.plan.changes {
+            let hidden = change.attributes.iter().any(|a| a.sensitive);
+            let seen = (change.action, change.address.kind, hidden);
+            self.seen.insert(seen);
+        }
         if let Some(words) = allow {
             let allowed: Vec<&str> = match words {
                 [] => Vec::new(),
@@ -290,7 +340,7 @@ impl Story {
         let never = ReleaseNumber(0);
         for (name, last) in &state.last_release {
             if !state.owners.contains_key(name) && *last != never {
-                let _ = writeln!(self.out, "  {name} was removed by release {last}");
+                let _ = writeln!(self.out, "  {name} is gone, its last release was {last}");
             }
         }
         for (name, machine) in &state.machines {

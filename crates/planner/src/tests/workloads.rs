@@ -279,7 +279,7 @@ fn what_is_published_is_reached_from_other_machines_and_nothing_else_is() {
     assert_eq!(env(&world, at, "DB_PASSWORD"), "${service.db.password}");
     assert_eq!(env(&world, "b/api/process/app/0", "HOST"), "10.0.0.2");
 
-    let hidden = two_machines(&ACROSS.replace("\npublish: private", ""));
+    let hidden = two_machines(&ACROSS.replace("\npublish: private", "\npublish: loopback"));
     let said = hidden
         .try_blueprint()
         .map(|_| refusal(&hidden))
