@@ -148,8 +148,8 @@ pub async fn destroy(how: &ApplyArgs, env: &Env<'_>) -> Result<Exit, CliError> {
 /// Shows a plan.
 pub fn show(planned: &Planned, env: &Env<'_>) {
     if env.plan_view().format == PlanFormat::Json {
-        // To the byte as the control plane made it.
-        out::print(&String::from_utf8_lossy(&planned.json));
+        // Every key that the control plane sent, also those that this version does not know.
+        out::print(&render::plan::json(&String::from_utf8_lossy(&planned.json)));
         out::print("\n");
     } else {
         show_plan(&planned.plan, env);

@@ -20,7 +20,10 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write as _;
+
 use clap::ValueEnum;
+use plumb_model::escape;
 use plumb_model::plan::Plan;
 
 use crate::args::Output;
@@ -77,7 +80,26 @@ pub fn render(plan: &Plan, view: &PlanView) -> String {
     match view.format {
         PlanFormat::Text => text::render(plan, view),
         PlanFormat::Markdown => markdown::render(plan, view),
-        PlanFormat::Json => serde_json::to_string(plan).expect("a plan is always JSON") + "\n",
+        PlanFormat::Json => {
+            let text = serde_json::to_string(plan).expect("a plan is always JSON");
+            json(&text) + "\n"
+        }
         PlanFormat::Html => html::render(plan, view),
     }
+}
+
+/// JSON that says the same without a character that may not be shown: in JSON such characters stand in strings alone, and
+/// each can be written as an escape.
+pub fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if escape::is_unsafe(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }

@@ -23,6 +23,8 @@ const MAX_ENTRIES: usize = 24;
 const MAX_ATTRIBUTES: usize = 30;
 /// Resources in all that are shown in detail; where there are more, those that are felt least are folded first.
 const MAX_DETAILS: usize = 240;
+/// Owners without details that have a line of their own.
+const MAX_HEADLINES: usize = 200;
 /// Entries of a list, such as of drift, before the rest is folded.
 const MAX_LIST: usize = 20;
 /// Names of attributes are padded at most this far.
@@ -291,7 +293,16 @@ impl Page<'_> {
         let detailed = detailed(outline, self.view.full);
         let mut folded = (0, 0);
         let mut apart = true;
+        let mut headlines = 0;
         for (owner, details) in outline.owners.iter().zip(detailed) {
+            if !details {
+                folded.0 += 1;
+                folded.1 += owner.resources();
+                headlines += 1;
+                if headlines > MAX_HEADLINES {
+                    continue;
+                }
+            }
             // Headlines without details stand together.
             if details || apart {
                 self.gap();
@@ -300,14 +311,18 @@ impl Page<'_> {
             self.owner(owner);
             if details {
                 self.resources(owner);
-            } else {
-                folded.0 += 1;
-                folded.1 += owner.resources();
             }
         }
         if folded.0 > 0 {
+            let lines = match folded.0 {
+                n if n > MAX_HEADLINES => format!(
+                    " ({} have no line at all)",
+                    words::thousands((n - MAX_HEADLINES) as u64)
+                ),
+                _ => String::new(),
+            };
             let text = format!(
-                "the details of {} with {} are folded, those that are felt least first",
+                "the details of {}{lines} with {} are folded, those that are felt least first",
                 words::count(folded.0, "app"),
                 words::count(folded.1, "resource")
             );
@@ -629,6 +644,7 @@ impl Page<'_> {
         for remark in remarks {
             let room = wide::width(remark);
             if column + 2 + room > self.width && column > indent {
+                let indent = indent.min(self.width.saturating_sub(room));
                 self.end();
                 self.space(indent);
                 column = indent + room;
@@ -665,9 +681,13 @@ impl Page<'_> {
                 Tag::Old => (Ink::Bad, Ink::OldPart),
                 Tag::New => (Ink::Good, Ink::NewPart),
             };
-            if line.tag != Tag::Place {
-                self.put(plain, line.tag.sign());
-                self.out.push(' ');
+            match line.tag {
+                Tag::Place => {}
+                Tag::Same => self.out.push_str("  "),
+                Tag::Old | Tag::New => {
+                    self.put(plain, line.tag.sign());
+                    self.out.push(' ');
+                }
             }
             self.parts(&line.parts, plain, part, room);
             self.end();

@@ -423,7 +423,12 @@ pub fn cost(plan: &Plan) -> Option<String> {
             format!(
                 "{} {} a month ({difference})",
                 money(after),
-                clean(currency)
+                // An ISO 4217 code; whatever else it holds is none of it.
+                currency
+                    .chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .take(8)
+                    .collect::<String>()
             )
         })
         .collect();
