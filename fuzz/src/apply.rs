@@ -8,7 +8,7 @@ use plumb_model::capability::{Availability, Capabilities, Capability, MachineFac
 use plumb_model::plan::Plan;
 use plumb_model::state::{Next, Recorded, ReleaseBody, StateBody};
 use plumb_model::{Assignment, Hash, Lineage};
-use plumb_planner::{Input, Observed, Request, Source, plan};
+use plumb_planner::{Input, Observed, PlanError, Planned, Request, Source, plan};
 
 fn able() -> MachineFacts {
     let has = |capability: &Capability| {
@@ -25,7 +25,7 @@ fn able() -> MachineFacts {
 }
 
 /// What the command line would have read at each path: nothing of it is looked at but its digest and, of a file, its text.
-fn sources(set: &BlueprintSet) -> BTreeMap<String, Source> {
+pub(crate) fn sources(set: &BlueprintSet) -> BTreeMap<String, Source> {
     let source = |path: &String| Source {
         digest: Hash::of(path.as_bytes()),
         size: path.len() as u64,
@@ -68,42 +68,61 @@ fn record(next: &Next) -> Recorded {
     Recorded { state, releases }
 }
 
-/// Holds the law: an applied plan leaves nothing to plan. A set that the planner refuses is fine too.
-pub fn check(set: &BlueprintSet) {
+/// The history that everything here is planned against.
+pub(crate) fn lineage() -> Lineage {
+    Lineage::from_random([1; 16])
+}
+
+/// A request for all of a set.
+fn request(set: &BlueprintSet) -> Request {
+    Request::Apply {
+        blueprint: set.clone(),
+        sources: sources(set),
+        ask: Default::default(),
+    }
+}
+
+/// What the machines have said: all but the first, which has never been heard of.
+fn observed(set: &BlueprintSet) -> Observed {
     let mut observed = Observed::default();
-    // One machine has never been heard of.
     for name in set.machines.keys().skip(1) {
         observed.machines.insert(name.clone(), able());
     }
-    let sources = sources(set);
-    let request = Request::Apply {
-        blueprint: set.clone(),
-        sources,
-        ask: Default::default(),
-    };
-    let go = |recorded: &Recorded| {
-        plan(Input {
-            request: &request,
-            recorded,
-            lineage: &Lineage::from_random([1; 16]),
-            workspace: &set.workspace.name,
-            observed: &observed,
-            commit: None,
-        })
-    };
-    let planned = match go(&Recorded::default()) {
-        Ok(planned) => planned,
+    observed
+}
+
+/// Plans a set on what is recorded.
+fn go(set: &BlueprintSet, recorded: &Recorded) -> Result<Planned, PlanError> {
+    plan(Input {
+        request: &request(set),
+        recorded,
+        lineage: &lineage(),
+        workspace: &set.workspace.name,
+        observed: &observed(set),
+        commit: None,
+    })
+}
+
+/// The first plan of a set; none if the planner refuses it, which it says why.
+pub(crate) fn first(set: &BlueprintSet) -> Option<Planned> {
+    match go(set, &Recorded::default()) {
+        Ok(planned) => Some(planned),
         Err(refused) => {
             assert!(!refused.problems.is_empty());
-            return;
+            None
         }
-    };
+    }
+}
+
+/// Holds the law: an applied plan leaves nothing to plan. A set that the planner refuses is fine too.
+pub fn check(set: &BlueprintSet) {
+    let Some(planned) = first(set) else { return };
     let json = serde_json::to_vec(&planned.plan).expect("a plan is JSON");
     let read: Plan = serde_json::from_slice(&json).expect("a plan reads back");
     assert_eq!(read, planned.plan, "a plan reads back as another");
     assert_eq!(read.approval, read.approval_hash());
     let recorded = record(&planned.next);
-    let again = go(&recorded).expect("what was planned once is planned again");
+    let again = go(set, &recorded).expect("what was planned once is planned again");
     assert!(again.plan.is_empty(), "{:#?}", again.plan);
     assert!(again.next.moved.is_empty() && again.next.released.is_empty());
 }

@@ -4,6 +4,8 @@
 
 pub mod apply;
 pub mod assignment;
+pub mod fmt;
+pub mod plan_file;
 pub mod problems;
 pub mod references;
 pub mod yaml;

@@ -50,7 +50,8 @@ pub fn files(data: &[u8]) -> Vec<SourceFile> {
     files
 }
 
-fn read(files: &[SourceFile]) -> Result<BlueprintSet, Diagnostics> {
+/// Reads them as `plumb validate` would, with the overlay that is there.
+pub(crate) fn read(files: &[SourceFile]) -> Result<BlueprintSet, Diagnostics> {
     let overlaid = files
         .iter()
         .any(|file| file.path.ends_with("plumb.staging.yaml"));
