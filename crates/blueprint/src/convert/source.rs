@@ -36,7 +36,11 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Sourc
             let path = r.repository_path(&path);
             (path.map(|path| Source::Path { path }), dir)
         }
-        (None, Some(git)) => (self::git(r, &node, &git, &dir).map(Source::Git), dir),
+        // The source itself says where it starts: a process that said so again would start in `web/web`.
+        (None, Some(git)) => (
+            self::git(r, &node, &git, &dir).map(Source::Git),
+            String::new(),
+        ),
         (Some(path), Some(git)) => {
             url(r, &git);
             let (first, second) = (r.key_spot(&path), r.key_spot(&git));
