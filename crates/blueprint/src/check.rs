@@ -33,6 +33,9 @@ pub(crate) fn check(
     out: &mut Diagnostics,
 ) -> Checked {
     let compiled = compiled(kind);
+    if compiled.shape.as_ref().is_some_and(|s| s.accepts(value)) {
+        return Checked::default();
+    }
     let mut pass = Pass {
         document,
         kind,
@@ -43,7 +46,7 @@ pub(crate) fn check(
     };
     // Unknown keys first, since a key without a driver explains what is missing beside it.
     let (unknown, others): (Vec<_>, Vec<_>) = compiled
-        .validator
+        .validator()
         .iter_errors(value)
         .partition(|e| matches!(e.kind(), Is::AdditionalProperties { .. }));
     for error in unknown.iter().chain(&others) {

@@ -33,6 +33,7 @@ mod parallel;
 mod plain;
 mod reference;
 mod scalar;
+mod shape;
 mod spans;
 mod value;
 mod written;

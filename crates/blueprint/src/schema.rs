@@ -1,12 +1,13 @@
 //! The JSON Schemas (2020-12) of the language: published under `schemas/` for editors, and compiled once for
 //! the structural check.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::shape::Shape;
 use crate::written;
 
 /// The kinds of document.
@@ -170,33 +171,37 @@ fn without_null(value: &mut Value) {
     }
 }
 
-/// A schema and its compiled form.
+/// A schema and its compiled forms.
 pub(crate) struct Compiled {
     pub schema: Value,
-    pub validator: Validator,
+    /// Says yes or no, fast; a test holds that there is one of each kind.
+    pub shape: Option<Shape>,
+    validator: OnceLock<Validator>,
 }
 
-/// The compiled schema of a kind. Compiling costs more than checking a thousand documents, so it is done once.
+impl Compiled {
+    /// What can say why. Compiling it costs more than checking a thousand documents, so that is put off until
+    /// there is something to explain.
+    pub fn validator(&self) -> &Validator {
+        self.validator.get_or_init(|| {
+            jsonschema::draft202012::new(&self.schema)
+                .expect("the schemas are generated from types, and a test compiles each")
+        })
+    }
+}
+
+/// The compiled schema of a kind, made once.
 pub(crate) fn compiled(kind: Kind) -> &'static Compiled {
-    static ALL: [LazyLock<Compiled>; 9] = [
-        LazyLock::new(|| compile(Kind::Workspace)),
-        LazyLock::new(|| compile(Kind::Overlay)),
-        LazyLock::new(|| compile(Kind::Machine)),
-        LazyLock::new(|| compile(Kind::App)),
-        LazyLock::new(|| compile(Kind::Setup)),
-        LazyLock::new(|| compile(Kind::Service)),
-        LazyLock::new(|| compile(Kind::Volume)),
-        LazyLock::new(|| compile(Kind::Network)),
-        LazyLock::new(|| compile(Kind::Registry)),
-    ];
-    &ALL[kind as usize]
-}
-
-fn compile(kind: Kind) -> Compiled {
-    let schema = schema(kind);
-    let validator = jsonschema::draft202012::new(&schema)
-        .expect("the schemas are generated from types, and a test compiles each");
-    Compiled { schema, validator }
+    static ALL: [OnceLock<Compiled>; Kind::ALL.len()] =
+        [const { OnceLock::new() }; Kind::ALL.len()];
+    ALL[kind as usize].get_or_init(|| {
+        let schema = schema(kind);
+        Compiled {
+            shape: Shape::compile(&schema),
+            schema,
+            validator: OnceLock::new(),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +232,7 @@ mod tests {
     #[test]
     fn each_schema_compiles_and_knows_no_null() {
         for kind in Kind::ALL {
+            compiled(kind).validator();
             let text = compiled(kind).schema.to_string();
             assert!(!text.contains("null"), "{}: {text}", kind.as_str());
         }

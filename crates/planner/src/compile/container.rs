@@ -73,6 +73,7 @@ pub(super) fn compile<'a>(
 
     let mut scope = scope(context, machine, reach);
     scope.from.in_container = true;
+    after.extend(env::services_here(&app.uses, &scope));
     let mut handed = if compose {
         BTreeMap::new()
     } else {
@@ -106,8 +107,8 @@ pub(super) fn compile<'a>(
         networks,
         labels: decl.labels.clone(),
         health,
-        restart: app.restart.clone(),
-        stop: app.stop.clone(),
+        restart: decl.restart.clone().unwrap_or_else(|| app.restart.clone()),
+        stop: decl.stop.clone().unwrap_or_else(|| app.stop.clone()),
         log: app.log.clone(),
         limits: app.limits.clone(),
         schedule: app.schedule.clone(),
@@ -165,8 +166,13 @@ pub(super) fn image<'a>(
         ImageDecl::Reference(reference) => {
             pulled(context, draft, app, owner, name, machine, reference)
         }
-        ImageDecl::Dockerfile { path, target, args } => {
-            let Some(source) = ready.workdir.clone() else {
+        ImageDecl::Dockerfile {
+            path,
+            target,
+            args,
+            context: folder,
+        } => {
+            let Some(mut source) = ready.workdir.clone() else {
                 let origin = context.origin("App", owner, "/dockerfile");
                 context.problem(
                     format!("`{owner}` has a `dockerfile` and no source that it is in"),
@@ -179,6 +185,11 @@ pub(super) fn image<'a>(
                     unknown: false,
                 };
             };
+            source.dir = [source.dir.as_str(), folder]
+                .into_iter()
+                .filter(|dir| !dir.is_empty())
+                .collect::<Vec<_>>()
+                .join("/");
             let scope = scope(context, machine, reach).last();
             let args = args
                 .iter()
