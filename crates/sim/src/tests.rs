@@ -19,7 +19,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn no_invariant_breaks_under_faults_and_the_fleet_comes_to_rest_as_recorded() {
     let mut worst = 0;
-    let mut counts = [0; 4];
+    let mut counts = [0; 6];
     let mut failed = Vec::new();
     for seed in seeds() {
         let report = run(Options::new(seed)).unwrap();
@@ -29,13 +29,17 @@ fn no_invariant_breaks_under_faults_and_the_fleet_comes_to_rest_as_recorded() {
             report.cuts,
             report.conflicts,
             report.assignments,
+            report.renames,
+            report.adoptions,
         ];
         counts.iter_mut().zip(of).for_each(|(sum, n)| *sum += n);
         if !report.broken.is_empty() {
             failed.push(format!("seed {seed}:\n  {}", report.broken.join("\n  ")));
         }
     }
-    println!("longest way to rest: {worst} ms; crashes, cuts, conflicts, assignments: {counts:?}");
+    println!(
+        "longest way to rest: {worst} ms; crashes, cuts, conflicts, assignments, renames, adoptions: {counts:?}"
+    );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     if seeds() == SEEDS {
         assert!(

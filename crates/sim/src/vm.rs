@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_converge::Work;
 use plumb_model::observation::{Difference, Exit, ExitStatus, Incarnation};
 use plumb_model::{
-    Action, Address, Fault, Hash, Observation, Resource, ResourceKind, ResourceSpec, RunState,
-    Timestamp,
+    Action, Address, Fault, Found, FoundKind, Hash, Mode, Observation, Reason, Resource,
+    ResourceKind, ResourceSpec, RunState, Timestamp,
 };
 
 /// What is at an address.
@@ -23,6 +23,20 @@ pub enum Thing {
     Alive(Incarnation),
     /// A process that has ended.
     Dead(Incarnation, Exit),
+    /// A file that a stranger made before any driver did; each has a number.
+    Foreign(u64),
+}
+
+/// Whether the simulated agent has a driver for a kind.
+#[must_use]
+pub fn drives(kind: ResourceKind) -> bool {
+    matches!(
+        kind,
+        ResourceKind::Artifact
+            | ResourceKind::Directory
+            | ResourceKind::File
+            | ResourceKind::Process
+    )
 }
 
 /// A VM.
@@ -37,6 +51,16 @@ pub struct Vm {
     pub sick: BTreeSet<Address>,
     /// Processes that were ever sick, and may be restarted for it.
     ever_sick: BTreeSet<Address>,
+    /// Strangers' files that have not been moved away by their owners, and those of which an original was kept.
+    strangers: BTreeSet<u64>,
+    kept: BTreeSet<u64>,
+    appeared: u64,
+    /// How often something was taken over from an old address, and how often a stranger's file was.
+    pub renames: u64,
+    /// See [`renames`](Self::renames).
+    pub adoptions: u64,
+    /// Which address has taken over from which.
+    moved: BTreeMap<Address, Address>,
     pids: u32,
     /// How many actions were carried out.
     pub acts: u64,
@@ -51,9 +75,54 @@ impl Vm {
         self.things.get(address)
     }
 
-    /// Every address at which something is.
+    /// Every address at which something of Plumb's is.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.things.keys()
+        let ours = |thing: &Thing| !matches!(thing, Thing::Foreign(_));
+        self.things
+            .iter()
+            .filter(move |(_, thing)| ours(thing))
+            .map(|(address, _)| address)
+    }
+
+    /// A stranger makes a file where nothing is yet. Says whether there was room.
+    pub fn appear(&mut self, address: &Address) -> bool {
+        if self.things.contains_key(address) {
+            return false;
+        }
+        self.appeared += 1;
+        self.strangers.insert(self.appeared);
+        self.things
+            .insert(address.clone(), Thing::Foreign(self.appeared));
+        true
+    }
+
+    /// Whoever made files that are in the way reads so, and moves them away. Says where from.
+    pub fn strangers_leave(&mut self) -> Vec<Address> {
+        let mut left = Vec::new();
+        self.things.retain(|address, thing| {
+            let Thing::Foreign(number) = thing else {
+                return true;
+            };
+            self.strangers.remove(number);
+            left.push(address.clone());
+            false
+        });
+        left
+    }
+
+    /// Strangers' files that are neither where they were nor kept.
+    #[must_use]
+    pub fn lost(&self) -> Vec<u64> {
+        let there: BTreeSet<u64> = self
+            .things
+            .values()
+            .filter_map(|thing| match thing {
+                Thing::Foreign(number) => Some(*number),
+                _ => None,
+            })
+            .collect();
+        let found = |number: &&u64| !there.contains(number) && !self.kept.contains(number);
+        self.strangers.iter().filter(found).copied().collect()
     }
 
     /// Whether what is there is what the resource says.
@@ -88,6 +157,20 @@ impl Vm {
                     differs: Vec::new(),
                 },
             },
+            // A driver that is to remove something never takes this for it.
+            Some(Thing::Foreign(_)) if work.resource.is_none() => Observation::Absent,
+            Some(Thing::Foreign(number)) => Observation::Foreign {
+                what: format!("stranger {number}"),
+                found: Some(Box::new(Found {
+                    kind: FoundKind::File,
+                    mode: Mode(0o600),
+                    owner: "root".to_owned(),
+                    group: "root".to_owned(),
+                    size: Some(*number),
+                    digest: None,
+                    text: None,
+                })),
+            },
             Some(Thing::Edited) => differs("a stranger's words"),
             Some(Thing::Alive(run)) => Observation::Running(run.clone()),
             Some(Thing::Dead(run, exit)) => Observation::Exited(run.clone(), exit.clone()),
@@ -97,15 +180,39 @@ impl Vm {
     /// Acts, and says what is there afterwards.
     ///
     /// # Errors
-    /// None so far: this VM's disk is never full.
+    /// Where a stranger's file is in the way, or there is no driver.
     pub fn act(
         &mut self,
         work: &Work,
         action: &Action,
         wall: Timestamp,
     ) -> Result<Observation, Fault> {
-        self.acts += 1;
         let address = work.address.clone();
+        let makes = matches!(action, Action::Write | Action::Adopt | Action::Start);
+        if !drives(address.kind) {
+            return if makes {
+                Err(Fault::new(Reason::LacksCapability, "there is no driver"))
+            } else {
+                Ok(Observation::Absent)
+            };
+        }
+        self.acts += 1;
+        if let Some(Thing::Foreign(number)) = self.things.get(&address) {
+            match action {
+                Action::Adopt => {
+                    if !work.resource.as_ref().is_some_and(|r| r.adopt) {
+                        let what = "what nobody agreed to was adopted";
+                        self.broken.push(format!("{address}: {what}"));
+                    }
+                    self.adoptions += 1;
+                    self.kept.insert(*number);
+                }
+                Action::Write => {
+                    return Err(Fault::new(Reason::NotOurs, "a stranger was quicker"));
+                }
+                _ => return Ok(self.observe(work)),
+            }
+        }
         let alive = matches!(self.things.get(&address), Some(Thing::Alive(_)));
         match (action, &work.resource) {
             (Action::Write | Action::Adopt, Some(resource)) => {
@@ -132,14 +239,47 @@ impl Vm {
                         .push(format!("{address} was removed while it was alive"));
                 }
                 self.things.remove(&address);
+                self.forget(&address);
             }
-            (Action::Move { .. }, _) => {}
+            (Action::Move { from }, _) => self.take_over(&address, from),
             (Action::Write | Action::Adopt | Action::Start, None) => {
                 self.broken
                     .push(format!("{address} was made though nothing says what it is"));
             }
         }
         Ok(self.observe(work))
+    }
+
+    /// Nothing is left at an address, and nothing is to be: what it took over is forgotten.
+    pub fn forget(&mut self, address: &Address) {
+        if !self.things.contains_key(address) {
+            self.moved.remove(address);
+        }
+    }
+
+    fn take_over(&mut self, to: &Address, from: &[Address]) {
+        let Some(newest) = from.first() else { return };
+        if self.moved.get(to) == Some(newest) {
+            return;
+        }
+        let ours = |thing: Option<&Thing>| !matches!(thing, None | Some(Thing::Foreign(_)));
+        let old = from.iter().find(|old| ours(self.things.get(*old)));
+        if let Some(old) = old.filter(|_| !self.things.contains_key(to)) {
+            if let Some(thing) = self.things.remove(old) {
+                self.things.insert(to.clone(), thing);
+            }
+            for set in [&mut self.sick, &mut self.ever_sick] {
+                if set.remove(old) {
+                    set.insert(to.clone());
+                }
+            }
+            if let Some(at_ms) = self.touched.remove(old) {
+                self.touched.insert(to.clone(), at_ms);
+            }
+            self.moved.remove(old);
+            self.renames += 1;
+        }
+        self.moved.insert(to.clone(), newest.clone());
     }
 
     fn start(&mut self, resource: &Resource, wall: Timestamp) {

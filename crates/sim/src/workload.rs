@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_blueprint::BlueprintSet;
 use plumb_blueprint::{
     App, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process, Segment,
-    Selector, Setup, Source as AppSource, Workspace,
+    Selector, Setup, Source as AppSource, Volume, Workspace,
 };
 use plumb_model::{
-    DriftPolicy, Hash, LogSpec, MachineName, Mode, OwnerName, PortName, ProcessName, RestartPolicy,
-    RestartSpec, RunState, StopSpec, WorkspaceName,
+    DriftPolicy, Hash, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
+    RestartPolicy, RestartSpec, RunState, StopSpec, WorkspaceName,
 };
 use plumb_planner::Source;
 
@@ -227,4 +227,64 @@ pub fn blueprints(
         warnings: Default::default(),
     };
     (set, sources)
+}
+
+/// Gives some owners another name than the one that they are recorded under, and the others the one that they have. A name
+/// is one of three with the same start.
+pub fn rename(chance: &mut Chance, set: &mut BlueprintSet, recorded: &BTreeSet<OwnerName>) {
+    let mut new_name = |name: &OwnerName| {
+        let names: Vec<OwnerName> = ["", "-b", "-c"]
+            .iter()
+            .map(|end| owner(format!("{name}{end}")))
+            .collect();
+        let now = names.iter().find(|name| recorded.contains(*name)).cloned();
+        let Some(now) = now.filter(|_| !recorded.is_empty()) else {
+            return (name.clone(), None);
+        };
+        if chance.percent(70) {
+            return (now, None);
+        }
+        match chance.pick(&names) {
+            Some(next) if !recorded.contains(next) => (next.clone(), Some(now)),
+            _ => (now, None),
+        }
+    };
+    set.apps = std::mem::take(&mut set.apps)
+        .into_iter()
+        .map(|(name, mut app)| {
+            let (name, from) = new_name(&name);
+            app.renamed_from = from;
+            (name, app)
+        })
+        .collect();
+    set.setups = std::mem::take(&mut set.setups)
+        .into_iter()
+        .map(|(name, mut setup)| {
+            let (name, from) = new_name(&name);
+            setup.renamed_from = from;
+            (name, setup)
+        })
+        .collect();
+}
+
+/// Now and then a volume, for which these agents have no driver.
+pub fn volumes(chance: &mut Chance, set: &mut BlueprintSet, machines: &[MachineName]) {
+    if chance.percent(25) {
+        let volume = Volume {
+            machines: selector(chance, machines),
+            on_delete: OnDelete::Keep,
+            renamed_from: None,
+        };
+        set.volumes.insert(owner("data".to_owned()), volume);
+    }
+}
+
+/// A path that a Setup may want to put a file at, sooner or later.
+#[must_use]
+pub fn wanted_path(chance: &mut Chance) -> String {
+    format!(
+        "/srv/setup{}/{}",
+        chance.between(0, 3),
+        chance.between(0, 3)
+    )
 }

@@ -67,6 +67,10 @@ pub struct Report {
     pub cuts: u64,
     /// How many actions drivers carried out.
     pub acts: u64,
+    /// How often something was taken over from an old address.
+    pub renames: u64,
+    /// How often a stranger's file was taken over.
+    pub adoptions: u64,
     /// How long the fleet took to come to rest once the faults had ended, in virtual milliseconds.
     pub rested_ms: Option<u64>,
 }
@@ -227,6 +231,8 @@ impl World {
             crashes: self.crashes,
             cuts: self.cuts,
             acts: self.machines.iter().map(|m| m.vm.acts).sum(),
+            renames: self.machines.iter().map(|m| m.vm.renames).sum(),
+            adoptions: self.machines.iter().map(|m| m.vm.adoptions).sum(),
             rested_ms,
         }
     }

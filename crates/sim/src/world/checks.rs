@@ -3,11 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_converge as converge;
-use plumb_dispatch::view::WorkspaceView;
-use plumb_model::{Action, Address, ConditionKind, Entry, ResourceStatus};
+use plumb_dispatch::view::{OwnerView, StateWord, WorkspaceView};
+use plumb_model::{Action, Address, ConditionKind, Entry, Reason, ResourceStatus};
 
 use super::{UNNOTICED_MS, WATCH_MS, World};
 use crate::control::ControlError;
+use crate::vm::{Thing, drives};
+
+/// Whether an owner is as it should be, as far as these agents can make it so.
+fn is_settled(owner: &OwnerView) -> bool {
+    let fine = |state| matches!(state, StateWord::Converged | StateWord::Stopped);
+    fine(owner.state)
+        || owner.resources.iter().all(|resource| {
+            let lacks = resource.condition(ConditionKind::Blocked);
+            fine(resource.state) || lacks.is_some_and(|c| c.reason == Reason::LacksCapability)
+        })
+}
 
 impl World {
     /// Nothing is made before what it waits for is as it should be, unless a stranger came in between.
@@ -31,6 +42,37 @@ impl World {
             self.broke(format!(
                 "what a resource waits for comes first: {address} was made before {before}"
             ));
+        }
+    }
+
+    /// Nothing that was renamed is ended at its old address, or made anew at the new one while it is at the old.
+    pub(super) fn check_rename(&mut self, machine: usize, work: &converge::Work, action: &Action) {
+        let at = &self.machines[machine];
+        let Some(held) = &at.disk.held else { return };
+        let alive = |address: &Address| matches!(at.vm.thing(address), Some(Thing::Alive(_)));
+        let wrong = match (action, &work.resource) {
+            (Action::Stop | Action::Remove, None) => held.assignment.resources().find(|resource| {
+                resource.addresses_before().contains(&&work.address)
+                    && at.vm.thing(&resource.address).is_none()
+                    && held.assignment.get(&work.address).is_none()
+            }),
+            (Action::Start, Some(resource)) => held.assignment.resources().find(|other| {
+                let before = resource.addresses_before();
+                let left = |old: &&Address| alive(old) && held.assignment.get(old).is_none();
+                other.address == work.address && before.iter().any(left)
+            }),
+            _ => None,
+        };
+        let wrong = wrong.map(|resource| {
+            let (generation, address) = (held.generation, &work.address);
+            let before = resource.addresses_before();
+            format!(
+                "{action:?} of {address} under {generation}, where {} was {before:?}",
+                resource.address
+            )
+        });
+        if let Some(wrong) = wrong {
+            self.broke(format!("a rename restarts nothing: {wrong}"));
         }
     }
 
@@ -60,7 +102,11 @@ impl World {
                     ));
                 }
                 Some(Entry::Tombstone(_))
-                    if status.gone && at.vm.thing(&status.address).is_some() =>
+                    if status.gone
+                        && !matches!(
+                            at.vm.thing(&status.address),
+                            None | Some(Thing::Foreign(_))
+                        ) =>
                 {
                     wrong.push(format!("gone means that it is gone: {}", status.address));
                 }
@@ -78,6 +124,14 @@ impl World {
         }
         for machine in 0..self.machines.len() {
             self.start_agent(machine);
+            let lost = self.machines[machine].vm.lost();
+            if !lost.is_empty() {
+                self.broke(format!(
+                    "what Plumb did not make is kept: {lost:?} on machine {machine}"
+                ));
+            }
+            let left = self.machines[machine].vm.strangers_leave();
+            self.tell_reconciler(machine, converge::Event::Woken(left));
             let sick: Vec<_> = self.machines[machine].vm.sick.iter().cloned().collect();
             for address in sick {
                 let now = self.now_ms;
@@ -97,7 +151,7 @@ impl World {
         while self.now_ms < began + self.options.rest_ms {
             self.until(self.now_ms + 500)?;
             let settled = self.view().is_some_and(|view| {
-                view.is_settled()
+                view.owners.iter().all(is_settled)
                     && view
                         .machines
                         .iter()
@@ -162,7 +216,7 @@ impl World {
                 .map(|resource| (&resource.address, resource))
                 .collect();
             for resource in desired.values() {
-                if !machine.vm.is_as(resource) {
+                if drives(resource.address.kind) && !machine.vm.is_as(resource) {
                     wrong.push(format!(
                         "the VM is what is recorded: {} is not",
                         resource.address
@@ -182,6 +236,14 @@ impl World {
             if ledger.is_some() && held != ledger {
                 wrong.push(format!(
                     "both ends agree: {} holds {held:?} of {ledger:?}",
+                    machine.name
+                ));
+            }
+        }
+        for machine in &self.machines {
+            for number in machine.vm.lost() {
+                wrong.push(format!(
+                    "what Plumb did not make is kept: {number} on {}",
                     machine.name
                 ));
             }

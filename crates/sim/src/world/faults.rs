@@ -4,6 +4,7 @@ use plumb_converge as converge;
 use plumb_model::{Address, ResourceKind};
 
 use super::{Happening, World};
+use crate::workload;
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -29,6 +30,7 @@ impl World {
                 self.note(&format!("machine {machine} lost power"));
             }
             50..60 => self.sicken(machine),
+            60..70 => self.appear(machine),
             _ => self.tamper(machine),
         }
     }
@@ -46,6 +48,25 @@ impl World {
             let sick = !self.machines[machine].vm.sick.contains(&address);
             let now = self.now_ms;
             self.machines[machine].vm.sicken(&address, sick, now);
+        }
+    }
+
+    /// A stranger makes a file that a Setup wants to make there, or will want to.
+    pub(super) fn appear(&mut self, machine: usize) {
+        let path = workload::wanted_path(&mut self.chance);
+        let held = self.machines[machine].disk.held.as_ref();
+        let wanted = held
+            .into_iter()
+            .flat_map(|held| held.assignment.entries())
+            .map(|entry| entry.address())
+            .find(|address| address.kind == ResourceKind::File && *address.name == *path)
+            .cloned();
+        let Some(address) = wanted else { return };
+        if self.machines[machine].vm.appear(&address) {
+            self.note(&format!("a stranger made {address}"));
+            if self.chance.percent(80) {
+                self.tell_reconciler(machine, converge::Event::Woken(vec![address]));
+            }
         }
     }
 

@@ -222,7 +222,10 @@ impl World {
         match effect {
             converge::Effect::Observe { work, .. } => {
                 self.begin(machine, work.iter().map(|w| &w.address));
-                let vm = &self.machines[machine].vm;
+                let vm = &mut self.machines[machine].vm;
+                for removed in work.iter().filter(|w| w.resource.is_none()) {
+                    vm.forget(&removed.address);
+                }
                 let seen = work
                     .iter()
                     .map(|w| (w.address.clone(), Ok(vm.observe(w))))
@@ -234,6 +237,7 @@ impl World {
                 let mut done: Vec<(Address, Action, Result<Observation, Fault>)> = Vec::new();
                 for (work, action) in work {
                     self.check_order(machine, &work, &action);
+                    self.check_rename(machine, &work, &action);
                     self.note(&format!("{} {action:?}", work.address));
                     let result = self.machines[machine].vm.act(&work, &action, wall);
                     done.push((work.address, action, result));

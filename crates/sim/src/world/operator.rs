@@ -100,7 +100,11 @@ impl World {
             }
         }
         let machines = workload::machines(self.options.machines);
-        let (blueprint, sources) = workload::blueprints(&mut self.chance, &machines);
+        let (mut blueprint, sources) = workload::blueprints(&mut self.chance, &machines);
+        let recorded = self.control.ledger.load().map(|r| r.state.owners);
+        let names = recorded.unwrap_or_default().into_keys().collect();
+        workload::rename(&mut self.chance, &mut blueprint, &names);
+        workload::volumes(&mut self.chance, &mut blueprint, &machines);
         Request::Apply {
             blueprint,
             sources,
