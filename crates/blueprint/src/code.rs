@@ -170,6 +170,16 @@ codes! {
     FormerNameTaken = "P0412",
     /// A command uses `PORT` where it is not set.
     PortNotSet = "P0501",
+    /// A Compose file that is no project.
+    ComposeShape = "P0601",
+    /// A key of a Compose file that is not honoured, or that there is not.
+    ComposeKey = "P0602",
+    /// A value in a Compose file that cannot be taken.
+    ComposeValue = "P0603",
+    /// Services of a Compose file that wait for one another.
+    ComposeCycle = "P0604",
+    /// A Compose file that is not there.
+    ComposeMissing = "P0605",
 }
 
 impl std::fmt::Display for Code {

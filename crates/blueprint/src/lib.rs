@@ -20,6 +20,7 @@ mod set;
 mod source;
 
 mod check;
+mod compose;
 mod convert;
 mod cron;
 mod cross;
@@ -47,7 +48,7 @@ pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
 pub use explain::{Example, Explanation, MANIFEST as EXAMPLE_MANIFEST, diagnostics_page, explain, explanations};
 pub use fmt::{FormatError, format};
 pub use nearest::nearest;
-pub use parse::{Options, parse};
+pub use parse::{Options, others, parse};
 pub use reference_doc::blueprint_reference;
 pub use render::render;
 pub use schema::{Kind, schema, schema_of_any};

@@ -1,6 +1,9 @@
 //! The order of the passes: read every file, check each document by itself, then all of them together.
 
+mod compose;
 mod owners;
+
+pub use compose::others;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +29,8 @@ pub struct Options {
     /// The environment whose overlay is laid over the manifest: `staging` means the file
     /// `plumb.staging.yaml` beside it.
     pub env: Option<String>,
+    /// The files besides blueprints that [`others`] asks for, as far as they are there.
+    pub others: Vec<SourceFile>,
 }
 
 /// A document that has been through the structural check.
@@ -81,6 +86,7 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
     for entry in &entries {
         set.origins(entry);
     }
+    set.compose(options, &mut out);
     cross::check(&set.known, &set.machines, &set.owners, &mut out);
     set.publish_services();
     finish(set, manifest, out)

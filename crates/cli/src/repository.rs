@@ -149,16 +149,32 @@ impl Repository {
 
     /// Reads and parses all blueprints.
     pub fn parse(&self) -> Result<Parsed, CliError> {
-        let (files, passed) = self.files()?;
-        let options = Options {
+        let (mut files, mut passed) = self.files()?;
+        let mut options = Options {
             env: self.env.clone(),
+            others: self.others(&files),
         };
         let result = plumb_blueprint::parse(&files, &options);
+        passed.retain(|path| options.others.iter().all(|other| other.path != *path));
+        files.append(&mut options.others);
         Ok(Parsed {
             result,
             files,
             passed,
         })
+    }
+
+    /// The files besides blueprints that blueprints consist of. One that is not there, or leads out of the repository, is
+    /// left out: whoever names it is told so.
+    fn others(&self, files: &[SourceFile]) -> Vec<SourceFile> {
+        let read = |path: String| {
+            let real = fs::canonicalize(self.root.join(&path)).ok()?;
+            let inside = real.starts_with(&self.root) && real.is_file();
+            let text = inside.then(|| read_text(&real).ok()).flatten()?;
+            Some(SourceFile { path, text })
+        };
+        let wanted = plumb_blueprint::others(files);
+        wanted.into_iter().filter_map(read).collect()
     }
 
     /// Reads, parses, and shows what is wrong.
@@ -260,12 +276,17 @@ pub fn invalid(diagnostics: &Diagnostics) -> String {
     )
 }
 
-/// The bytes of a blueprint file, or none if no line of it starts with `kind:`.
-pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    // One byte more than a blueprint may have, so that a larger file is refused and not taken for its beginning.
+/// One byte more than a blueprint may have at most, so that a larger file is refused and not taken for its beginning.
+fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
     let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
     let mut text = Vec::new();
     File::open(path)?.take(limit).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The bytes of a blueprint file, or none if no line of it starts with `kind:`.
+pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let text = read_text(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let named = name == MANIFEST || (name.starts_with("plumb.") && name.ends_with(".yaml"));
     let has_kind = text.split(|b| *b == b'\n').any(|line| {

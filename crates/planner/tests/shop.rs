@@ -26,7 +26,18 @@ fn shop(root: &Path) -> BlueprintSet {
             }
         }
     }
-    parse(&files, &Options::default())
+    let read = |path: String| SourceFile {
+        text: std::fs::read(root.join(&path)).unwrap(),
+        path,
+    };
+    let options = Options {
+        others: plumb_blueprint::others(&files)
+            .into_iter()
+            .map(read)
+            .collect(),
+        ..Options::default()
+    };
+    parse(&files, &options)
         .unwrap_or_else(|problems| panic!("{}", render(&problems, &files, false)))
 }
 

@@ -58,6 +58,8 @@ impl ReadContainer {
             (name, port)
         });
         Container {
+            restart: None,
+            stop: None,
             // Without one there was an error, and nobody sees this.
             image: self
                 .image
@@ -219,7 +221,12 @@ fn image<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, uses: &mut Vec<Use>) -> Op
             Some("add `source: { path: . }` for the folder of this file"),
         );
     }
-    Some(ImageDecl::Dockerfile { path, target, args })
+    Some(ImageDecl::Dockerfile {
+        path,
+        target,
+        args,
+        context: String::new(),
+    })
 }
 
 fn volumes<'a>(

@@ -78,6 +78,8 @@ pub(crate) struct Owner {
     /// The label that it is spread over.
     pub spread: Option<(String, Spot)>,
     pub renamed_from: Option<(OwnerName, Spot)>,
+    /// The Compose file that it consists of.
+    pub compose: Option<(String, Spot)>,
 }
 
 impl Owner {
@@ -99,6 +101,7 @@ impl Owner {
             ingress: None,
             spread: None,
             renamed_from: None,
+            compose: None,
         }
     }
 }

@@ -36,6 +36,16 @@ labels: { role: web }
 address: { private: 10.0.0.10 }
 ";
 
+/// An example of this name is a Compose file.
+const COMPOSE: &str = "compose.yaml";
+
+/// The app that stands beside an example that is a Compose file.
+const WIKI: &str = "kind: App
+name: wiki
+machines: web-1
+compose: compose.yaml
+";
+
 /// An example of a code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Example {
@@ -82,10 +92,20 @@ impl Explanation {
                 None => example.text.clone().into_bytes(),
             },
         });
-        let options = Options {
+        let mut options = Options {
             env: self.env.clone(),
+            others: Vec::new(),
         };
-        match parse(&files, &options) {
+        if example.file == COMPOSE {
+            options.others.extend(files.pop());
+            files.push(SourceFile {
+                path: "wiki.yaml".to_owned(),
+                text: WIKI.as_bytes().to_vec(),
+            });
+        }
+        let parsed = parse(&files, &options);
+        files.append(&mut options.others);
+        match parsed {
             Ok(set) => (set.warnings, files),
             Err(problems) => (problems, files),
         }

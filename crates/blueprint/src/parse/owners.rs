@@ -95,6 +95,7 @@ impl Set {
         owner.ingress = read.ingress.clone();
         owner.spread = read.spread.clone();
         owner.renamed_from = read.renamed_from.clone();
+        owner.compose = read.compose.clone();
         self.owners.push(owner);
         if let Some(selected) = &read.selected {
             let selector = selected.selector.clone();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::spec_parts::Runtime;
 use plumb_model::spec_source::{GitRef, TaskMoment};
-use plumb_model::{OnDelete, PortName, ProcessName, SecretForm, SecretName};
+use plumb_model::{OnDelete, PortName, ProcessName, RestartSpec, SecretForm, SecretName, StopSpec};
 use serde::{Deserialize, Serialize};
 
 use super::{Health, Text};
@@ -79,6 +79,10 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Other containers of the same app that must be up before it.
     pub after: BTreeSet<ProcessName>,
+    /// When it is started again; none is as the app says.
+    pub restart: Option<RestartSpec>,
+    /// How it is stopped; none is as the app says.
+    pub stop: Option<StopSpec>,
 }
 
 /// What a container is made from.
@@ -89,12 +93,15 @@ pub enum ImageDecl {
     Reference(String),
     /// A Dockerfile of the app's source.
     Dockerfile {
-        /// Relative to the source, without `.` and `..`.
+        /// Relative to the context, without `.` and `..`.
         path: String,
         /// The stage that is built; none is the last.
         target: Option<String>,
         /// Build arguments.
         args: BTreeMap<String, Text>,
+        /// The folder of the source that is sent along, without `.` and `..`; empty for the source itself. `path` is
+        /// relative to it.
+        context: String,
     },
 }
 

@@ -260,6 +260,7 @@ fn an_overlay_changes_what_it_may_and_only_when_it_is_chosen() {
         &list,
         &Options {
             env: Some("staging".into()),
+            ..Options::default()
         },
     )
     .unwrap();
@@ -279,6 +280,7 @@ fn an_overlay_changes_what_it_may_and_only_when_it_is_chosen() {
         &list,
         &Options {
             env: Some("stagin".into()),
+            ..Options::default()
         },
     )
     .unwrap_err();
@@ -450,8 +452,17 @@ fn shop() -> Vec<SourceFile> {
 fn the_example_shop_is_valid_in_every_environment_and_what_it_names_exists() {
     let files = shop();
     for env in [None, Some("staging")] {
+        let others = crate::others(&files).into_iter().map(|path| {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let text = root.join("../../blueprints-examples/shop").join(&path);
+            SourceFile {
+                path,
+                text: std::fs::read(text).unwrap(),
+            }
+        });
         let options = Options {
             env: env.map(str::to_owned),
+            others: others.collect(),
         };
         let set = parse(&files, &options)
             .unwrap_or_else(|problems| panic!("{}", render(&problems, &files, false)));

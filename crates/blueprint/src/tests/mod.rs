@@ -9,6 +9,9 @@ use crate::{BlueprintSet, Code, Diagnostics, Options, SourceFile, parse, render}
 pub(crate) const MANIFEST: &str = "kind: Workspace\nname: shop\nvars: { domain: example.com }\n";
 pub(crate) const MACHINES: &str = "kind: Machine\nname: web-1\nlabels: { role: web, zone: fra }\naddress: { private: 10.0.0.10 }\n---\nkind: Machine\nname: web-2\nlabels: { role: web, zone: nbg }\naddress: { private: 10.0.0.11 }\n";
 
+/// The Compose file that stands beside every test's blueprints.
+pub(crate) const COMPOSE: &str = "services:\n  web:\n    image: wiki:3\n    ports: [\"8099:80\"]\n    volumes: [data:/var/lib/wiki]\nvolumes:\n  data:\n";
+
 pub(crate) fn files(list: &[(&str, &str)]) -> Vec<SourceFile> {
     list.iter()
         .map(|(path, text)| SourceFile {
@@ -19,7 +22,11 @@ pub(crate) fn files(list: &[(&str, &str)]) -> Vec<SourceFile> {
 }
 
 pub(crate) fn run(list: &[(&str, &str)]) -> Result<BlueprintSet, Diagnostics> {
-    parse(&files(list), &Options::default())
+    let options = Options {
+        others: files(&[("wiki/compose.yaml", COMPOSE), ("apps/c.yaml", COMPOSE)]),
+        ..Options::default()
+    };
+    parse(&files(list), &options)
 }
 
 /// One file beside a manifest and two machines.
