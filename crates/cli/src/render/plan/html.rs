@@ -467,11 +467,11 @@ fn whole(page: &mut String, owner: &Owner<'_>, first: usize, open: bool, view: &
         headline(owner)
     );
     if let Some(change) = owner.change {
-        for reason in &change.downtime {
+        for reason in words::downtime(change) {
             let _ = writeln!(
                 page,
                 "<p class=\"downtime\">downtime expected: {}</p>",
-                text(reason)
+                escaped(&reason)
             );
         }
         for address in &change.data_loss {
@@ -566,8 +566,8 @@ fn entry(
             text(downtime)
         );
     }
-    for blocked in &change.blocked_by {
-        let _ = writeln!(page, "<p class=\"waits\">waits: {}</p>", text(blocked));
+    for blocked in words::waits(entry) {
+        let _ = writeln!(page, "<p class=\"waits\">waits: {}</p>", escaped(&blocked));
     }
     page.push_str("</div>\n");
 }

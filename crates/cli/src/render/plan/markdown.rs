@@ -140,8 +140,9 @@ fn owners(text: &mut String, outline: &Outline<'_>) {
             continue;
         };
         let mut felt = words::owner_felt(change);
-        if let Some(reason) = change.downtime.first() {
-            let more = match change.downtime.len() {
+        let reasons = words::downtime(change);
+        if let Some(reason) = reasons.first() {
+            let more = match reasons.len() {
                 1 => String::new(),
                 n => format!(" and {} more", n - 1),
             };
@@ -450,11 +451,8 @@ fn push_entry(lines: &mut Vec<String>, entry: &Group<'_, Change>, view: &PlanVie
             short(&words::clean(downtime), MAX_TEXT_CHARS)
         ));
     }
-    for blocked in &change.blocked_by {
-        lines.push(format!(
-            "    waits: {}",
-            short(&words::clean(blocked), MAX_TEXT_CHARS)
-        ));
+    for blocked in words::waits(entry) {
+        lines.push(format!("    waits: {}", short(&blocked, MAX_TEXT_CHARS)));
     }
 }
 

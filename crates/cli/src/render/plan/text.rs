@@ -1,6 +1,7 @@
 //! A plan on a terminal: laid out for its width, with colour as an extra that nothing depends on.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use plumb_model::Address;
 use plumb_model::coverage::Cost;
@@ -355,8 +356,8 @@ impl Page<'_> {
                 (Ink::Faint, origin.as_deref().unwrap_or_default()),
             ],
         );
-        for reason in &change.downtime {
-            let text = format!("downtime expected: {}", words::clean(reason));
+        for reason in words::downtime(change) {
+            let text = format!("downtime expected: {reason}");
             self.flow(4, 6, &[(Ink::Bad, &text)]);
         }
         for address in &change.data_loss {
@@ -390,9 +391,13 @@ impl Page<'_> {
             let column = self.mark(4, ChangeAction::Update);
             self.flow_at(column, 8, &[(Ink::Plain, &text)]);
         }
+        let waits = words::common_waits(&owner.entries);
+        for text in &waits {
+            self.flow(4, 6, &[(Ink::Change, &format!("waits: {text}"))]);
+        }
         let shown = self.shown(owner.entries.len(), MAX_ENTRIES);
         for entry in &owner.entries[..shown] {
-            self.entry(owner, entry);
+            self.entry(owner, entry, &waits);
         }
         let left: usize = owner.entries[shown..].iter().map(|e| e.members.len()).sum();
         if left > 0 {
@@ -400,7 +405,12 @@ impl Page<'_> {
         }
     }
 
-    fn entry(&mut self, owner: &Owner<'_>, entry: &Group<'_, Change>) {
+    fn entry(
+        &mut self,
+        owner: &Owner<'_>,
+        entry: &Group<'_, Change>,
+        told_waits: &BTreeSet<String>,
+    ) {
         let change = entry.first();
         let addresses: Vec<&Address> = entry.members.iter().map(|c| &c.address).collect();
         let name = resource(&addresses);
@@ -456,8 +466,8 @@ impl Page<'_> {
             let text = format!("downtime: {}", words::clean(downtime));
             self.flow(8, 10, &[(Ink::Bad, &text)]);
         }
-        for blocked in &change.blocked_by {
-            let text = format!("waits: {}", words::clean(blocked));
+        for blocked in words::waits(entry).filter(|w| !told_waits.contains(w)) {
+            let text = format!("waits: {blocked}");
             self.flow(8, 10, &[(Ink::Change, &text)]);
         }
     }
@@ -734,7 +744,10 @@ impl Page<'_> {
         let all: Vec<_> = if self.view.full {
             outline.plan.resolutions.iter().collect()
         } else {
-            outline.moved.clone()
+            // What nobody has resolved is told as an error.
+            let mut moved = outline.moved.clone();
+            moved.retain(|(_, r)| r.resolved.is_some());
+            moved
         };
         if all.is_empty() {
             return;

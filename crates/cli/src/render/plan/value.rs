@@ -229,7 +229,7 @@ pub fn says_nothing(kind: ResourceKind, attribute: &AttributeChange) -> bool {
                 "0644"
             })
         }
-        "on_delete" => text == Some("retain"),
+        "on_delete" => text == Some("keep"),
         "drift" => text == Some("enforce"),
         "after" => true,
         "health.interval_ms"

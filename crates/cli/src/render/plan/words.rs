@@ -9,7 +9,7 @@ use plumb_model::plan::{Change, ChangeAction, Felt, OwnerChange, Plan};
 use plumb_model::state::RevisionKind;
 use plumb_model::{Address, DriftPolicy, OwnerName};
 
-use super::group::instance;
+use super::group::{Group, instance};
 
 /// Names before a list of them is folded.
 const MAX_NAMES: usize = 8;
@@ -186,6 +186,55 @@ pub fn reasons(change: &Change) -> impl Iterator<Item = String> {
         .iter()
         .filter(move |reason| change.action != ChangeAction::Create && **reason != plain)
         .map(|reason| clean(reason))
+}
+
+/// Why an owner is down. Reasons that differ in their numbers alone are one.
+pub fn downtime(owner: &OwnerChange) -> Vec<String> {
+    let mut alike: BTreeMap<String, (&str, usize)> = BTreeMap::new();
+    for reason in &owner.downtime {
+        let general: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        alike.entry(general).or_insert((reason, 0)).1 += 1;
+    }
+    alike
+        .into_values()
+        .map(|(reason, number)| match number {
+            1 => clean(reason),
+            n => format!(
+                "{} (and {} more like it, with other numbers)",
+                clean(reason),
+                n - 1
+            ),
+        })
+        .collect()
+}
+
+/// What a group of resources waits for. What names the machine of the first holds for each on its own.
+pub fn waits<'a>(entry: &Group<'a, Change>) -> impl Iterator<Item = String> + use<'a> {
+    let change = entry.first();
+    let machine = change.address.machine.as_str();
+    let alone = entry
+        .members
+        .iter()
+        .all(|c| c.address.machine == change.address.machine);
+    change.blocked_by.iter().map(move |text| {
+        let own = format!("machine `{machine}`");
+        if alone {
+            clean(text)
+        } else {
+            clean(&text.replace(&own, "its machine"))
+        }
+    })
+}
+
+/// What all resources of an owner wait for, so that it is said once.
+pub fn common_waits(entries: &[Group<'_, Change>]) -> BTreeSet<String> {
+    let general = |entry: &Group<'_, Change>| -> BTreeSet<String> { waits(entry).collect() };
+    match entries {
+        [] | [_] => BTreeSet::new(),
+        [first, rest @ ..] => rest.iter().map(general).fold(general(first), |all, one| {
+            all.intersection(&one).cloned().collect()
+        }),
+    }
 }
 
 /// What an attribute's cost brings about, where it is what makes the whole change dear.

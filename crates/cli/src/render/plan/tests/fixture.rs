@@ -316,7 +316,7 @@ pub fn rich() -> Plan {
         vec![attribute(
             "on_delete",
             Value::Null,
-            json!("retain"),
+            json!("keep"),
             Cost::InPlace,
         )],
     );

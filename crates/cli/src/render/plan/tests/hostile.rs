@@ -53,6 +53,10 @@ fn hostile() -> Plan {
             plumb_model::coverage::Cost::InPlace,
         );
         let mut text = hostile.clone();
+        // A line that stays as it was stands behind one space, where a fence can still end.
+        if change.action != ChangeAction::Create {
+            text.before = Some(json!(lines.replace("same", "other")));
+        }
         text.after = Some(json!(lines));
         let mut list = hostile.clone();
         list.after = Some(json!([bad, "a", "b", "c", "d", {bad.clone(): [bad]}]));
@@ -167,6 +171,8 @@ fn outside_of_code(markdown: &str) -> String {
     let mut left = String::new();
     let mut fence: Option<usize> = None;
     for line in markdown.lines() {
+        let indent = line.bytes().take_while(|b| *b == b' ').count();
+        let line = if indent < 4 { &line[indent..] } else { line };
         let ticks = line.bytes().take_while(|b| *b == b'`').count();
         match fence {
             Some(open) if ticks >= open && line[ticks..].trim().is_empty() => fence = None,

@@ -45,7 +45,7 @@ ports: { http: 8080 }
 ---
 kind: Service
 name: db
-machine: web-1
+machines: web-1
 engine: postgres@16
 ---
 kind: Setup
@@ -62,7 +62,7 @@ fn after() -> String {
         .expect("the app");
     let end = BEFORE.find("---\nkind: Service").expect("the service");
     format!("{}{}", &BEFORE[..start], &BEFORE[end..])
-        .replace("GREETING: hello", "GREETING: hello, world")
+        .replace("GREETING: hello", "GREETING: good day")
         .replace("two", "zwei")
         .replace("name: db\n", "name: store\nrenamed_from: db\n")
 }
