@@ -367,7 +367,11 @@ impl Task {
                     .statuses()
                     .map(|status| (status.address.clone(), status.clone()))
                     .collect();
-                let _ = reply.send(Observed { machines, statuses });
+                let _ = reply.send(Observed {
+                    machines,
+                    statuses,
+                    nobody_asked: false,
+                });
             }
             Input::View(reply) => {
                 let number = *self.changed.borrow();

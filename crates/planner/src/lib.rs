@@ -111,6 +111,8 @@ pub struct Observed {
     pub machines: BTreeMap<MachineName, MachineFacts>,
     /// The newest statuses.
     pub statuses: BTreeMap<Address, ResourceStatus>,
+    /// No fleet was asked, as between two commits: then no machine is waited for.
+    pub nobody_asked: bool,
 }
 
 /// Everything that a plan depends on.

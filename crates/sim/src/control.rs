@@ -121,6 +121,7 @@ impl Control {
                 .statuses()
                 .map(|status| (status.address.clone(), status.clone()))
                 .collect(),
+            nobody_asked: false,
         };
         Ok(Some(plan(Input {
             request,

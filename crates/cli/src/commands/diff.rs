@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use plumb_model::state::Recorded;
 use plumb_planner::snapshot::Snapshot;
-use plumb_planner::{Ask, Request};
+use plumb_planner::{Ask, Observed, Request};
 
 use crate::args::Blueprints;
 use crate::commands::{Env, apply};
@@ -60,7 +60,11 @@ pub fn run(
     };
     let snapshot = Snapshot {
         recorded: before,
-        ..Snapshot::default()
+        observed: Observed {
+            nobody_asked: true,
+            ..Observed::default()
+        },
+        head: None,
     };
     let (request, commit) = match range.to {
         Some(to) => match at_commit(&repository, to, env)? {
@@ -77,9 +81,7 @@ pub fn run(
         }
     };
     match offline::plan(&request, &snapshot, commit.as_ref()) {
-        Ok(mut planned) => {
-            // No machine was asked, so none is waited for.
-            planned.plan.not_done.clear();
+        Ok(planned) => {
             apply::show_plan(&planned.plan, env);
             // Nobody has resolved anything for it, and nobody will apply it.
             Ok(apply::read(&planned.plan, detailed_exitcode))

@@ -209,15 +209,35 @@ impl Checked {
             return;
         }
         match &self.parsed.result {
-            Ok(set) => out::line(&format!(
-                "{} Workspace {}: {}, {}, {} in {}.",
-                env.style.good("Valid."),
-                set.workspace.name,
-                plural(set.machines.len(), "machine"),
-                plural(set.apps.len(), "app"),
-                plural(set.setups.len(), "Setup"),
-                plural(files.len(), "file"),
-            )),
+            Ok(set) => {
+                // What nearly every workspace has is always told, the rest where there is some.
+                let always = [
+                    (set.machines.len(), "machine"),
+                    (set.apps.len(), "app"),
+                    (set.setups.len(), "Setup"),
+                ];
+                let some = [
+                    (set.services.len(), "Service"),
+                    (set.volumes.len(), "Volume"),
+                    (set.networks.len(), "Network"),
+                ];
+                let counts = always
+                    .into_iter()
+                    .chain(some.into_iter().filter(|(count, _)| *count > 0))
+                    .map(|(count, word)| plural(count, word));
+                let registries = match set.registries.len() {
+                    0 => None,
+                    1 => Some("1 Registry".to_owned()),
+                    count => Some(format!("{count} Registries")),
+                };
+                out::line(&format!(
+                    "{} Workspace {}: {} in {}.",
+                    env.style.good("Valid."),
+                    set.workspace.name,
+                    counts.chain(registries).collect::<Vec<_>>().join(", "),
+                    plural(files.len(), "file"),
+                ));
+            }
             Err(_) => out::line(&format!(
                 "{} Nothing is wrong here.",
                 env.style.good("Valid.")

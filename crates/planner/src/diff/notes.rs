@@ -18,7 +18,7 @@ pub(super) fn block(sides: &Sides<'_>, changes: &mut [Change], lacks: &[Lack]) {
         if change.action == ChangeAction::Forget {
             continue;
         }
-        if !sides.input.observed.machines.contains_key(machine) {
+        if unheard(sides, machine) {
             let why = format!("machine `{machine}` has never been heard of");
             change.blocked_by.push(why);
         }
@@ -35,6 +35,12 @@ pub(super) fn block(sides: &Sides<'_>, changes: &mut [Change], lacks: &[Lack]) {
     }
 }
 
+/// Whether a machine's agent has never been heard of, though somebody listened.
+fn unheard(sides: &Sides<'_>, machine: &MachineName) -> bool {
+    let observed = &sides.input.observed;
+    !observed.nobody_asked && !observed.machines.contains_key(machine)
+}
+
 /// What is not done now, and what will get it done.
 pub(super) fn not_done(sides: &Sides<'_>) -> Vec<NotDone> {
     let mut all = waiting(sides);
@@ -48,7 +54,7 @@ fn waiting(sides: &Sides<'_>) -> Vec<NotDone> {
     let mut waiting: BTreeMap<&MachineName, usize> = BTreeMap::new();
     for address in sides.after.keys() {
         let machine = &address.machine;
-        if !sides.input.observed.machines.contains_key(machine) {
+        if unheard(sides, machine) {
             *waiting.entry(machine).or_default() += 1;
         }
     }

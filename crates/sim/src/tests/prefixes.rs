@@ -72,6 +72,7 @@ impl World {
                 .values()
                 .flat_map(|machine| machine.statuses.clone())
                 .collect(),
+            nobody_asked: false,
         };
         let input = Input {
             request,

@@ -64,6 +64,7 @@ fn the_plan_between_two_commits_needs_no_server_and_leaves_the_working_tree_alon
     assert!(said.contains("artifact source"), "{said}");
     assert!(!said.contains("not committed"), "{said}");
     assert!(!said.contains("wait"), "no machine is asked: {said}");
+    assert!(!said.contains("heard of"), "no machine is asked: {said}");
     let said = world.run(&["diff", "main", &repo]).good();
     assert!(said.contains("not committed"), "{said}");
     let changes = ["diff", "main~1..main", &repo, "--detailed-exitcode"];
