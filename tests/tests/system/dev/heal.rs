@@ -159,6 +159,6 @@ fn drift_that_is_only_to_be_reported_is_left_and_shown() {
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "other");
     let plan = world.run(&["plan"]).good();
-    assert!(plan.contains("Drift (not part of this plan"), "{plan}");
+    assert!(plan.contains("Drift: not part of this plan"), "{plan}");
     assert_eq!(dev.stop().code, Some(0));
 }

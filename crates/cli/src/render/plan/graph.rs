@@ -84,8 +84,11 @@ pub fn graph(outline: &Outline<'_>) -> Option<Graph> {
 /// Frame and node.
 type At = (usize, usize);
 
+/// Frames, and the arrows between them.
+type Drawn = (Vec<Frame>, BTreeSet<(At, At)>);
+
 /// A node for each entry of each set of like machines; none if that is too much.
-fn resources(outline: &Outline<'_>) -> Option<(Vec<Frame>, BTreeSet<(At, At)>)> {
+fn resources(outline: &Outline<'_>) -> Option<Drawn> {
     let entries: Vec<_> = outline.owners.iter().flat_map(|o| &o.entries).collect();
     let mut on: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     let mut entry_of: HashMap<&Address, usize> = HashMap::new();

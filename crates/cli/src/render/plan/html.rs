@@ -350,9 +350,9 @@ fn machines(page: &mut String, outline: &Outline<'_>, view: &PlanView) {
             1 => format!("machine {}", names.list(true)),
             _ => names.counted("machine", false),
         };
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<div class=\"owner {}\"><div class=\"head\">{} <b>{}</b></div>\n",
+            "<div class=\"owner {}\"><div class=\"head\">{} <b>{}</b></div>",
             class(first.action),
             mark(first.action),
             escaped(&name)
@@ -458,9 +458,9 @@ fn headline(owner: &Owner<'_>) -> String {
 }
 
 fn whole(page: &mut String, owner: &Owner<'_>, first: usize, open: bool, view: &PlanView) {
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<details class=\"owner {}\" id=\"o-{}\"{}><summary class=\"head\">{}</summary>\n",
+        "<details class=\"owner {}\" id=\"o-{}\"{}><summary class=\"head\">{}</summary>",
         owner.change.map_or("update", |c| class(c.action)),
         owner.name,
         if open { " open" } else { "" },

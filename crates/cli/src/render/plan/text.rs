@@ -951,7 +951,7 @@ fn detailed(outline: &Outline<'_>, full: bool) -> Vec<bool> {
     let mut room = if full { usize::MAX } else { MAX_DETAILS };
     let mut detailed = vec![false; owners.len()];
     for at in order {
-        let needed = owners[at].entries.len().min(MAX_ENTRIES + 1).max(1);
+        let needed = owners[at].entries.len().clamp(1, MAX_ENTRIES + 1);
         if needed > room {
             break;
         }
