@@ -164,12 +164,16 @@ impl Sitting {
         self.folder.path().join(name)
     }
 
-    /// The text with places that are this test's alone. A port that the planner allots follows from names, and so is
-    /// the same for every quickstart on this host.
+    /// The text with places that are this test's alone. A port that the planner allots follows from names, the
+    /// workspace's among them, and so is the same for every quickstart and every `shop` on this host.
     fn here(&self, text: &str) -> String {
         let folder = self.folder.path().display();
         text.replace("/tmp/plumb-quickstart", &format!("{folder}/managed"))
             .replace("/tmp/plumb-pair", &format!("{folder}/pair"))
+            .replace(
+                "/tmp/plumb-start/shop",
+                &format!("{folder}/start/shop-{}", self.port.number),
+            )
             .replace("/tmp/plumb-start", &format!("{folder}/start"))
             .replace("/var/lib/plumb", &format!("{folder}/lib"))
             .replace("127.0.0.1:7700", &format!("127.0.0.1:{}", self.port.number))
