@@ -45,7 +45,9 @@ mod tests;
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
 pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
-pub use explain::{Example, Explanation, MANIFEST as EXAMPLE_MANIFEST, diagnostics_page, explain, explanations};
+pub use explain::{
+    Example, Explanation, MANIFEST as EXAMPLE_MANIFEST, diagnostics_page, explain, explanations,
+};
 pub use fmt::{FormatError, format};
 pub use nearest::nearest;
 pub use parse::{Options, others, parse};

@@ -58,11 +58,7 @@ pub struct Sources {
 
 impl Sources {
     /// The request to apply a set with these sources.
-    pub fn request(
-        &self,
-        set: BlueprintSet,
-        ask: plumb_planner::Ask,
-    ) -> plumb_planner::Request {
+    pub fn request(&self, set: BlueprintSet, ask: plumb_planner::Ask) -> plumb_planner::Request {
         plumb_planner::Request::Apply {
             blueprint: set,
             sources: self.by_path.clone(),

@@ -95,7 +95,10 @@ mod tests {
 
     fn spec() -> HealthSpec {
         HealthSpec {
-            probe: HealthProbe::Tcp { host: None, port: 1 },
+            probe: HealthProbe::Tcp {
+                host: None,
+                port: 1,
+            },
             interval_ms: 30_000,
             timeout_ms: 5_000,
             healthy_threshold: 2,

@@ -399,7 +399,10 @@ fn process_spec() -> ProcessSpec {
         user: None,
         ports: [(plumb_model::PortName::new("http").unwrap(), 20_001)].into(),
         health: Some(HealthSpec {
-            probe: HealthProbe::Tcp { host: None, port: 20_001 },
+            probe: HealthProbe::Tcp {
+                host: None,
+                port: 20_001,
+            },
             interval_ms: 30_000,
             timeout_ms: 5_000,
             healthy_threshold: 2,

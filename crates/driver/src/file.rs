@@ -35,7 +35,7 @@ use crate::host::Host;
 use crate::owned::{Change, Owned};
 use crate::{Driver, Target};
 use found::{Told, found};
-use look::{Look, Seen, Wish};
+use look::{Seen, Thing, Wish};
 use originals::Originals;
 use users::Users;
 
@@ -400,12 +400,12 @@ fn observe_left_over(
 /// and an agent that has lost its notes finds its own files again by it.
 fn observation(
     (owned, dir, job): (&Owned, &OwnedFd, &Job<'_>),
-    look: Look,
+    look: Option<Thing>,
     users: &mut Users,
     told: &mut Told,
     changes: &mut Vec<Change>,
 ) -> Observation {
-    let Look::Thing(thing) = look else {
+    let Some(thing) = look else {
         told.forget(job.path);
         return Observation::Absent;
     };

@@ -38,7 +38,9 @@ pub struct Price {
 }
 
 /// What kind of blueprint owns resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum OwnerKind {
     /// An app.
     App,
@@ -133,7 +135,9 @@ impl Default for Rollout {
 
 /// A moving name as it is written: what a [resolution](crate::plan::Resolution) is looked up by. Text form:
 /// `git URL branch main`, `image REFERENCE`, `runtime node@20`, `path app`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct ResolutionKey(pub String);
 

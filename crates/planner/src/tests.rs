@@ -12,6 +12,7 @@ mod refusals;
 mod scale;
 mod scripts;
 mod secrets;
+mod shop;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -78,13 +78,6 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// What stands at a path.
-#[derive(Debug)]
-pub(super) enum Look {
-    Nothing,
-    Thing(Thing),
-}
-
 /// Something that stands at a path.
 #[derive(Debug)]
 pub(super) struct Thing {
@@ -174,14 +167,14 @@ pub(super) fn look(
     wish: &Wish<'_>,
     depth: Depth,
     seen: &mut Seen,
-) -> Result<Look, Fault> {
+) -> Result<Option<Thing>, Fault> {
     // The clock is read before the file, so that whatever happens to the file from here on gets a later ctime.
     let now = SystemTime::now();
     let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => {
             seen.forget(path);
-            return Ok(Look::Nothing);
+            return Ok(None);
         }
         Err(e) => return Err(trouble::fault(e, "look at", path)),
     };
@@ -206,7 +199,7 @@ pub(super) fn look(
     if kind != wanted {
         let found = thing.what();
         thing.differs.push(difference("type", found));
-        return Ok(Look::Thing(thing));
+        return Ok(Some(thing));
     }
     attributes(&stat, wish, &mut thing.differs);
     let mode_differs = stat.st_mode & 0o7777 != wish.mode;
@@ -233,7 +226,7 @@ pub(super) fn look(
             thing.differs.insert(0, difference("content", found));
         }
     }
-    Ok(Look::Thing(thing))
+    Ok(Some(thing))
 }
 
 fn difference(field: &str, found: impl Into<String>) -> Difference {

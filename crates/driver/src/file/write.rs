@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::look::{CHUNK_BYTES, Look, Thing, Wish, inode, look};
+use super::look::{CHUNK_BYTES, Thing, Wish, inode, look};
 use super::originals::{Kept, Originals};
 use super::parallel;
 use super::users::Users;
@@ -98,7 +98,8 @@ impl Nodes {
                     let seen = &mut self.seen;
                     let look = look(&folder.fd, (job.path, job.name), &wish, Depth::Quick, seen)?;
                     let claims = changes.len();
-                    let (step, fresh, keep) = decide(owned, self.kind, job, look, &mut changes)?;
+                    let Decision { step, fresh, keep } =
+                        decide(owned, self.kind, job, look, &mut changes)?;
                     let kept = keep
                         .filter(|_| job.adopt && fresh || !self.originals.any(job.path))
                         .map(|inode| {
@@ -224,24 +225,34 @@ impl Nodes {
     }
 }
 
-/// Decides what a path needs, and adds the claim that must be on the disk before anything is done to it. Says also whether
-/// the path is new to Plumb, and which inode, if any, is to be kept before it is changed.
+/// What a path needs.
+struct Decision {
+    step: Step,
+    /// The path is new to Plumb.
+    fresh: bool,
+    /// The inode that is to be kept before it is changed.
+    keep: Option<(u64, u64)>,
+}
+
+/// Decides what a path needs, and adds the claim that must be on the disk before anything is done to it.
 fn decide(
     owned: &Owned,
     kind: ResourceKind,
     job: &Job<'_>,
-    look: Look,
+    look: Option<Thing>,
     changes: &mut Vec<Change>,
-) -> Result<(Step, bool, Option<(u64, u64)>), Fault> {
+) -> Result<Decision, Fault> {
     let claim = claim(owned, job);
-    let thing = match look {
-        Look::Nothing => {
-            if claim != (Claim::Mine { created: true }) {
-                own(owned, job, true, changes);
-            }
-            return Ok((Step::Create, claim == Claim::None, None));
+    let fresh = claim == Claim::None;
+    let Some(thing) = look else {
+        if claim != (Claim::Mine { created: true }) {
+            own(owned, job, true, changes);
         }
-        Look::Thing(thing) => thing,
+        return Ok(Decision {
+            step: Step::Create,
+            fresh,
+            keep: None,
+        });
     };
     let fits = match kind {
         ResourceKind::Directory => thing.kind == FileType::Directory,
@@ -267,7 +278,7 @@ fn decide(
         Claim::Mine { created: true } | Claim::Moved { created: true }
     );
     let keep = (fits && !made_here && step != Step::Nothing).then_some(thing.inode);
-    Ok((step, claim == Claim::None, keep))
+    Ok(Decision { step, fresh, keep })
 }
 
 fn not_ours(job: &Job<'_>, thing: &Thing) -> Fault {

@@ -133,14 +133,18 @@ fn first_apply(unchanged: Option<&mut Vec<Duration>>) -> Result<Duration, String
     };
     let entries = (0..COUNT).map(|n| {
         let path = path(&managed, n);
-        let spec = FileSpec { notify: Default::default(),
+        let spec = FileSpec {
+            notify: Default::default(),
             path: path.clone(),
             content: FileContent::Text(content(n)),
             mode: Mode(0o644),
             owner: None,
             group: None,
         };
-        Entry::Resource(Resource { adopt: false, was: None, was_before: Vec::new(),
+        Entry::Resource(Resource {
+            adopt: false,
+            was: None,
+            was_before: Vec::new(),
             address: Address::new(&machine, &owner, ResourceKind::File, &path),
             after: Default::default(),
             drift: DriftPolicy::Enforce,

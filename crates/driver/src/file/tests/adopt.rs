@@ -132,7 +132,7 @@ fn what_is_adopted_is_kept_first_and_never_overwritten_by_a_later_adoption() {
     assert_eq!(fs::read(&spec.path).unwrap(), b"text");
     assert_eq!(mode_of(&spec.path), 0o644);
     let first = (spec.path.clone(), "0600".to_owned(), "their own".to_owned());
-    assert_eq!(machine.originals(), [first.clone()]);
+    assert_eq!(machine.originals(), std::slice::from_ref(&first));
     let folder = machine.host.data.join("originals");
     assert_eq!(mode_of(folder.to_str().unwrap()), 0o700);
 
@@ -146,7 +146,7 @@ fn what_is_adopted_is_kept_first_and_never_overwritten_by_a_later_adoption() {
         Ok(Observation::Absent)
     );
     assert_eq!(machine.names(""), [""; 0]);
-    assert_eq!(machine.originals(), [first.clone()]);
+    assert_eq!(machine.originals(), std::slice::from_ref(&first));
 
     theirs(&spec.path, "another", 0o644);
     assert_eq!(machine.adopt(&spec), right());
@@ -175,7 +175,8 @@ fn a_link_a_pipe_or_a_directory_in_a_files_place_is_never_adopted() {
     let outside = machine.root.join("outside");
     fs::write(&outside, "outside").unwrap();
     let spec = machine.file("f", "text");
-    let put: [(FoundKind, fn(&Path, &Path)); 3] = [
+    type Put = fn(&Path, &Path);
+    let put: [(FoundKind, Put); 3] = [
         (FoundKind::Symlink, |path, to| symlink(to, path).unwrap()),
         (FoundKind::Fifo, |path, _| {
             rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
