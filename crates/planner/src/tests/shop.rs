@@ -6,7 +6,8 @@ use std::path::Path;
 use plumb_blueprint::{BlueprintSet, Options, SourceFile, parse, render};
 use plumb_model::state::Recorded;
 use plumb_model::{Hash, Lineage, WorkspaceName};
-use plumb_planner::{Input, Observed, Request, Source, plan};
+
+use crate::{Input, Observed, Request, Source, plan};
 
 fn shop(root: &Path) -> BlueprintSet {
     let mut files = Vec::new();
