@@ -371,7 +371,7 @@ pub(crate) fn wrong_type(
         Value::Null => Some("give it a value, or remove the key".to_owned()),
         Value::Number(_) | Value::Bool(_) if takes_text => {
             let written = document
-                .written(pointer)
+                .text_of(pointer)
                 .unwrap_or_else(|| value.to_string());
             let whole = value.as_u64().is_some();
             Some(hints::quote_it(pointer, &written, whole))

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
 use crate::events;
 use crate::plain;
+use crate::set::Written;
 use crate::source::{Chunk, Mark, Range, Source};
 use crate::spans::{Entry, Spans};
 use crate::value;
@@ -210,7 +211,7 @@ impl<'a> Document<'a> {
     }
 
     /// How a value is written, if it stands on one line.
-    pub fn written(&self, pointer: &str) -> Option<String> {
+    pub fn text_of(&self, pointer: &str) -> Option<String> {
         let range = self.spans.get(pointer)?.value;
         (range.start.line == range.end.line).then(|| {
             self.source.text[self.source.byte(range.start)..self.source.byte(range.end)]
@@ -237,10 +238,15 @@ impl<'a> Document<'a> {
         found.unwrap_or_else(|| self.spot(pointer))
     }
 
-    /// The places of the keys of the top two levels.
-    pub fn upper_keys(&self) -> impl Iterator<Item = (String, Spot)> {
-        self.spans
-            .upper()
-            .map(|(pointer, entry)| (pointer, self.source.spot(entry.key.unwrap_or(entry.value))))
+    /// Where the document and its keys stand, if it has a name.
+    pub fn written(&self) -> Option<Written> {
+        let (_, spot) = self.name.as_ref()?;
+        let mut written = Written::new(&spot.file, spot.line, spot.column);
+        self.spans.upper(|pointer, entry| {
+            let start = entry.key.unwrap_or(entry.value).start;
+            let (line, column) = self.source.place(start);
+            written.key(pointer, line, column);
+        });
+        Some(written)
     }
 }

@@ -24,15 +24,23 @@ pub const MAX_ALIASED_NODES: u64 = 100_000;
 pub(crate) fn join(pointer: &str, key: &str) -> String {
     let mut out = String::with_capacity(pointer.len() + key.len() + 1);
     out.push_str(pointer);
-    out.push('/');
+    append(&mut out, key);
+    out
+}
+
+/// The same in place.
+pub(crate) fn append(pointer: &mut String, key: &str) {
+    pointer.push('/');
+    if !key.bytes().any(|b| matches!(b, b'~' | b'/')) {
+        return pointer.push_str(key);
+    }
     for c in key.chars() {
         match c {
-            '~' => out.push_str("~0"),
-            '/' => out.push_str("~1"),
-            c => out.push(c),
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c => pointer.push(c),
         }
     }
-    out
 }
 
 enum Collection {

@@ -56,7 +56,7 @@ pub use render::render;
 pub use schema::{Kind, schema, schema_of_any};
 pub use set::{
     App, BlueprintSet, Compose, Container, ContainerPort, Content, DataLoss, DirDecl, FileDecl,
-    GitSource, Health, Hook, ImageDecl, MountDecl, MountSourceDecl, Network, Policy, Port, Probe,
+    GitSource, Health, Hook, ImageDecl, MountDecl, MountSourceDecl, Network, Origins, Policy, Port, Probe,
     Process, Publish, Reference, Registry, RouteDecl, RuntimeDecl, SecretDecl, Segment, Selector,
     Service, Setup, Source, Text, Volume, Workload, Workspace,
 };

@@ -8,19 +8,18 @@ pub use compose::others;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::OwnerName;
-use plumb_model::plan::Origin;
 
 use crate::check::{self, Checked};
 use crate::code::Code;
 use crate::convert::workspace::{self, Defaults, Manifest};
-use crate::convert::{Reader, Vars, machine};
+use crate::convert::{Reader, Vars};
 use crate::cross::{self, Known, Machines, Owner};
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot, alternatives, quote};
 use crate::document::{self, Document};
 use crate::nearest::nearest;
 use crate::parallel;
 use crate::schema::Kind;
-use crate::set::{BlueprintSet, Content, Source as AppSource, Workspace};
+use crate::set::{BlueprintSet, Content, Origins, Source as AppSource, Workspace};
 use crate::source::{Source, SourceFile};
 
 /// What a caller may ask of [`parse`].
@@ -82,10 +81,13 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
         }
     }
     let manifest = set.manifest(&entries, options, &mut out);
-    set.documents(&entries, &manifest, &mut out);
-    for entry in &entries {
-        set.origins(entry);
+    // A document is let go of as soon as its values are typed.
+    let converted = parallel::each(entries, size, |entry| owners::convert(&entry, &manifest));
+    for converted in converted {
+        set.take(converted, &mut out);
     }
+    set.machines.complete =
+        !set.flawed_machines && !set.known.machines_incomplete && set.known.possible.is_empty();
     set.compose(options, &mut out);
     cross::check(&set.known, &set.machines, &set.owners, &mut out);
     set.publish_services();
@@ -173,7 +175,7 @@ struct Set {
     unpublished: BTreeSet<OwnerName>,
     registry_names: BTreeMap<OwnerName, Spot>,
     registry_hosts: BTreeMap<String, Spot>,
-    origins: BTreeMap<String, Origin>,
+    origins: Origins,
     /// Where the Workspace is, whether or not it could be read.
     workspace: Option<Spot>,
     unreadable_manifest: bool,
@@ -433,70 +435,14 @@ impl Set {
         }
         read
     }
-
-    /// Reads everything but the manifest.
-    fn documents(&mut self, entries: &[Entry<'_>], manifest: &ReadManifest, out: &mut Diagnostics) {
-        for entry in entries {
-            let before = out.errors();
-            let broken = !entry.checked.reported.is_empty();
-            let mut reader = entry.reader(&manifest.vars, out);
-            match entry.kind {
-                Kind::Workspace | Kind::Overlay => {}
-                Kind::Machine => {
-                    let root = reader.root();
-                    let name = reader
-                        .get(&root, "name")
-                        .and_then(|name| reader.name(&name));
-                    let info = machine::read(&mut reader);
-                    self.flawed_machines |= broken || out.errors() > before;
-                    if let Some(name) = name {
-                        self.machines.infos.entry(name).or_insert(info);
-                    }
-                }
-                _ => self.owner(entry, manifest, out),
-            }
-            entry.hold_left(out);
-        }
-        self.machines.complete = !self.flawed_machines
-            && !self.known.machines_incomplete
-            && self.known.possible.is_empty();
-    }
-
-    fn origins(&mut self, entry: &Entry<'_>) {
-        let Some((name, spot)) = &entry.document.name else {
-            return;
-        };
-        let origin = |spot: &Spot| Origin {
-            file: spot.file.to_string(),
-            line: spot.line,
-            column: spot.column,
-        };
-        let key = format!("{}/{name}", entry.kind.as_str());
-        for (pointer, spot) in entry.document.upper_keys() {
-            self.origins
-                .insert(format!("{key}#{pointer}"), origin(&spot));
-        }
-        self.origins.insert(key, origin(spot));
-    }
 }
 
 impl<'a> Entry<'a> {
-    /// What the structural check left to the conversion must have been complained about by now: neither may
-    /// rely on the other alone.
-    fn hold_left(&self, out: &mut Diagnostics) {
-        for pointer in &self.checked.left {
-            let spot = self.document.spot(pointer);
-            let said = out.omitted > 0
-                || out
-                    .items
-                    .iter()
-                    .flat_map(|d| &d.spans)
-                    .any(|s| s.line == spot.line && *s.file == *spot.file);
-            if !said {
-                let message = format!("{} is not as the language has it", check::name(pointer));
-                out.push(Diagnostic::error(Code::AgainstSchema, message).here(&spot));
-            }
-        }
+    /// What the structural check left to the conversion: its places, and what to call them.
+    fn left(&self) -> Vec<(Spot, String)> {
+        let left = self.checked.left.iter();
+        left.map(|pointer| (self.document.spot(pointer), check::name(pointer)))
+            .collect()
     }
 
     fn reader<'b>(&'a self, vars: &'b Vars, out: &'b mut Diagnostics) -> Reader<'a, 'b>

@@ -3,6 +3,7 @@
 //! A plain value: the command line sends it to the control plane as JSON, and the planner compiles it.
 //! It depends on no key order and on no split over files, apart from `origins`, which are places.
 
+mod origins;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostics;
 
+pub use origins::Origins;
+pub(crate) use origins::Written;
 pub use workload::{
     Compose, Container, ContainerPort, GitSource, Hook, ImageDecl, MountDecl, MountSourceDecl,
     Publish, RouteDecl, RuntimeDecl, SecretDecl, Workload,
@@ -43,9 +46,8 @@ pub struct BlueprintSet {
     pub networks: BTreeMap<OwnerName, Network>,
     /// The Registries, by the host that they hold a credential for.
     pub registries: BTreeMap<String, Registry>,
-    /// Where things stand: `App/hello` is the document's name, `App/hello#/ports/http` the key at that JSON
-    /// pointer of the written YAML. Two levels deep.
-    pub origins: BTreeMap<String, Origin>,
+    /// Where things stand.
+    pub origins: Origins,
     /// Every repository path that has to be read: the apps' sources (folders) and the Setups' file sources.
     pub paths: BTreeSet<String>,
     /// What is worth saying although nothing is wrong. Stays where the files are: it is not sent.
@@ -56,19 +58,8 @@ pub struct BlueprintSet {
 impl BlueprintSet {
     /// Where the thing at a JSON pointer of a document stands; the closest known place above it otherwise.
     #[must_use]
-    pub fn origin(&self, kind: &str, name: &str, pointer: &str) -> Option<&Origin> {
-        let mut at = pointer;
-        loop {
-            let key = if at.is_empty() {
-                format!("{kind}/{name}")
-            } else {
-                format!("{kind}/{name}#{at}")
-            };
-            match self.origins.get(&key) {
-                Some(origin) => return Some(origin),
-                None => at = &at[..at.rfind('/')?],
-            }
-        }
+    pub fn origin(&self, kind: &str, name: &str, pointer: &str) -> Option<Origin> {
+        self.origins.closest(kind, name, pointer)
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Source<'a> {
     pub text: &'a str,
     /// The byte ranges of the lines, without their line breaks.
     lines: Vec<(usize, usize)>,
+    /// Every character is a byte, so that places need no counting.
+    ascii: bool,
 }
 
 /// A position as the YAML parser tells it: both counted from 0, the column in characters.
@@ -85,15 +87,11 @@ impl<'a> Source<'a> {
         };
         let source = Self::new(path, text);
         // Both parsers treat these as ends or as noise; a person cannot see them at all.
-        let bad = source
-            .text
-            .char_indices()
-            .find(|(_, c)| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'));
-        if let Some((at, c)) = bad {
-            let name = if c == '\0' {
-                "a NUL byte".to_owned()
-            } else {
-                format!("the control character U+{:04X}", c as u32)
+        let bad = |b: &u8| matches!(b, 0..=8 | 11 | 12 | 14..=31 | 127);
+        if let Some(at) = source.text.bytes().position(|b| bad(&b)) {
+            let name = match source.text.as_bytes()[at] {
+                0 => "a NUL byte".to_owned(),
+                byte => format!("the control character U+{byte:04X}"),
             };
             out.push(
                 Diagnostic::error(Code::ControlCharacter, format!("this file holds {name}"))
@@ -121,7 +119,12 @@ impl<'a> Source<'a> {
         }
         // What follows the last line break is a line as well, if only an empty one.
         lines.push((start, text.len()));
-        Self { path, text, lines }
+        Self {
+            path,
+            ascii: text.is_ascii(),
+            text,
+            lines,
+        }
     }
 
     /// The text of a line, counted from 0; empty past the end.
@@ -138,7 +141,7 @@ impl<'a> Source<'a> {
         };
         let line = &self.text[*start..*end];
         let column = mark.column as usize;
-        if line.is_ascii() {
+        if self.ascii || line.is_ascii() {
             return start + column.min(line.len());
         }
         line.char_indices()
@@ -151,13 +154,28 @@ impl<'a> Source<'a> {
     fn inside(&self, mark: Mark) -> Mark {
         let last = self.lines.len().saturating_sub(1) as u32;
         let line = mark.line.min(last);
-        let end = self.line(line).chars().count() as u32;
+        let end = self.chars(self.line(line));
         let column = if mark.line > last {
             end
         } else {
             mark.column.min(end)
         };
         Mark { line, column }
+    }
+
+    /// The number of characters of a part of it.
+    fn chars(&self, part: &str) -> u32 {
+        if self.ascii {
+            part.len() as u32
+        } else {
+            part.chars().count() as u32
+        }
+    }
+
+    /// The line and column of a position, both from 1.
+    pub fn place(&self, mark: Mark) -> (u32, u32) {
+        let mark = self.inside(mark);
+        (mark.line + 1, mark.column + 1)
     }
 
     /// What to point at for a range: its first line's share of it.
@@ -175,7 +193,7 @@ impl<'a> Source<'a> {
         };
         // The parser counts the blanks behind a quoted text as its.
         let shown = self.text.get(from..to).unwrap_or_default().trim_end();
-        let length = shown.chars().count() as u32;
+        let length = self.chars(shown);
         Spot {
             file: Arc::clone(&self.path),
             line: start.line + 1,
@@ -191,7 +209,7 @@ impl<'a> Source<'a> {
         Spot {
             file: Arc::clone(&self.path),
             line: line as u32 + 1,
-            column: before.chars().count() as u32 + 1,
+            column: self.chars(before) + 1,
             length: chars,
         }
     }

@@ -90,34 +90,40 @@ impl Spans {
         Some(&place.entry)
     }
 
-    /// The keys of the top two levels, with their pointers.
-    pub fn upper(&self) -> impl Iterator<Item = (String, &Entry)> {
-        let top = self.root.iter().flat_map(|root| named(&root.kids, ""));
-        top.flat_map(|(pointer, place)| {
-            let below: Vec<_> = named(&place.kids, &pointer)
-                .map(|(pointer, kid)| (pointer, &kid.entry))
-                .collect();
-            std::iter::once((pointer, &place.entry)).chain(below)
-        })
+    /// Tells of the keys of the top two levels, with their pointers.
+    pub fn upper(&self, mut tell: impl FnMut(&str, &Entry)) {
+        let mut pointer = String::new();
+        if let Some(place) = &self.root {
+            named(&mut pointer, &place.kids, &mut |pointer, place| {
+                tell(pointer, &place.entry);
+                named(pointer, &place.kids, &mut |pointer, place| {
+                    tell(pointer, &place.entry);
+                });
+            });
+        }
     }
 }
 
-/// What is in a value, with pointers. A key that is no text has a NUL in front, and is left out.
-fn named<'a>(kids: &'a Kids, above: &str) -> impl Iterator<Item = (String, &'a Place)> {
-    let (list, map): (&[Place], &[(Box<str>, Place)]) = match kids {
-        Kids::None => (&[], &[]),
-        Kids::List(list) => (list, &[]),
-        Kids::Map(map) => (&[], map),
+/// Tells of what is in a value, with its pointer; `pointer` is the value's own, before and after. A key that is no text
+/// has a NUL in front, and is left out.
+fn named(pointer: &mut String, kids: &Kids, tell: &mut dyn FnMut(&mut String, &Place)) {
+    let above = pointer.len();
+    let mut one = |key: &str, place| {
+        crate::events::append(pointer, key);
+        tell(pointer, place);
+        pointer.truncate(above);
     };
-    let list = list
-        .iter()
-        .enumerate()
-        .map(|(at, place)| (at.to_string(), place));
-    let map = map
-        .iter()
-        .filter(|(key, _)| !key.starts_with('\0'))
-        .map(|(key, place)| (key.to_string(), place));
-    let above = above.to_owned();
-    list.chain(map)
-        .map(move |(key, place)| (crate::events::join(&above, &key), place))
+    match kids {
+        Kids::None => {}
+        Kids::List(list) => {
+            for (at, place) in list.iter().enumerate() {
+                one(&at.to_string(), place);
+            }
+        }
+        Kids::Map(map) => {
+            for (key, place) in map.iter().filter(|(key, _)| !key.starts_with('\0')) {
+                one(key, place);
+            }
+        }
+    }
 }

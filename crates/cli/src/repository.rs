@@ -235,9 +235,10 @@ impl Repository {
     fn resolve(&self, relative: &str, set: &BlueprintSet) -> Result<PathBuf, CliError> {
         let path = self.root.join(relative);
         let place = || {
-            let origin = set.origins.iter().find(|(key, _)| key.ends_with("/source"));
+            let mut owners = set.apps.keys();
+            let origin = owners.find_map(|app| set.origins.get("App", app.as_str(), "/source"));
             origin
-                .map(|(_, origin)| format!(" (see {origin})"))
+                .map(|origin| format!(" (see {origin})"))
                 .unwrap_or_default()
         };
         let real = fs::canonicalize(&path).map_err(|e| CliError::Pack {

@@ -379,7 +379,7 @@ impl<'a> Reader<'a, '_> {
             Value::Null => {}
             other => self.out.credentials.add(&other.to_string()),
         }
-        if let Some(written) = self.document.written(&node.at) {
+        if let Some(written) = self.document.text_of(&node.at) {
             self.out.credentials.add(&written);
         }
     }

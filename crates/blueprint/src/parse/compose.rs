@@ -73,13 +73,14 @@ impl Set {
                     replicas: app.replicas,
                 }));
             for (name, place) in &project.places {
-                let key = format!("App/{}#/compose/{name}", owner.name);
+                let pointer = format!("/compose/{name}");
                 let origin = Origin {
                     file: place.file.to_string(),
                     line: place.line,
                     column: place.column,
                 };
-                self.origins.insert(key, origin);
+                let app = owner.name.as_str();
+                self.origins.elsewhere("App", app, pointer, origin);
             }
             fill(app, path, project);
         }

@@ -21,35 +21,35 @@ impl Pattern {
     }
 
     pub fn matches(&self, text: &str) -> bool {
-        at(&[&self.0], text.as_bytes())
+        at(&self.0, None, text.as_bytes())
     }
 }
 
-/// Whether what is left of a text is these sequences, one after the other. No group is repeated, so the depth is
-/// bounded by the expression and the time by the text.
-fn at(sequences: &[&[Part]], text: &[u8]) -> bool {
-    let Some((first, behind)) = sequences.split_first() else {
-        return text.is_empty();
-    };
-    let Some((part, rest)) = first.split_first() else {
-        return at(behind, text);
-    };
-    let go_on = |sequence: Option<&[Part]>, text| {
-        let mut all: Vec<&[Part]> = Vec::with_capacity(sequences.len() + 1);
-        all.extend(sequence);
-        all.push(rest);
-        all.extend_from_slice(behind);
-        at(&all, text)
-    };
-    match part {
-        Part::Class { set, min, max } => {
+/// What follows a group.
+struct Rest<'a> {
+    parts: &'a [Part],
+    behind: Option<&'a Self>,
+}
+
+/// Whether what is left of a text is these parts and then the rest. No group is repeated, so the depth is bounded by the
+/// expression and the time by the text.
+fn at(parts: &[Part], behind: Option<&Rest<'_>>, text: &[u8]) -> bool {
+    match parts.split_first() {
+        None => match behind {
+            None => text.is_empty(),
+            Some(rest) => at(rest.parts, rest.behind, text),
+        },
+        Some((Part::Class { set, min, max }, parts)) => {
             let good = |b: &&u8| b.is_ascii() && set >> **b & 1 == 1;
             let most = text.iter().take(*max).take_while(good).count();
             // The longest first: what follows is nearly always of another class.
-            (*min..=most).rev().any(|many| go_on(None, &text[many..]))
+            (*min..=most)
+                .rev()
+                .any(|many| at(parts, behind, &text[many..]))
         }
-        Part::Group { any, optional } => {
-            any.iter().any(|one| go_on(Some(one), text)) || *optional && go_on(None, text)
+        Some((Part::Group { any, optional }, parts)) => {
+            let rest = Rest { parts, behind };
+            any.iter().any(|one| at(one, Some(&rest), text)) || *optional && at(parts, behind, text)
         }
     }
 }

@@ -164,8 +164,7 @@ fn unpacked(set: &plumb_blueprint::BlueprintSet, path: &str, why: &str) -> Probl
     Problem {
         message: format!("cannot pack the source {path}: {why}"),
         origin: app
-            .and_then(|(name, _)| set.origin("App", name.as_str(), "/source"))
-            .cloned(),
+            .and_then(|(name, _)| set.origin("App", name.as_str(), "/source")),
         hint: None,
     }
 }

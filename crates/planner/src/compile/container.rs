@@ -133,9 +133,8 @@ fn origin(
     if compose {
         return context.origin("App", owner, &format!("/compose/{}", escape(name)));
     }
-    let image = format!("App/{owner}#/image");
-    let written = context.set.origins.contains_key(&image);
-    context.origin("App", owner, if written { "/image" } else { "/dockerfile" })
+    let image = context.set.origins.get("App", owner.as_str(), "/image");
+    image.or_else(|| context.origin("App", owner, "/dockerfile"))
 }
 
 /// What a container is made from.

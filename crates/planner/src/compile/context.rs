@@ -100,15 +100,13 @@ impl<'a> Context<'a> {
     }
 
     pub fn origin(&self, kind: &str, owner: &OwnerName, pointer: &str) -> Option<Origin> {
-        self.set.origin(kind, owner.as_str(), pointer).cloned()
+        self.set.origin(kind, owner.as_str(), pointer)
     }
 
     /// Where a process is written: under `processes`, or as the app's one `run`.
     pub fn run_origin(&self, owner: &OwnerName, process: &ProcessName) -> Option<Origin> {
-        match self.set.origins.get(&format!("App/{owner}#/run")) {
-            Some(origin) => Some(origin.clone()),
-            None => self.origin("App", owner, &format!("/processes/{process}")),
-        }
+        let run = self.set.origins.get("App", owner.as_str(), "/run");
+        run.or_else(|| self.origin("App", owner, &format!("/processes/{process}")))
     }
 
     /// The machines that a selector means.

@@ -31,7 +31,7 @@ pub(super) fn renamed(
         let mut problem = |message: String, hint: String| {
             problems.push(Problem {
                 message,
-                origin: set.origin(kind, name.as_str(), "/renamed_from").cloned(),
+                origin: set.origin(kind, name.as_str(), "/renamed_from"),
                 hint: Some(hint),
             });
         };
