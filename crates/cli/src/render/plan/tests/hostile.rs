@@ -28,11 +28,11 @@ fn payload() -> String {
 fn hostile() -> Plan {
     let bad = payload();
     let mut plan = fixture::rich();
-    let name: Box<str> = format!("/etc/{bad}").into();
+    let name = format!("/etc/{bad}");
     let lines = format!("{bad}\nsame\n````\n</pre>{bad}\n");
     for (n, change) in plan.changes.iter_mut().enumerate() {
         if change.address.owner.as_str() == "base" {
-            change.address.name = name.clone();
+            change.address.name = name.as_str().into();
         }
         change.reasons.push(bad.clone());
         change.blocked_by.push(bad.clone());
@@ -77,7 +77,7 @@ fn hostile() -> Plan {
         .collect::<Vec<_>>()
     {
         let mut address = address;
-        address.name = name.clone();
+        address.name = name.as_str().into();
         plan.owners[0].data_loss.insert(address);
     }
     if let Some(commit) = &mut plan.commit {
@@ -87,7 +87,7 @@ fn hostile() -> Plan {
     }
     for note in &mut plan.drift {
         note.message = bad.clone();
-        note.address.name = name.clone();
+        note.address.name = name.as_str().into();
     }
     for note in &mut plan.not_done {
         note.subject = format!("machine {bad}");
@@ -97,7 +97,7 @@ fn hostile() -> Plan {
         lack.why = bad.clone();
         lack.remedy = bad.clone();
         lack.asks_for = bad.clone();
-        lack.address.name = name.clone();
+        lack.address.name = name.as_str().into();
     }
     for consent in &mut plan.consents {
         consent.reason = bad.clone();
