@@ -24,7 +24,7 @@ mod undriven;
 #[derive(Debug, Clone, PartialEq)]
 enum Thing {
     /// A file or directory whose content stands for its whole spec.
-    Made(ResourceSpec),
+    Made(Box<ResourceSpec>),
     Edited,
     Foreign,
     Alive(Incarnation),
@@ -192,7 +192,7 @@ impl Vm {
         Ok(match self.things.get(&work.address) {
             None => Observation::Absent,
             Some(Thing::Made(spec)) => {
-                let same = work.resource.as_ref().is_none_or(|r| r.spec == *spec);
+                let same = work.resource.as_ref().is_none_or(|r| r.spec == **spec);
                 let differs = if same {
                     vec![]
                 } else {
@@ -252,13 +252,13 @@ impl Vm {
                 assert!(work.resource.as_ref().unwrap().adopt, "adopted unasked");
                 self.things.insert(
                     address,
-                    Thing::Made(work.resource.as_ref().unwrap().spec.clone()),
+                    Thing::Made(work.resource.as_ref().unwrap().spec.clone().into()),
                 );
             }
             Action::Write => {
                 self.things.insert(
                     address,
-                    Thing::Made(work.resource.as_ref().unwrap().spec.clone()),
+                    Thing::Made(work.resource.as_ref().unwrap().spec.clone().into()),
                 );
             }
             Action::Remove => {
@@ -488,7 +488,10 @@ fn drift_is_put_right_and_told_of_once() {
     vm.assign(1, only(motd.clone()));
     vm.things.insert(motd.address.clone(), Thing::Edited);
     vm.feed(Event::Woken(vec![motd.address.clone()]));
-    assert_eq!(vm.things[&motd.address], Thing::Made(motd.spec.clone()));
+    assert_eq!(
+        vm.things[&motd.address],
+        Thing::Made(motd.spec.clone().into())
+    );
     let told: Vec<_> = vm
         .events
         .iter()
@@ -505,7 +508,10 @@ fn reported_drift_is_left_but_the_first_write_is_made() {
         let mut motd = file("/motd", "true", &[]);
         motd.drift = policy;
         vm.assign(1, only(motd.clone()));
-        assert_eq!(vm.things[&motd.address], Thing::Made(motd.spec.clone()));
+        assert_eq!(
+            vm.things[&motd.address],
+            Thing::Made(motd.spec.clone().into())
+        );
         vm.things.insert(motd.address.clone(), Thing::Edited);
         vm.feed(Event::Woken(vec![motd.address.clone()]));
         vm.pass(100_000);
@@ -555,7 +561,10 @@ fn somebody_who_fights_over_a_file_slows_the_corrections_down() {
         vm.events
     );
     vm.pass(300_000);
-    assert_eq!(vm.things[&motd.address], Thing::Made(motd.spec.clone()));
+    assert_eq!(
+        vm.things[&motd.address],
+        Thing::Made(motd.spec.clone().into())
+    );
     assert_eq!(vm.is(&motd.address, ConditionKind::Drifted), None);
 }
 

@@ -16,7 +16,7 @@ use plumb_model::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Thing {
     /// Made by a driver exactly so.
-    Made(ResourceSpec),
+    Made(Box<ResourceSpec>),
     /// Made by a driver, and edited by a stranger.
     Edited,
     /// A process under its shim.
@@ -135,7 +135,7 @@ impl Vm {
             (ResourceSpec::Process(spec), Some(Thing::Alive(run))) => {
                 run.spec == spec.incarnation_hash() && !run.stopping
             }
-            (spec, Some(Thing::Made(made))) => spec == made,
+            (spec, Some(Thing::Made(made))) => *spec == **made,
             _ => false,
         }
     }
@@ -152,7 +152,7 @@ impl Vm {
         match self.things.get(&work.address) {
             None => Observation::Absent,
             Some(Thing::Made(made)) => match &work.resource {
-                Some(resource) if resource.spec != *made => differs("another version"),
+                Some(resource) if resource.spec != **made => differs("another version"),
                 _ => Observation::Present {
                     differs: Vec::new(),
                 },
@@ -223,7 +223,7 @@ impl Vm {
                     }
                 }
                 self.things
-                    .insert(address, Thing::Made(resource.spec.clone()));
+                    .insert(address, Thing::Made(resource.spec.clone().into()));
             }
             (Action::Start, Some(resource)) => {
                 if alive {

@@ -34,7 +34,10 @@ fn what_is_not_ours_is_left_and_told_of_until_it_may_be_adopted() {
     vm.assign(2, only(motd.clone()));
     vm.pass(1_000);
     assert_eq!(vm.acts, [(motd.address.clone(), Action::Adopt)]);
-    assert_eq!(vm.things[&motd.address], Thing::Made(motd.spec.clone()));
+    assert_eq!(
+        vm.things[&motd.address],
+        Thing::Made(motd.spec.clone().into())
+    );
     let said = status(&vm, &motd.address);
     assert!(said.is(ConditionKind::Converged) && said.found.is_none());
     assert!(

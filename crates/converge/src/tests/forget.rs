@@ -27,7 +27,10 @@ fn what_holds_data_is_removed_by_an_express_order_alone() {
     vm.assign(2, only(motd.clone()));
     vm.pass(600_000);
     assert_eq!(vm.acts, []);
-    assert_eq!(vm.things[&data.address], Thing::Made(data.spec.clone()));
+    assert_eq!(
+        vm.things[&data.address],
+        Thing::Made(data.spec.clone().into())
+    );
     assert!(vm.reconciler.statuses().all(|s| s.address != data.address));
     assert!(!vm.reconciler.applied().contains_key(&data.address));
 
@@ -47,7 +50,10 @@ fn what_holds_data_is_removed_by_an_express_order_alone() {
     vm.assign(5, only(motd.clone()));
     vm.faults.clear();
     vm.pass(600_000);
-    assert_eq!(vm.things[&data.address], Thing::Made(data.spec.clone()));
+    assert_eq!(
+        vm.things[&data.address],
+        Thing::Made(data.spec.clone().into())
+    );
 
     vm.assign(6, vec![tombstone(&data.address, 6), Entry::Resource(motd)]);
     vm.pass(1_000);

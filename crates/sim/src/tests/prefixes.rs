@@ -232,7 +232,7 @@ impl<'a> Agent<'a> {
         };
         if let Some((generation, assignment)) = held {
             for resource in assignment.resources() {
-                let blobs = resource.spec.blobs().into_iter().map(|(digest, _)| digest);
+                let blobs = resource.spec.blobs().map(|(digest, _)| digest);
                 agent.machine.vm.blobs.extend(blobs);
             }
             agent.feed(Event::Assigned {
@@ -402,7 +402,7 @@ fn carry_out(world: &mut World, next: &Recorded, address: &Address) {
     let machine = world.machines.entry(address.machine.clone());
     let vm = &mut machine.or_default().vm;
     if let Some(wanted) = &wanted {
-        let blobs = wanted.spec.blobs().into_iter().map(|(digest, _)| digest);
+        let blobs = wanted.spec.blobs().map(|(digest, _)| digest);
         vm.blobs.extend(blobs);
         if vm.is_as(wanted) {
             return;

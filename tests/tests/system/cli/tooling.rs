@@ -17,7 +17,7 @@ fn a_repository_made_by_init_is_valid_formatted_and_runs_at_once() {
         valid.starts_with("Valid. Workspace starter: 1 machine, 1 app"),
         "{valid}"
     );
-    world.run(&["fmt", "--check", &folder]).good();
+    let _ = world.run(&["fmt", "--check", &folder]).good();
     let status = world.run(&["dev", &folder, "--once", "--output", "json"]);
     assert_eq!(status.code, Some(0), "{status:?}");
     let again = world.run(&["init", &folder]).one_line();
@@ -73,7 +73,7 @@ fn fmt_changes_what_it_must_and_keeps_mode_and_link() {
     assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o600);
 
     fs::write(&real, crooked).unwrap();
-    world.run(&["fmt", "link.yml"]).good();
+    let _ = world.run(&["fmt", "link.yml"]).good();
     assert!(
         fs::symlink_metadata(world.path("repo/link.yml"))
             .unwrap()
@@ -82,7 +82,7 @@ fn fmt_changes_what_it_must_and_keeps_mode_and_link() {
     assert_eq!(fs::read_to_string(&real).unwrap(), straight);
     let left = fs::read_to_string(world.path("repo/apps/other.yaml")).unwrap();
     assert_eq!(left, "not:   a blueprint\n");
-    world
+    let _ = world
         .run(&["fmt", "--check", "apps/a.yaml", "plumb.yaml"])
         .good();
 
