@@ -9,8 +9,10 @@ use super::context::{Context, Drafts};
 use super::rename::Moved;
 
 /// Carries over, and lets what stands in the way be adopted.
+///
+/// Former addresses are kept for as long as the resource is recorded, also where somebody has one of them anew: an agent
+/// that was away meanwhile still holds the old thing there, and must not give it to the new one.
 pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Moved) {
-    let mut former: Vec<(Address, Address)> = Vec::new();
     for (name, draft) in drafts.iter_mut() {
         let Some(body) = context.recorded(name) else {
             continue;
@@ -29,27 +31,7 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
                 resource.renamed_from(old);
             }
             resource.adopt = old.adopt || in_the_way(context, old);
-            let before = resource.was.iter().chain(&resource.was_before);
-            former.extend(before.map(|was| (address.clone(), was.clone())));
         }
-    }
-    // An address that somebody has anew is nobody's former one: an agent would look for the wrong thing there.
-    for (address, was) in former {
-        let taken = drafts
-            .get(&was.owner)
-            .is_some_and(|draft| draft.resources.contains_key(&was));
-        let owner = &address.owner;
-        let Some(resource) = drafts
-            .get_mut(owner)
-            .filter(|_| taken)
-            .and_then(|draft| draft.resources.get_mut(&address))
-        else {
-            continue;
-        };
-        if resource.was.as_ref() == Some(&was) {
-            resource.was = None;
-        }
-        resource.was_before.retain(|before| *before != was);
     }
 }
 
