@@ -470,7 +470,7 @@ pub struct ApplyArgs {
     /// Return once it is recorded.
     #[arg(long)]
     pub detach: bool,
-    /// Allow what the plan asks consent for, by name: deletes, data-loss, empty, rename.
+    /// Allow what the plan asks consent for, by name: deletes, restarts, machines, labels, data-loss, empty, rename, adopt.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub allow: Vec<String>,
     /// How long to follow.
