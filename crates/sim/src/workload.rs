@@ -222,7 +222,7 @@ pub fn blueprints(
             .collect(),
         apps,
         setups,
-        origins: BTreeMap::new(),
+        origins: Default::default(),
         paths,
         warnings: Default::default(),
     };
