@@ -20,7 +20,7 @@ use crate::nearest::nearest;
 use crate::parallel;
 use crate::schema::Kind;
 use crate::set::{BlueprintSet, Content, Origins, Source as AppSource, Workspace};
-use crate::source::{Source, SourceFile};
+use crate::source::{Source, SourceFile, too_large};
 
 /// What a caller may ask of [`parse`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Options {
     pub env: Option<String>,
     /// The files besides blueprints that [`others`] asks for, as far as they are there.
     pub others: Vec<SourceFile>,
+    /// Blueprint files that were not read since they are larger than [`crate::MAX_FILE_BYTES`], with their size in bytes.
+    pub too_large: Vec<(String, u64)>,
 }
 
 /// A document that has been through the structural check.
@@ -58,6 +60,10 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
         (Source::decode(file, &mut out), out)
     });
     let mut set = Set::default();
+    for (path, bytes) in &options.too_large {
+        out.push(too_large(path, *bytes));
+        set.known.incomplete();
+    }
     let mut sources = Vec::new();
     for (source, problems) in decoded {
         out.append(problems);

@@ -708,6 +708,34 @@ mod tests {
         }
     }
 
+    /// What fuzzing has found to be worth keeping, the examples, and the fleets of other tests.
+    #[test]
+    fn every_text_of_the_corpus_is_read_as_on_the_long_way() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut folders = ["fuzz/corpus/yaml", "fuzz/corpus/fmt", "blueprints-examples"]
+            .map(|folder| root.join(folder))
+            .to_vec();
+        let (mut plain, mut texts) = (0, 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let file = crate::source::SourceFile {
+                    path: path.display().to_string(),
+                    text: std::fs::read(&path).unwrap(),
+                };
+                if let Some(source) = Source::decode(&file, &mut Diagnostics::default()) {
+                    plain += usize::from(agrees(source.text));
+                    texts += 1;
+                }
+            }
+        }
+        assert!(plain > 10 && texts > 100, "{plain} of {texts} are plain");
+    }
+
     /// Texts that are nearly plain, changed at random places, always the same ones. `PLUMB_CASES` asks for more.
     /// Mutations: take `#` without a blank before it for a comment; let `: ` pass in `plain`; drop the check of a
     /// line's indentation in `map`.

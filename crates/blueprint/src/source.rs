@@ -47,19 +47,22 @@ pub(crate) struct Chunk<'a> {
     pub line: u32,
 }
 
+/// What is said of a file that has too many bytes.
+pub(crate) fn too_large(path: &str, bytes: u64) -> Diagnostic {
+    Diagnostic::error(
+        Code::FileTooLarge,
+        format!("this file has {bytes} bytes, more than the {MAX_FILE_BYTES} that a blueprint may have"),
+    )
+    .in_file(path)
+    .hint("split it over several files, and put large file contents in files of their own: `source: ./big.txt`")
+}
+
 impl<'a> Source<'a> {
     /// Decodes a file, or says why it is no text. A leading byte order mark is dropped.
     pub fn decode(file: &'a SourceFile, out: &mut Diagnostics) -> Option<Self> {
         let path: Arc<str> = file.path.as_str().into();
         if file.text.len() > MAX_FILE_BYTES {
-            out.push(
-                Diagnostic::error(
-                    Code::FileTooLarge,
-                    format!("this file has {} bytes, more than the {MAX_FILE_BYTES} that a blueprint may have", file.text.len()),
-                )
-                .in_file(&path)
-                .hint("split it over several files, and put large file contents in files of their own: `source: ./big.txt`"),
-            );
+            out.push(too_large(&path, file.text.len() as u64));
             return None;
         }
         let text = match std::str::from_utf8(&file.text) {

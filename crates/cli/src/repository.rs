@@ -1,5 +1,7 @@
 //! A blueprint repository on disk: which files are blueprints, and what their sources hold.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek};
@@ -20,6 +22,8 @@ use crate::out::{self, Style};
 pub const MANIFEST: &str = "plumb.yaml";
 /// So many YAML files are read at most: a bound against pointing it at a whole disk.
 const MAX_FILES: usize = 20_000;
+/// So many bytes may all blueprints of a repository have: those of 400,000 resources, all in memory while they are parsed.
+const MAX_TOTAL_BYTES: usize = 64 << 20;
 /// A single file source may be this large; it is held in memory while it is uploaded.
 const MAX_SOURCE_FILE: u64 = 256 * 1024 * 1024;
 
@@ -67,6 +71,16 @@ impl Sources {
     }
 }
 
+/// The blueprint files of a repository.
+#[derive(Default)]
+struct Found {
+    files: Vec<SourceFile>,
+    /// YAML files without a `kind`.
+    passed: Vec<String>,
+    /// What is too large to be a blueprint, with its size.
+    too_large: Vec<(String, u64)>,
+}
+
 impl Repository {
     /// Looks for the manifest in a folder and above it.
     pub fn find(blueprints: &Blueprints) -> Result<Self, CliError> {
@@ -88,10 +102,10 @@ impl Repository {
     }
 
     /// Every blueprint file: each YAML file beneath the root that has a top-level `kind`. Hidden folders and folders
-    /// with a manifest of their own are passed over. The second list names YAML files without a `kind`.
-    pub fn files(&self) -> Result<(Vec<SourceFile>, Vec<String>), CliError> {
-        let mut files = Vec::new();
-        let mut passed = Vec::new();
+    /// with a manifest of their own are passed over.
+    fn files(&self) -> Result<Found, CliError> {
+        let mut found = Found::default();
+        let mut bytes = 0;
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             let mut entries: Vec<_> = fs::read_dir(&folder)
@@ -116,7 +130,7 @@ impl Repository {
                 {
                     continue;
                 }
-                if files.len() >= MAX_FILES {
+                if found.files.len() >= MAX_FILES {
                     return Err(CliError::Other(format!(
                         "{} holds more than {MAX_FILES} YAML files; give the folder of one blueprint repository",
                         self.root.display()
@@ -124,16 +138,26 @@ impl Repository {
                 }
                 let relative = self.relative(&path);
                 match read_blueprint(&path).map_err(CliError::file("read", &path))? {
-                    Some(text) => files.push(SourceFile {
-                        path: relative,
-                        text,
-                    }),
-                    None => passed.push(relative),
+                    Some(Blueprint::Text(text)) => {
+                        bytes += text.len();
+                        found.files.push(SourceFile {
+                            path: relative,
+                            text,
+                        });
+                    }
+                    Some(Blueprint::TooLarge(size)) => found.too_large.push((relative, size)),
+                    None => found.passed.push(relative),
+                }
+                if bytes > MAX_TOTAL_BYTES {
+                    return Err(CliError::Other(format!(
+                        "the blueprints in {} have more than {MAX_TOTAL_BYTES} bytes; give the folder of one blueprint repository",
+                        self.root.display()
+                    )));
                 }
             }
         }
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok((files, passed))
+        found.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -145,12 +169,17 @@ impl Repository {
 
     /// Reads and parses all blueprints.
     pub fn parse(&self) -> Result<Parsed, CliError> {
-        let (mut files, mut passed) = self.files()?;
+        let Found {
+            mut files,
+            mut passed,
+            too_large,
+        } = self.files()?;
         let mut options = Options {
             env: self.env.clone(),
             others: self.others(&files),
+            too_large,
         };
-        let result = plumb_blueprint::parse(&files, &options);
+        let result = parse(&files, &options);
         passed.retain(|path| options.others.iter().all(|other| other.path != *path));
         files.append(&mut options.others);
         Ok(Parsed {
@@ -166,7 +195,7 @@ impl Repository {
         let read = |path: String| {
             let real = fs::canonicalize(self.root.join(&path)).ok()?;
             let inside = real.starts_with(&self.root) && real.is_file();
-            let text = inside.then(|| read_text(&real).ok()).flatten()?;
+            let (text, _) = inside.then(|| read_text(&real).ok()).flatten()?;
             Some(SourceFile { path, text })
         };
         let wanted = plumb_blueprint::others(files);
@@ -256,6 +285,19 @@ impl Repository {
     }
 }
 
+/// Parses blueprints, or finds what they meant the last time.
+fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Diagnostics> {
+    let cache = cache::Cache::of(files, options);
+    if let Some(set) = cache.as_ref().and_then(cache::Cache::get) {
+        return Ok(set);
+    }
+    let mut set = plumb_blueprint::parse(files, options)?;
+    if let Some(cache) = cache {
+        cache.put(&mut set);
+    }
+    Ok(set)
+}
+
 /// Shows problems, as text or JSON.
 pub fn show(diagnostics: &Diagnostics, files: &[SourceFile], output: Output, style: &Style) {
     match output {
@@ -273,26 +315,48 @@ pub fn invalid(diagnostics: &Diagnostics) -> String {
     )
 }
 
-/// One byte more than a blueprint may have at most, so that a larger file is refused and not taken for its beginning.
-fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
-    let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
-    let mut text = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut text)?;
-    Ok(text)
+/// A blueprint file as it was found.
+pub enum Blueprint {
+    /// Its bytes.
+    Text(Vec<u8>),
+    /// It is too large to be one; so many bytes, which nobody read.
+    TooLarge(u64),
 }
 
-/// The bytes of a blueprint file, or none if no line of it starts with `kind:`.
-pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let text = read_text(path)?;
+/// The beginning of a file, one byte more than a blueprint may have at most, so that a larger file is not taken for its
+/// beginning; and how many bytes the file has.
+fn read_text(path: &Path) -> std::io::Result<(Vec<u8>, u64)> {
+    let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut text = Vec::with_capacity(size.min(limit) as usize);
+    file.take(limit).read_to_end(&mut text)?;
+    Ok((text, size))
+}
+
+/// The bytes of a blueprint file, or none if no line of it, or of what is looked at of a large one, starts with `kind:`.
+pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Blueprint>> {
+    let (text, size) = read_text(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let named = name == MANIFEST || (name.starts_with("plumb.") && name.ends_with(".yaml"));
-    let has_kind = text.split(|b| *b == b'\n').any(|line| {
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-        [&b"kind:"[..], b"\"kind\"", b"'kind'", b"{"]
-            .iter()
-            .any(|start| line.starts_with(start))
-    });
-    Ok((named || has_kind).then_some(text))
+    let has_kind = || {
+        text.split(|b| *b == b'\n').any(|line| {
+            let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+            [&b"kind:"[..], b"\"kind\"", b"'kind'", b"{"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        })
+    };
+    if !named && !has_kind() {
+        return Ok(None);
+    }
+    let too_large = text.len() > plumb_blueprint::MAX_FILE_BYTES;
+    Ok(Some(if too_large {
+        // It may have grown since it was measured.
+        Blueprint::TooLarge(size.max(text.len() as u64))
+    } else {
+        Blueprint::Text(text)
+    }))
 }
 
 fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {

@@ -94,7 +94,7 @@ impl Explanation {
         });
         let mut options = Options {
             env: self.env.clone(),
-            others: Vec::new(),
+            ..Options::default()
         };
         if example.file == COMPOSE {
             options.others.extend(files.pop());

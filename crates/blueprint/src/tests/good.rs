@@ -463,6 +463,7 @@ fn the_example_shop_is_valid_in_every_environment_and_what_it_names_exists() {
         let options = Options {
             env: env.map(str::to_owned),
             others: others.collect(),
+            ..Options::default()
         };
         let set = parse(&files, &options)
             .unwrap_or_else(|problems| panic!("{}", render(&problems, &files, false)));

@@ -1,8 +1,11 @@
 //! Bad input: all of it in one run, at its place, and nothing recorded.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use plumb_tests::world::World;
+use plumb_tests::pair::peak_memory;
+use plumb_tests::world::{Said, World};
 
 use crate::dev::steady;
 
@@ -178,4 +181,108 @@ fn a_reader_that_goes_away_is_no_error() {
         (said.code, said.out.as_str(), said.err.as_str()),
         (Some(0), "{\n", "")
     );
+}
+
+/// Runs `plumb validate` with one file more, and gives what was said and the most memory that was seen in use, in bytes.
+fn validate_with(world: &World, name: &str, bytes: &[u8], size: Option<u64>) -> (Said, u64) {
+    let path = world.path("repo").join(name);
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(bytes).unwrap();
+    if let Some(size) = size {
+        file.set_len(size).unwrap();
+    }
+    let mut command = world.command();
+    command.arg("validate");
+    // What is said fits into the pipes, so that the process ends by itself.
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(peak_memory(child.id()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let output = child.wait_with_output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said = Said {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    (said, peak)
+}
+
+/// Threat rows 1 and 3, in the whole process. Mutations: take `events::read` or `MAX_ALIASED_NODES` out of
+/// `blueprint::document` (1); `MAX_DEPTH` out of `blueprint::events`, the bound of `repository::read_text`, the checks of
+/// `Source::decode` (3).
+#[test]
+fn rows_1_and_3_what_would_choke_a_parser_is_refused_within_bounds() {
+    let world = World::quickstart("choke");
+    let mut bomb = "kind: App\nname: bomb\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let one = format!("*a{}, ", level - 1).repeat(10);
+        bomb += &format!("a{level}: &a{level} [{one}]\n");
+    }
+    let flow = format!("kind: App\nname: deep\nx: {}\n", "[".repeat(100_000));
+    let mut block = "kind: App\nname: deep\nx:\n".to_owned();
+    for level in 1..1000 {
+        block += &format!("{}y:\n", " ".repeat(level));
+    }
+    let check = |what: &str, bytes: &[u8], size: Option<u64>, expected: &str| {
+        let began = Instant::now();
+        let (said, peak) = validate_with(&world, "hostile.yaml", bytes, size);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{what}");
+        assert!(said.err.contains(expected), "{what}: {}", said.err);
+        assert!(said.err.contains("hostile.yaml"), "{what}: {}", said.err);
+        assert!(said.err.len() < 4096, "{what}: {}", said.err.len());
+        assert!(peak > 0 && peak < 64 << 20, "{what}: {peak} bytes");
+        // No measurement: only that it did not begin to choke, on whatever machine this is.
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+    };
+    check(
+        "alias bomb",
+        bomb.as_bytes(),
+        None,
+        "aliases blow this document up",
+    );
+    check(
+        "100,000 levels",
+        flow.as_bytes(),
+        None,
+        "nested more than 64 levels deep",
+    );
+    check(
+        "1,000 levels",
+        block.as_bytes(),
+        None,
+        "nested more than 64 levels deep",
+    );
+    let start = b"kind: App\nname: large\n";
+    check(
+        "100 MB",
+        start,
+        Some(100_000_000),
+        "this file has 100000000 bytes",
+    );
+    check(
+        "invalid UTF-8",
+        b"kind: App\nname: \xff\n",
+        None,
+        "this file is not UTF-8",
+    );
+    check(
+        "UTF-16",
+        b"\xff\xfekind: App\nkind: App\n",
+        None,
+        "this file is UTF-16, not UTF-8",
+    );
+    check(
+        "NUL",
+        b"kind: App\nname: a\0b\n",
+        None,
+        "this file holds a NUL byte",
+    );
+    // A byte order mark is no mistake, only no part of the first key.
+    let bom = "\u{feff}kind: App\nname: marked\nmachines: local\nrun: sleep 1\n";
+    let (said, _) = validate_with(&world, "marked.yaml", bom.as_bytes(), None);
+    assert!(said.good().contains("2 apps"));
 }
