@@ -285,6 +285,9 @@ impl World {
             .env("HOME", self.path("home"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            // Wide enough for any temporary folder's path, so that no line breaks at another place on another host.
+            .env("COLUMNS", "400")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("TERM", "xterm")
             .env_remove("PLUMB_CONTEXT")

@@ -83,8 +83,12 @@ impl Style {
     }
 }
 
-/// The columns of the terminal; 80 where standard output is none.
+/// The columns of the terminal. Where standard output is none: what COLUMNS says, from 20 to 1,000, and 80 otherwise.
 pub fn width() -> usize {
+    let said = || {
+        let columns = std::env::var("COLUMNS").ok()?.parse().ok()?;
+        (20..=1000).contains(&columns).then_some(columns)
+    };
     let out = io::stdout();
     let size = out
         .is_terminal()
@@ -92,6 +96,7 @@ pub fn width() -> usize {
         .flatten();
     size.map(|size| usize::from(size.ws_col))
         .filter(|columns| *columns > 0)
+        .or_else(said)
         .unwrap_or(80)
 }
 

@@ -347,7 +347,7 @@ pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Blueprint>> {
                 .any(|start| line.starts_with(start))
         })
     };
-    if !named && !has_kind() {
+    if !named && !has_kind() && !meant_to_be(&text) {
         return Ok(None);
     }
     let too_large = text.len() > plumb_blueprint::MAX_FILE_BYTES;
@@ -357,6 +357,50 @@ pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Blueprint>> {
     } else {
         Blueprint::Text(text)
     }))
+}
+
+/// Whether a file without a `kind` was surely meant to be a blueprint: it is UTF-16, in which nothing can be found, or it
+/// has a `name` and a slip of the pen where `kind` would be. To pass over such a file would remove what it declares.
+fn meant_to_be(text: &[u8]) -> bool {
+    if matches!(text, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return true;
+    }
+    let keys = || {
+        text.split(|b| *b == b'\n').filter_map(|line| {
+            let line = std::str::from_utf8(line).ok()?;
+            let (key, _) = line.split_once(':')?;
+            key.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                .then_some(key)
+        })
+    };
+    keys().any(|key| key == "name")
+        && keys().any(|key| {
+            let key = key.to_ascii_lowercase();
+            key == "kind" || plumb_blueprint::nearest(&key, ["kind"]).is_some()
+        })
+}
+
+#[cfg(test)]
+mod meant {
+    use super::meant_to_be;
+
+    #[test]
+    fn a_slip_of_the_pen_does_not_make_a_blueprint_something_else() {
+        for (text, expected) in [
+            ("knd: App\nname: two\n", true),
+            ("Kind: App\nname: two\n", true),
+            ("kinds: App\nname: two\n", true),
+            ("name: two\nservices: {}\n", false),
+            ("kin_d_of: x\nname: y\n", false),
+            ("site_name: docs\nnav: []\n", false),
+            ("# knd: App\n- name: x\n", false),
+            ("", false),
+        ] {
+            assert_eq!(meant_to_be(text.as_bytes()), expected, "{text}");
+        }
+        assert!(meant_to_be(b"\xff\xfek\0i\0n\0d\0"));
+    }
 }
 
 fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
