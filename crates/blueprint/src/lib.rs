@@ -30,7 +30,6 @@ mod fmt;
 mod git_url;
 mod hints;
 mod mask;
-mod parallel;
 mod plain;
 mod reference;
 mod scalar;
@@ -38,6 +37,8 @@ mod shape;
 mod spans;
 mod value;
 mod written;
+
+use plumb_model::parallel;
 
 #[cfg(test)]
 mod tests;

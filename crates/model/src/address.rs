@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::name::{MachineName, NameError, OwnerName};
+use crate::name::{MachineName, NameError, OwnerName, Reads};
 
 /// What sort of thing a resource is. Each has one driver module and one block of coverage rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,8 +95,7 @@ impl fmt::Display for ResourceKind {
 
 /// The address of one resource. The last part is greedy, since paths hold `/`:
 /// `web-1/base/file//etc/motd` is the file `/etc/motd`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// The machine it is on.
     pub machine: MachineName,
@@ -104,7 +104,7 @@ pub struct Address {
     /// What it is.
     pub kind: ResourceKind,
     /// Its name within the owner: a path for files, `PROCESS/SLOT` for processes.
-    pub name: Box<str>,
+    pub name: Arc<str>,
 }
 
 /// Why a text is not an address.
@@ -151,6 +151,17 @@ impl Address {
             name: name.into(),
         }
     }
+
+    /// Its text form, put together in one piece: a plan of a large fleet writes hundreds of thousands of them.
+    fn text(&self) -> String {
+        let parts = [
+            self.machine.as_str(),
+            self.owner.as_str(),
+            self.kind.as_str(),
+            &self.name,
+        ];
+        parts.join("/")
+    }
 }
 
 impl fmt::Display for Address {
@@ -160,6 +171,18 @@ impl fmt::Display for Address {
             "{}/{}/{}/{}",
             self.machine, self.owner, self.kind, self.name
         )
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Reads(str::parse))
     }
 }
 
@@ -204,7 +227,7 @@ impl TryFrom<String> for Address {
 
 impl From<Address> for String {
     fn from(address: Address) -> String {
-        address.to_string()
+        address.text()
     }
 }
 

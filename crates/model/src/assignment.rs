@@ -284,6 +284,41 @@ impl Assignment {
     }
 }
 
+/// One line that is to be written, of which what it says is at hand as bytes already.
+#[derive(Debug, Clone, Copy)]
+pub enum Line<'a> {
+    /// The JSON of a resource.
+    Resource(&'a [u8]),
+    /// An order to remove something.
+    Tombstone(&'a Tombstone),
+}
+
+/// The bytes that [`Assignment::build`] makes of the same, without reading or copying what the resources say. The lines
+/// must be sorted by address, each address once.
+///
+/// # Panics
+/// Never: model values are always JSON.
+#[must_use]
+pub fn write<'a>(header: &Header, lines: impl IntoIterator<Item = Line<'a>>) -> Vec<u8> {
+    let mut bytes = line_of(header);
+    for line in lines {
+        match line {
+            Line::Resource(json) => {
+                bytes.extend_from_slice(b"{\"resource\":");
+                bytes.extend_from_slice(json);
+                bytes.push(b'}');
+            }
+            Line::Tombstone(tombstone) => {
+                bytes.extend_from_slice(b"{\"tombstone\":");
+                serde_json::to_writer(&mut bytes, tombstone).expect("model values are always JSON");
+                bytes.push(b'}');
+            }
+        }
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
 /// The difference between two assignments of one machine, as whole lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
@@ -337,6 +372,27 @@ mod tests {
         assert_eq!(a.bytes(), b.bytes());
         assert_eq!(a.hash(), Hash::of(&a.bytes()));
         assert_eq!(Assignment::parse(&a.bytes()).unwrap(), a);
+    }
+
+    #[test]
+    fn lines_written_of_bytes_are_those_of_the_entries() {
+        let gone = Tombstone {
+            address: entry("/c", 0).address().clone(),
+            since: Generation(7),
+        };
+        let entries = [
+            entry("/a", 0o755),
+            entry("/b", 0o700),
+            Entry::Tombstone(gone.clone()),
+        ];
+        let built = Assignment::build(header(), entries.clone());
+        let json: Vec<Vec<u8>> = built
+            .resources()
+            .map(|resource| serde_json::to_vec(resource).unwrap())
+            .collect();
+        let lines = json.iter().map(|json| Line::Resource(json));
+        let written = write(&header(), lines.chain([Line::Tombstone(&gone)]));
+        assert_eq!(written, built.bytes());
     }
 
     #[test]

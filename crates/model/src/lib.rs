@@ -4,6 +4,7 @@
 //! Nothing here performs I/O, knows a wire format or reads a clock. Every other crate calls it.
 
 pub mod address;
+mod approval;
 pub mod assignment;
 pub mod capability;
 pub mod condition;
@@ -14,6 +15,7 @@ pub mod hash;
 pub mod injected;
 pub mod name;
 pub mod observation;
+pub mod parallel;
 pub mod plan;
 pub mod plan_schema;
 pub mod resource;

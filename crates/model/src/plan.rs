@@ -291,39 +291,6 @@ pub struct Plan {
     pub approval: Hash,
 }
 
-#[derive(Serialize)]
-struct Approved<'a> {
-    format: u32,
-    workspace: &'a Option<WorkspaceName>,
-    kind: &'a RevisionKind,
-    machines: &'a [MachineChange],
-    owners: Vec<ApprovedOwner<'a>>,
-    changes: Vec<ApprovedChange<'a>>,
-    order: &'a [(Address, Address)],
-    resolutions: &'a BTreeMap<ResolutionKey, Resolution>,
-    blast_radius: &'a BlastRadius,
-    consents: &'a [NeedsConsent],
-}
-
-#[derive(Serialize)]
-struct ApprovedOwner<'a> {
-    owner: &'a OwnerName,
-    kind: OwnerKind,
-    action: ChangeAction,
-    renamed_from: &'a Option<OwnerName>,
-    felt: Felt,
-    downtime: &'a BTreeSet<String>,
-    data_loss: &'a BTreeSet<Address>,
-}
-
-#[derive(Serialize)]
-struct ApprovedChange<'a> {
-    address: &'a Address,
-    action: ChangeAction,
-    attributes: &'a [AttributeChange],
-    downtime: &'a Option<String>,
-}
-
 impl Plan {
     /// Whether applying it would change nothing. A renamed workspace is a change of what is recorded even where
     /// nothing else moves: it shows in the consents alone.
@@ -360,43 +327,9 @@ impl Plan {
         unresolved.chain(lacks)
     }
 
-    /// The approval hash of its content as it stands.
+    /// The approval hash of its content as it stands: see [`approval`](crate::approval) for what it covers.
     #[must_use]
     pub fn approval_hash(&self) -> Hash {
-        let changes = self
-            .changes
-            .iter()
-            .map(|c| ApprovedChange {
-                address: &c.address,
-                action: c.action,
-                attributes: &c.attributes,
-                downtime: &c.downtime,
-            })
-            .collect();
-        let owners = self
-            .owners
-            .iter()
-            .map(|o| ApprovedOwner {
-                owner: &o.owner,
-                kind: o.kind,
-                action: o.action,
-                renamed_from: &o.renamed_from,
-                felt: o.felt,
-                downtime: &o.downtime,
-                data_loss: &o.data_loss,
-            })
-            .collect();
-        Hash::of_json(&Approved {
-            format: self.format,
-            workspace: &self.workspace,
-            kind: &self.kind,
-            machines: &self.machines,
-            owners,
-            changes,
-            order: &self.order,
-            resolutions: &self.resolutions,
-            blast_radius: &self.blast_radius,
-            consents: &self.consents,
-        })
+        crate::approval::hash(self)
     }
 }

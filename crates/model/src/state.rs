@@ -4,6 +4,7 @@
 //! and decides nothing.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -155,6 +156,64 @@ impl ReleaseBody {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("model values are always JSON")
+    }
+
+    /// The very same bytes, with where in them each resource's own JSON stands, in order: whoever needs that too has it
+    /// without writing it again.
+    ///
+    /// # Panics
+    /// Never: the value is always JSON.
+    #[must_use]
+    pub fn bytes_by_resource(&self) -> (Vec<u8>, Vec<Range<usize>>) {
+        #[derive(Serialize)]
+        struct Around<'a> {
+            format: u32,
+            owner: &'a OwnerName,
+            kind: OwnerKind,
+            resources: [(); 0],
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            resolutions: &'a BTreeMap<ResolutionKey, String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rollout: &'a Option<Rollout>,
+        }
+        // A new field of the release does not compile before it stands there too.
+        let Self {
+            format,
+            owner,
+            kind,
+            resources,
+            resolutions,
+            rollout,
+        } = self;
+        let around = Around {
+            format: *format,
+            owner,
+            kind: *kind,
+            resources: [],
+            resolutions,
+            rollout,
+        };
+        let around = serde_json::to_vec(&around).expect("model values are always JSON");
+        // No name, of which alone what stands before consists, can hold this.
+        const LIST: &[u8] = b"\"resources\":[";
+        let at = around
+            .windows(LIST.len())
+            .position(|part| part == LIST)
+            .expect("the list of resources is written")
+            + LIST.len();
+        let mut bytes = Vec::with_capacity(around.len() + 512 * resources.len());
+        bytes.extend_from_slice(&around[..at]);
+        let mut each = Vec::with_capacity(resources.len());
+        for (index, resource) in resources.iter().enumerate() {
+            if index > 0 {
+                bytes.push(b',');
+            }
+            let start = bytes.len();
+            serde_json::to_writer(&mut bytes, resource).expect("model values are always JSON");
+            each.push(start..bytes.len());
+        }
+        bytes.extend_from_slice(&around[at..]);
+        (bytes, each)
     }
 }
 
@@ -356,4 +415,54 @@ pub enum Outcome {
     Superseded,
     /// It removed the owner, and all was proven gone.
     Removed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DriftPolicy;
+    use crate::spec::{DirectorySpec, Mode, ResourceSpec};
+
+    fn resource(path: &str) -> Resource {
+        let spec = DirectorySpec {
+            path: path.into(),
+            mode: Mode(0o755),
+            owner: Some("\"resources\":[".into()),
+            group: None,
+        };
+        let address = format!("m/o/directory/{path}").parse().unwrap();
+        Resource::new(address, DriftPolicy::Enforce, ResourceSpec::Directory(spec))
+    }
+
+    #[test]
+    fn the_bytes_of_a_release_are_the_same_when_each_resource_is_found_in_them() {
+        let key = ResolutionKey("runtime node@20".to_owned());
+        for resources in [
+            vec![],
+            vec![resource("/a")],
+            vec![resource("/a"), resource("/b")],
+        ] {
+            for rollout in [None, Some(Rollout::default())] {
+                for resolutions in [
+                    BTreeMap::new(),
+                    BTreeMap::from([(key.clone(), "20.1.0".to_owned())]),
+                ] {
+                    let body = ReleaseBody {
+                        format: FORMAT,
+                        owner: OwnerName::new("o").unwrap(),
+                        kind: OwnerKind::Setup,
+                        resources: resources.clone(),
+                        resolutions,
+                        rollout: rollout.clone(),
+                    };
+                    let (bytes, each) = body.bytes_by_resource();
+                    assert_eq!(bytes, body.bytes());
+                    assert_eq!(each.len(), resources.len());
+                    for (range, resource) in each.into_iter().zip(&resources) {
+                        assert_eq!(bytes[range], serde_json::to_vec(resource).unwrap());
+                    }
+                }
+            }
+        }
+    }
 }

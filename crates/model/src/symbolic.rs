@@ -39,6 +39,15 @@ pub fn literal(text: &str) -> String {
     text.replace("${", "$${")
 }
 
+/// Appends what [`literal`] gives. Nearly no text has a `$` in it.
+pub fn push_literal(out: &mut String, text: &str) {
+    if text.contains('$') {
+        out.push_str(&literal(text));
+    } else {
+        out.push_str(text);
+    }
+}
+
 /// Puts the release in, and turns `$${` back into `${`.
 #[must_use]
 pub fn expand(text: &str, release: Option<ReleaseNumber>) -> String {

@@ -132,6 +132,18 @@ pub struct Input<'a> {
     pub commit: Option<&'a Commit>,
 }
 
+impl Input<'_> {
+    /// Whether the blueprints are of the workspace that is recorded: what is recorded was written in its name then.
+    fn is_of_the_recorded_workspace(&self) -> bool {
+        match self.request {
+            Request::Apply { blueprint, .. } => {
+                self.recorded.state.manifest.as_ref() == Some(&blueprint.workspace.name)
+            }
+            Request::Rollback { .. } | Request::Destroy => true,
+        }
+    }
+}
+
 /// A plan together with the state that applying it records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {

@@ -1,11 +1,15 @@
 //! The state that applying a plan records: release numbers, assignments, generations and tombstones.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use plumb_model::assignment::{self, Assignment, Entry, Header, Tombstone};
-use plumb_model::state::{FORMAT, MachineInfo, MachineState, Next, OwnerState, StateBody};
-use plumb_model::{Address, Generation, Hash, MachineName, OwnerName, Resource};
+use plumb_model::assignment::{self, Header, Line, Tombstone};
+use plumb_model::state::{
+    FORMAT, MachineInfo, MachineState, Next, OwnerState, ReleaseBody, StateBody,
+};
+use plumb_model::{Address, Generation, Hash, MachineName, OwnerName, Resource, parallel};
 
 use crate::desired::{Desired, is_forgotten};
 use crate::{Input, Observed};
@@ -15,21 +19,18 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
     let recorded = &input.recorded.state;
     let mut bodies = BTreeMap::new();
     let mut released = BTreeMap::new();
+    let mut written = written(desired, input);
     let mut last_release = recorded.last_release.clone();
     let mut owners = BTreeMap::new();
     for (owner, body) in &desired.owners {
         let old_name = desired.renamed.get(owner);
-        let same = input
-            .recorded
-            .releases
-            .get(owner)
-            .is_some_and(|old| Arc::ptr_eq(old, body) || old == body);
         let state = match recorded.owners.get(owner) {
-            Some(state) if same => state.clone(),
+            Some(state) if is_recorded(owner, body, input) => state.clone(),
             _ => {
-                let bytes = body.bytes();
-                let hash = Hash::of(&bytes);
-                bodies.insert(hash, bytes);
+                let hash = match written.get(owner) {
+                    Some(written) => written.hash,
+                    None => Hash::of(&body.bytes()),
+                };
                 // A renamed owner counts on from where it was.
                 let numbers = [Some(owner), old_name];
                 let last = numbers
@@ -58,24 +59,21 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
         released.insert(owner.clone(), release);
     }
 
-    let mut by_machine: BTreeMap<&MachineName, BTreeMap<&Address, &Resource>> = BTreeMap::new();
-    for resource in desired.resources() {
-        by_machine
-            .entry(&resource.address.machine)
-            .or_default()
-            .insert(&resource.address, resource);
+    let mut by_machine: BTreeMap<&MachineName, Vec<Wanted<'_>>> = BTreeMap::new();
+    for (owner, body) in &desired.owners {
+        for (index, resource) in body.resources.iter().enumerate() {
+            let wanted = Wanted {
+                resource,
+                owner,
+                index,
+            };
+            let machine = &resource.address.machine;
+            by_machine.entry(machine).or_default().push(wanted);
+        }
     }
-    let mut held: BTreeMap<&MachineName, Vec<&Address>> = BTreeMap::new();
+    let held = held(desired, input);
     // What has moved along with its owner's name is not gone, and what is forgotten is to stay.
     let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
-    for resource in input.recorded.releases.values().flat_map(|b| &b.resources) {
-        if moved_from.contains(&resource.address) || is_forgotten(resource) {
-            continue;
-        }
-        held.entry(&resource.address.machine)
-            .or_default()
-            .push(&resource.address);
-    }
     let mut machines = BTreeMap::new();
     let mut moved = BTreeMap::new();
     let names = desired.machines.keys().chain(
@@ -84,21 +82,37 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
             .keys()
             .filter(|m| !desired.machines.contains_key(*m)),
     );
-    for name in names {
-        let old = recorded.machines.get(name);
-        let next = MachineNext {
-            name,
-            info: desired.machines.get(name).cloned(),
-            old,
-            wanted: by_machine.remove(name).unwrap_or_default(),
-            held: held.remove(name).unwrap_or_default(),
-        };
-        if let Some((state, bytes)) = machine(next, input) {
-            if old.map(|o| o.assignment) != Some(state.assignment) {
-                moved.insert(name.clone(), state.generation);
-                bodies.insert(state.assignment, bytes);
+    let all: Vec<MachineNext<'_>> = names
+        .map(|name| {
+            let mut wanted = by_machine.remove(name).unwrap_or_default();
+            wanted.sort_by(|a, b| a.resource.address.cmp(&b.resource.address));
+            MachineNext {
+                name,
+                info: desired.machines.get(name).cloned(),
+                old: recorded.machines.get(name),
+                wanted,
+                held: held.get(name).map(Vec::as_slice).unwrap_or_default(),
+                moved_from: &moved_from,
+                written: &written,
             }
-            machines.insert(name.clone(), state);
+        })
+        .collect();
+    let size = all.iter().map(|m| m.wanted.len()).sum::<usize>() * parallel::A_RESOURCE;
+    for (name, done) in parallel::each(all, size, |next| (next.name, machine(&next, input))) {
+        let Some((state, bytes)) = done else {
+            continue;
+        };
+        if let Some(bytes) = bytes {
+            moved.insert(name.clone(), state.generation);
+            bodies.insert(state.assignment, bytes);
+        }
+        machines.insert(name.clone(), state);
+    }
+    // Only now are the bytes of the releases no longer looked into.
+    for (owner, state) in &owners {
+        let new = input.recorded.state.owners.get(owner).map(|o| o.body) != Some(state.body);
+        if let Some(written) = written.remove(owner).filter(|_| new) {
+            bodies.insert(state.body, written.bytes);
         }
     }
 
@@ -118,19 +132,142 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
     }
 }
 
+/// A release as the bytes that it is stored as, with where in them each of its resources stands.
+struct Written {
+    bytes: Vec<u8>,
+    each: Vec<Range<usize>>,
+    hash: Hash,
+}
+
+/// Whether an owner's content is that of the release that it is at.
+fn is_recorded(owner: &OwnerName, body: &Arc<ReleaseBody>, input: &Input<'_>) -> bool {
+    let old = input.recorded.releases.get(owner);
+    old.is_some_and(|old| Arc::ptr_eq(old, body) || old == body)
+}
+
+/// Writes every release that is not at hand in the same words already.
+fn written<'a>(desired: &'a Desired, input: &Input<'_>) -> BTreeMap<&'a OwnerName, Written> {
+    let new: Vec<_> = desired
+        .owners
+        .iter()
+        .filter(|(owner, body)| {
+            !is_recorded(owner, body, input) || !input.recorded.state.owners.contains_key(*owner)
+        })
+        .collect();
+    let resources: usize = new.iter().map(|(_, body)| body.resources.len()).sum();
+    let all = parallel::each(new, resources * parallel::A_RESOURCE, |(owner, body)| {
+        let (bytes, each) = body.bytes_by_resource();
+        let hash = Hash::of(&bytes);
+        (owner, Written { bytes, each, hash })
+    });
+    all.into_iter().collect()
+}
+
+/// Every recorded resource, by machine.
+fn held<'a>(desired: &Desired, input: &'a Input<'_>) -> BTreeMap<&'a MachineName, Vec<Held<'a>>> {
+    let mut held: BTreeMap<&MachineName, Vec<Held<'_>>> = BTreeMap::new();
+    for (owner, body) in &input.recorded.releases {
+        let now = desired.owners.get(owner);
+        let same = now.is_some_and(|now| Arc::ptr_eq(now, body));
+        for resource in &body.resources {
+            let machine = &resource.address.machine;
+            held.entry(machine)
+                .or_default()
+                .push(Held { resource, same });
+        }
+    }
+    held
+}
+
+/// Something that is recorded on a machine.
+struct Held<'a> {
+    resource: &'a Resource,
+    /// It is desired just as it is.
+    same: bool,
+}
+
+/// Something that is to be on a machine.
+struct Wanted<'a> {
+    resource: &'a Resource,
+    owner: &'a OwnerName,
+    /// Which of its owner's it is.
+    index: usize,
+}
+
 /// What one machine's next state is made of.
 struct MachineNext<'a> {
     name: &'a MachineName,
     /// What the blueprints say of it; none if they speak of it no more.
     info: Option<MachineInfo>,
     old: Option<&'a MachineState>,
-    wanted: BTreeMap<&'a Address, &'a Resource>,
-    /// What is recorded on it and would be removed if it were not wanted.
-    held: Vec<&'a Address>,
+    /// Sorted by address.
+    wanted: Vec<Wanted<'a>>,
+    /// What is recorded on it.
+    held: &'a [Held<'a>],
+    /// What has moved along with its owner's name.
+    moved_from: &'a BTreeSet<&'a Address>,
+    written: &'a BTreeMap<&'a OwnerName, Written>,
 }
 
-/// One machine's next state, or none if it has left and nothing of it remains.
-fn machine(next: MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Vec<u8>)> {
+impl MachineNext<'_> {
+    fn wants(&self, address: &Address) -> bool {
+        let at = |wanted: &Wanted<'_>| wanted.resource.address.cmp(address);
+        self.wanted.binary_search_by(at).is_ok()
+    }
+
+    /// Whether exactly what is recorded on it is wanted. Then nothing has to be written to know its assignment, as long
+    /// as the same workspace is planned.
+    fn wants_what_it_holds(&self) -> bool {
+        self.held.len() == self.wanted.len() && self.held.iter().all(|held| held.same)
+    }
+
+    /// The bytes of the assignment with these tombstones.
+    fn assignment(
+        &self,
+        tombstones: &BTreeMap<Address, Generation>,
+        input: &Input<'_>,
+    ) -> (Hash, Vec<u8>) {
+        let header = Header {
+            format: assignment::FORMAT,
+            lineage: input.lineage.clone(),
+            workspace: input.workspace.clone(),
+            machine: self.name.clone(),
+        };
+        let resources = self.wanted.iter().map(|wanted| {
+            let json = match self.written.get(wanted.owner) {
+                Some(written) => Cow::Borrowed(&written.bytes[written.each[wanted.index].clone()]),
+                None => Cow::Owned(
+                    serde_json::to_vec(wanted.resource).expect("model values are always JSON"),
+                ),
+            };
+            (&wanted.resource.address, Part::Resource(json))
+        });
+        let tombstones = tombstones.iter().map(|(address, since)| {
+            let tombstone = Tombstone {
+                address: address.clone(),
+                since: *since,
+            };
+            (address, Part::Tombstone(tombstone))
+        });
+        let mut lines: Vec<(&Address, Part<'_>)> = resources.chain(tombstones).collect();
+        lines.sort_by(|a, b| a.0.cmp(b.0));
+        let lines = lines.iter().map(|(_, part)| match part {
+            Part::Resource(json) => Line::Resource(json),
+            Part::Tombstone(tombstone) => Line::Tombstone(tombstone),
+        });
+        let bytes = assignment::write(&header, lines);
+        (Hash::of(&bytes), bytes)
+    }
+}
+
+/// One line of an assignment.
+enum Part<'a> {
+    Resource(Cow<'a, [u8]>),
+    Tombstone(Tombstone),
+}
+
+/// One machine's next state, with its assignment if that moves; none if it has left and nothing of it remains.
+fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Option<Vec<u8>>)> {
     // A machine that comes starts at the number of its revision. No generation is ever higher than that, so one
     // that left and comes again stays above what its agent may still hold and what was once proven under it.
     let generation = next
@@ -138,48 +275,37 @@ fn machine(next: MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Ve
         .map_or(Generation(input.recorded.state.revision.0), |o| {
             o.generation
         });
-    let pending = pending_tombstones(&next, generation.next());
-    let MachineNext {
-        name,
-        info,
-        old,
-        wanted,
-        held: _,
-    } = next;
+    let pending = pending_tombstones(next, generation.next());
+    let old = next.old;
     let settled = still_unsettled(&pending, input.observed);
-    let build = |tombstones: &BTreeMap<Address, Generation>| {
-        let header = Header {
-            format: assignment::FORMAT,
-            lineage: input.lineage.clone(),
-            workspace: input.workspace.clone(),
-            machine: name.clone(),
-        };
-        let resources = wanted.values().map(|r| Entry::Resource((*r).clone()));
-        let tombstones = tombstones.iter().map(|(address, since)| {
-            Entry::Tombstone(Tombstone {
-                address: address.clone(),
-                since: *since,
-            })
-        });
-        Assignment::build(header, resources.chain(tombstones))
-    };
     // Settled tombstones go only along with another change, so that removing them never makes a revision of its own.
-    let unchanged = old.is_some_and(|o| build(&pending).hash() == o.assignment);
+    let unchanged = old.is_some_and(|o| {
+        let same_content = pending == o.tombstones && next.wants_what_it_holds();
+        (same_content && input.is_of_the_recorded_workspace())
+            || next.assignment(&pending, input).0 == o.assignment
+    });
     let tombstones = if unchanged { pending } else { settled };
-    let leaving = info.is_none();
+    let leaving = next.info.is_none();
     if leaving
-        && wanted.is_empty()
+        && next.wanted.is_empty()
         && (tombstones.is_empty() || still_unsettled(&tombstones, input.observed).is_empty())
     {
         return None;
     }
-    let assignment = build(&tombstones);
-    let hash = assignment.hash();
-    let generation = if old.is_some_and(|o| o.assignment == hash) {
+    let (hash, bytes) = match old {
+        Some(old) if unchanged => (old.assignment, None),
+        _ => {
+            let (hash, bytes) = next.assignment(&tombstones, input);
+            let moves = old.is_none_or(|o| o.assignment != hash);
+            (hash, moves.then_some(bytes))
+        }
+    };
+    let generation = if bytes.is_none() {
         generation
     } else {
         generation.next()
     };
+    let info = next.info.clone();
     let info = info
         .or_else(|| old.map(|o| o.info.clone()))
         .unwrap_or_default();
@@ -191,7 +317,7 @@ fn machine(next: MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Ve
             tombstones,
             leaving,
         },
-        assignment.bytes(),
+        bytes,
     ))
 }
 
@@ -201,11 +327,15 @@ fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Add
         .old
         .iter()
         .flat_map(|o| &o.tombstones)
-        .filter(|(address, _)| !next.wanted.contains_key(address))
+        .filter(|(address, _)| !next.wants(address))
         .map(|(address, since)| (address.clone(), *since))
         .collect();
-    for address in next.held.iter().filter(|a| !next.wanted.contains_key(*a)) {
-        tombstones.entry((*address).clone()).or_insert(since);
+    for Held { resource, same } in next.held {
+        let address = &resource.address;
+        let stays = *same || is_forgotten(resource) || next.moved_from.contains(address);
+        if !stays && !next.wants(address) {
+            tombstones.entry(address.clone()).or_insert(since);
+        }
     }
     tombstones
 }

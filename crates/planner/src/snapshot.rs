@@ -14,6 +14,7 @@ use plumb_model::capability::MachineFacts;
 use plumb_model::state::{Recorded, ReleaseBody, StateBody};
 use plumb_model::{
     Address, Hash, Lineage, MachineName, OwnerName, ResourceStatus, Timestamp, WorkspaceName,
+    parallel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -156,10 +157,14 @@ impl Snapshot {
         let mut snapshot = Self::default();
         let mut releases = BTreeMap::<OwnerName, Arc<ReleaseBody>>::new();
         let mut statuses = BTreeMap::<Address, ResourceStatus>::new();
-        for (at, line) in body.split_inclusive(|b| *b == b'\n').enumerate() {
-            let read = serde_json::from_slice(line)
-                .map_err(|e| SnapshotError::Line(at + 2, e.to_string()))?;
-            match read {
+        let lines = body.split_inclusive(|b| *b == b'\n').enumerate().collect();
+        let read = parallel::each(lines, body.len(), |(at, line)| {
+            serde_json::from_slice::<Read>(line)
+                .map(Box::new)
+                .map_err(|e| SnapshotError::Line(at + 2, e.to_string()))
+        });
+        for read in read {
+            match *read? {
                 Read::Head(head) => snapshot.head = Some(head),
                 Read::State(state) => snapshot.recorded.state = state,
                 Read::Release(body) => {

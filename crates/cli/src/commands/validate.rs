@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use plumb_blueprint::{Diagnostic, Diagnostics, Severity};
-use plumb_planner::Problem;
+use plumb_blueprint::{BlueprintSet, Diagnostic, Diagnostics, Severity};
+use plumb_planner::{Problem, Request};
 
 use crate::args::{Blueprints, Output, ReportFormat, ValidateArgs};
 use crate::commands::Env;
@@ -39,6 +39,8 @@ pub fn run(args: &ValidateArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         }
     }
     let failed = checked.iter().any(Checked::failed);
+    // As with plans: what is known of the blueprints goes with the process, all at once.
+    std::mem::forget(checked);
     Ok(if failed { Exit::Failed } else { Exit::Fine })
 }
 
@@ -92,16 +94,21 @@ fn check(root: PathBuf, scope: Vec<String>, env: Option<&str>) -> Result<Checked
         root,
         env: env.map(str::to_owned),
     };
-    let parsed = repository.parse()?;
+    let mut parsed = repository.parse()?;
+    let (result, problems) = match parsed.result {
+        Ok(set) => {
+            let (set, problems) = planning(&repository, set)?;
+            (Ok(set), problems)
+        }
+        Err(diagnostics) => (Err(diagnostics), Vec::new()),
+    };
+    parsed.result = result;
     let mut checked = Checked {
         diagnostics: match &parsed.result {
             Ok(set) => set.warnings.clone(),
             Err(diagnostics) => diagnostics.clone(),
         },
-        problems: match &parsed.result {
-            Ok(set) => planning(&repository, set)?,
-            Err(_) => Vec::new(),
-        },
+        problems,
         root: repository.root,
         scope,
         parsed,
@@ -135,25 +142,41 @@ fn within(scope: &[String], file: &str) -> bool {
     })
 }
 
-/// Plans against an empty workspace, for the problems that show only then.
+/// Plans a set against an empty workspace, for the problems that show only then, and gives it back.
 fn planning(
     repository: &Repository,
-    set: &plumb_blueprint::BlueprintSet,
-) -> Result<Vec<Problem>, CliError> {
-    let sources = match repository.sources(set) {
+    set: BlueprintSet,
+) -> Result<(BlueprintSet, Vec<Problem>), CliError> {
+    let sources = match repository.sources(&set) {
         Ok(sources) => sources,
-        Err(CliError::Pack { path, why }) => return Ok(vec![unpacked(set, &path, &why)]),
+        Err(CliError::Pack { path, why }) => {
+            let problem = unpacked(&set, &path, &why);
+            return Ok((set, vec![problem]));
+        }
         Err(error) => return Err(error),
     };
+    let workspace = set.workspace.name.clone();
+    let request = sources.request(set, plumb_planner::Ask::default());
     let planned = plumb_planner::plan(plumb_planner::Input {
-        request: &sources.request(set.clone(), plumb_planner::Ask::default()),
+        request: &request,
         recorded: &plumb_model::state::Recorded::default(),
         lineage: &plumb_model::Lineage::from_random([0; 16]),
-        workspace: &set.workspace.name,
+        workspace: &workspace,
         observed: &plumb_planner::Observed::default(),
         commit: None,
     });
-    Ok(planned.map_or_else(|error| error.problems, |_| Vec::new()))
+    let problems = match planned {
+        Ok(planned) => {
+            // The process ends soon, and with it goes its memory: giving back each piece of a plan by itself takes time.
+            std::mem::forget(planned);
+            Vec::new()
+        }
+        Err(error) => error.problems,
+    };
+    let Request::Apply { blueprint, .. } = request else {
+        unreachable!("it was to apply the set");
+    };
+    Ok((blueprint, problems))
 }
 
 /// A source that is not there, at the app that names it.
@@ -163,8 +186,7 @@ fn unpacked(set: &plumb_blueprint::BlueprintSet, path: &str, why: &str) -> Probl
     });
     Problem {
         message: format!("cannot pack the source {path}: {why}"),
-        origin: app
-            .and_then(|(name, _)| set.origin("App", name.as_str(), "/source")),
+        origin: app.and_then(|(name, _)| set.origin("App", name.as_str(), "/source")),
         hint: None,
     }
 }

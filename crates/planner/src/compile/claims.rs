@@ -1,27 +1,24 @@
 //! What holds across owners: paths lie in each other, nothing is claimed twice, nothing waits for itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use plumb_model::state::ReleaseBody;
 use plumb_model::{Address, MachineName, OwnerName, Resource, ResourceKind};
 
 use super::context::{Context, Drafts};
-use crate::desired::claims;
+use crate::desired::{Claim, each_claim};
 
 /// Lets each file and directory wait for the innermost managed directory above it on the same machine.
 pub(super) fn nest_paths(drafts: &mut Drafts) {
-    let directories: BTreeMap<(MachineName, String), Address> = drafts
-        .values()
-        .flat_map(|draft| draft.resources.keys())
-        .filter(|address| address.kind == ResourceKind::Directory)
-        .map(|address| {
-            (
-                (address.machine.clone(), address.name.to_string()),
-                address.clone(),
-            )
-        })
-        .collect();
+    let mut directories: BTreeMap<MachineName, BTreeMap<Arc<str>, Address>> = BTreeMap::new();
+    for address in drafts.values().flat_map(|draft| draft.resources.keys()) {
+        if address.kind == ResourceKind::Directory {
+            let here = directories.entry(address.machine.clone()).or_default();
+            here.insert(address.name.clone(), address.clone());
+        }
+    }
     for resource in drafts.values_mut().flat_map(|d| d.resources.values_mut()) {
         if !matches!(
             resource.address.kind,
@@ -29,12 +26,13 @@ pub(super) fn nest_paths(drafts: &mut Drafts) {
         ) {
             continue;
         }
+        let Some(here) = directories.get(&resource.address.machine) else {
+            continue;
+        };
         let mut folder: &str = &resource.address.name;
         while let Some(at) = folder.rfind('/') {
             folder = &folder[..at];
-            if let Some(above) =
-                directories.get(&(resource.address.machine.clone(), folder.to_owned()))
-            {
+            if let Some(above) = here.get(folder) {
                 resource.after.insert(above.clone());
                 break;
             }
@@ -49,22 +47,26 @@ pub(super) fn check(
     drafts: &Drafts,
     kept: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
 ) {
-    let mut held: BTreeMap<(MachineName, String), &Address> = BTreeMap::new();
+    // Only ever looked into: its order, which is another each time, shows nowhere.
+    let mut held: HashMap<(&MachineName, Claim<'_>), &Address> = HashMap::new();
     let kept = kept.values().flat_map(|body| &body.resources);
     let drafted = drafts.values().flat_map(|draft| draft.resources.values());
     for resource in kept.chain(drafted) {
-        for claim in claims(resource) {
-            if let Some(first) = held.get(&claim) {
+        let machine = &resource.address.machine;
+        each_claim(resource, |claim| match held.entry((machine, claim)) {
+            Entry::Occupied(first) => {
                 let message = format!(
-                    "{} on machine `{}` is claimed by `{first}` and by `{}`",
-                    claim.1, claim.0, resource.address
+                    "{claim} on machine `{machine}` is claimed by `{}` and by `{}`",
+                    first.get(),
+                    resource.address
                 );
                 let origin = context.origins.get(&resource.address).cloned();
                 context.problem(message, origin, "let one of them go, or choose another");
-            } else {
-                held.insert(claim, &resource.address);
             }
-        }
+            Entry::Vacant(free) => {
+                free.insert(&resource.address);
+            }
+        });
     }
     for draft in drafts.values() {
         if let Some(cycle) = cycle(&draft.resources) {

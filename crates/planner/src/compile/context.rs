@@ -1,6 +1,7 @@
 //! What all of compilation shares: the input, the problems found so far, and how a resource is put into a draft.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plumb_blueprint::{BlueprintSet, Selector};
 use plumb_model::plan::Origin;
@@ -58,7 +59,7 @@ pub(super) struct Context<'a> {
     pub set: &'a BlueprintSet,
     pub sources: &'a BTreeMap<String, Source>,
     pub input: &'a Input<'a>,
-    pub renamed: Renamed,
+    pub renamed: Arc<Renamed>,
     pub resolver: Resolver<'a>,
     pub problems: Vec<Problem>,
     pub origins: BTreeMap<Address, Origin>,
@@ -79,12 +80,34 @@ impl<'a> Context<'a> {
             set,
             sources,
             input,
-            renamed,
+            renamed: Arc::new(renamed),
             resolver: Resolver::new(ask),
             problems,
             origins: BTreeMap::new(),
             unknown: BTreeMap::new(),
         }
+    }
+
+    /// Another one of the same input in which nothing has been found yet: to compile one owner in, beside others.
+    pub fn fork(&self) -> Self {
+        Self {
+            renamed: Arc::clone(&self.renamed),
+            resolver: self.resolver.fork(),
+            problems: Vec::new(),
+            origins: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            ..*self
+        }
+    }
+
+    /// Takes over what was found in a fork.
+    pub fn join(&mut self, found: Self) {
+        for problem in found.problems {
+            self.report(problem);
+        }
+        self.origins.extend(found.origins);
+        self.unknown.extend(found.unknown);
+        self.resolver.join(found.resolver);
     }
 
     /// Reports a problem, once.
@@ -94,6 +117,10 @@ impl<'a> Context<'a> {
             origin,
             hint: Some(hint.into()),
         };
+        self.report(problem);
+    }
+
+    fn report(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }

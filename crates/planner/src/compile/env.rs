@@ -94,8 +94,12 @@ pub(super) fn written(
     scope: &Scope<'_>,
 ) -> Env {
     for (name, text) in texts {
-        let origin = context.origin("App", owner, &format!("/env/{}", escape(name)));
-        let value = context.text(text, scope, origin);
+        // Where it is written is looked up only once it is to be shown: there are many more of these than of anything else.
+        let value = render(text, scope).unwrap_or_else(|(message, hint)| {
+            let origin = context.origin("App", owner, &format!("/env/{}", escape(name)));
+            context.problem(message, origin, hint);
+            String::new()
+        });
         env.insert(name.clone(), value);
     }
     env

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plumb_blueprint::{App, BlueprintSet, Workload};
-use plumb_model::OwnerName;
+use plumb_model::{OwnerName, parallel};
 use plumb_model::plan::Resolution;
 use plumb_model::state::{FORMAT, OwnerKind, ReleaseBody, ResolutionKey};
 
@@ -61,13 +61,20 @@ pub fn compile(
     let reach = Reach::new(&instances, &ports, services, &set.machines);
 
     let mut drafts = Drafts::new();
-    for (name, setup) in &set.setups {
-        let draft = setup::compile(&mut context, name, setup, &reach);
-        drafts.insert(name.clone(), draft);
-    }
-    for (name, decl) in &set.apps {
+    // None of them looks at another, so they are compiled side by side, and what is found joined in order of their names.
+    let setups = parallel::each(set.setups.iter().collect(), size(set), |(name, setup)| {
+        let mut own = context.fork();
+        let draft = setup::compile(&mut own, name, setup, &reach);
+        (name, draft, own)
+    });
+    let apps = parallel::each(set.apps.iter().collect(), size(set), |(name, decl)| {
+        let mut own = context.fork();
         let here = instances.get(name).map(Vec::as_slice).unwrap_or_default();
-        let draft = app(&mut context, name, decl, here, &ports, &reach);
+        let draft = app(&mut own, name, decl, here, &ports, &reach);
+        (name, draft, own)
+    });
+    for (name, draft, own) in setups.into_iter().chain(apps) {
+        context.join(own);
         drafts.insert(name.clone(), draft);
     }
     for (name, decl) in &set.services {
@@ -85,6 +92,11 @@ pub fn compile(
     carry::carry_over(&context, &mut drafts, &moved);
     claims::check(&mut context, &drafts, &rest.kept);
     finish(context, drafts, rest, moved)
+}
+
+/// How much there is to compile, as far as it decides on threads: a few resources for each owner.
+fn size(set: &BlueprintSet) -> usize {
+    (set.apps.len() + set.setups.len()) * 4 * parallel::A_RESOURCE
 }
 
 /// All resources of one app.
@@ -161,7 +173,10 @@ fn finish(
             rollout: draft.rollout,
             owner: name.clone(),
         };
-        owners.insert(name, Arc::new(body));
+        // What is as it is recorded is the recorded one from here on, which every later comparison sees at once.
+        let recorded = context.input.recorded.releases.get(&name);
+        let same = recorded.filter(|old| ***old == body).cloned();
+        owners.insert(name, same.unwrap_or_else(|| Arc::new(body)));
     }
     let mut resolutions = context.resolver.of_the_plan();
     for path in &context.set.paths {
@@ -181,7 +196,7 @@ fn finish(
         owner_origins,
         resolutions,
         policy: Some(context.set.workspace.policy.clone()),
-        renamed: context.renamed,
+        renamed: Arc::unwrap_or_clone(context.renamed),
         moved,
         unknown: context.unknown,
         targets: rest.targets,

@@ -116,7 +116,7 @@ pub(crate) fn under(address: &Address, owner: &OwnerName) -> Address {
 /// Which of the drafted resources are recorded under their owner's old name.
 pub(super) fn moved(context: &Context<'_>, drafts: &Drafts) -> Moved {
     let mut moved = Moved::new();
-    for (name, old) in &context.renamed {
+    for (name, old) in context.renamed.iter() {
         let (Some(draft), Some(body)) = (drafts.get(name), context.recorded(name)) else {
             continue;
         };

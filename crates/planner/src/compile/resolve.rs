@@ -30,6 +30,16 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Another one that has met nothing yet.
+    pub fn fork(&self) -> Self {
+        Self::new(self.ask)
+    }
+
+    /// Takes over what a fork has met, for owners that this one has not met.
+    pub fn join(&mut self, fork: Self) {
+        self.met.extend(fork.met);
+    }
+
     /// What a name that an owner uses means; none where nobody knows.
     pub fn resolve(
         &mut self,

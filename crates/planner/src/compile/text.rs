@@ -40,7 +40,7 @@ pub(super) fn render(text: &[Segment], scope: &Scope<'_>) -> Result<String, NoVa
     for segment in text {
         match segment {
             Segment::Literal(literal) if scope.symbolic => {
-                out.push_str(&symbolic::literal(literal));
+                symbolic::push_literal(&mut out, literal);
             }
             Segment::Literal(literal) => out.push_str(literal),
             Segment::Ref(Reference::Release) if scope.symbolic => out.push_str(symbolic::RELEASE),
@@ -52,7 +52,7 @@ pub(super) fn render(text: &[Segment], scope: &Scope<'_>) -> Result<String, NoVa
             Segment::Ref(reference) => {
                 let value = resolve(reference, scope)?;
                 if scope.symbolic {
-                    out.push_str(&symbolic::literal(&value));
+                    symbolic::push_literal(&mut out, &value);
                 } else {
                     out.push_str(&value);
                 }

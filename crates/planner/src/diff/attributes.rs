@@ -1,7 +1,6 @@
 //! What differs between two resources, field by field, each with the cost and the redaction of its row in the coverage
 //! table. Maps are compared key by key.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use plumb_model::coverage::{self, Cost, Redaction};
@@ -32,11 +31,11 @@ impl Hiding<'_> {
     }
 }
 
-/// One pair of values.
-struct Pair<'a> {
-    path: Cow<'a, str>,
-    old: Option<&'a Value>,
-    new: Option<&'a Value>,
+/// One pair of values, which end up in the changes.
+struct Pair {
+    path: String,
+    old: Option<Value>,
+    new: Option<Value>,
     cost: Cost,
     /// How the values are hidden.
     hidden: Hidden,
@@ -67,7 +66,7 @@ pub(super) fn of_specs(
     let unknown = after
         .and_then(|_| hiding.sides.desired.unknown.get(hiding.address))
         .unwrap_or(&nobody);
-    of_fields(hiding, kind, &old, &new, unknown)
+    of_fields(hiding, kind, old, new, unknown)
 }
 
 /// What adopting changes: what was found, against what is to be. Only what is known of both counts.
@@ -97,7 +96,7 @@ pub(super) fn of_found(
             old.insert("notify".to_owned(), json!(notify));
         }
     }
-    of_fields(hiding, after.kind(), &old, &new, &BTreeSet::new())
+    of_fields(hiding, after.kind(), old, new, &BTreeSet::new())
 }
 
 fn found_content(found: &Found, wanted: &FileContent) -> Value {
@@ -117,16 +116,16 @@ fn found_content(found: &Found, wanted: &FileContent) -> Value {
 fn of_fields(
     hiding: &Hiding<'_>,
     kind: ResourceKind,
-    old: &Map<String, Value>,
-    new: &Map<String, Value>,
+    mut old: Map<String, Value>,
+    mut new: Map<String, Value>,
     unknown: &BTreeSet<&'static str>,
 ) -> Vec<AttributeChange> {
     let mut changes = Vec::new();
     for row in coverage::fields(kind) {
         let pair = Pair {
-            path: row.name.into(),
-            old: present(old.get(row.name)),
-            new: present(new.get(row.name)),
+            path: row.name.to_owned(),
+            old: present(old.remove(row.name)),
+            new: present(new.remove(row.name)),
             cost: row.cost,
             hidden: match row.redaction {
                 Redaction::Public => Hidden::No,
@@ -138,8 +137,8 @@ fn of_fields(
         // What nobody knew before either has not changed.
         if unknown.contains(row.name) && (old.is_empty() || pair.old != pair.new) {
             changes.push(AttributeChange {
-                path: row.name.to_owned(),
-                before: pair.old.cloned(),
+                path: pair.path,
+                before: pair.old,
                 after: None,
                 sensitive: false,
                 digest: None,
@@ -147,64 +146,87 @@ fn of_fields(
                 cost: row.cost,
             });
         } else {
-            compare(hiding, &pair, &mut changes);
+            compare(hiding, pair, &mut changes);
         }
     }
     changes
 }
 
-fn present(value: Option<&Value>) -> Option<&Value> {
+fn present(value: Option<Value>) -> Option<Value> {
     value.filter(|value| !value.is_null())
 }
 
-fn compare(hiding: &Hiding<'_>, pair: &Pair<'_>, changes: &mut Vec<AttributeChange>) {
-    if pair.old == pair.new {
+/// Both as maps, where each is one or nothing at all.
+fn maps(
+    old: Option<Value>,
+    new: Option<Value>,
+) -> Result<[Map<String, Value>; 2], (Option<Value>, Option<Value>)> {
+    match (old, new) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => Ok([old, new]),
+        (Some(Value::Object(old)), None) => Ok([old, Map::new()]),
+        (None, Some(Value::Object(new))) => Ok([Map::new(), new]),
+        other => Err(other),
+    }
+}
+
+fn compare(hiding: &Hiding<'_>, pair: Pair, changes: &mut Vec<AttributeChange>) {
+    let Pair {
+        path,
+        old,
+        new,
+        cost,
+        hidden,
+    } = pair;
+    if old == new {
         return;
     }
-    let is_map = |value: Option<&Value>| value.is_none_or(Value::is_object);
-    if pair.hidden != Hidden::Yes && is_map(pair.old) && is_map(pair.new) {
-        let keys = |value: Option<&'_ Value>| {
-            let map = value.and_then(Value::as_object);
-            map.into_iter()
-                .flat_map(Map::keys)
-                .cloned()
-                .collect::<BTreeSet<String>>()
-        };
-        for key in keys(pair.old).union(&keys(pair.new)) {
-            let inner = Pair {
-                path: format!("{}.{key}", pair.path).into(),
-                old: present(pair.old.and_then(|map| map.get(key))),
-                new: present(pair.new.and_then(|map| map.get(key))),
-                cost: pair.cost,
-                hidden: match pair.hidden {
-                    Hidden::ByKey => Hidden::Yes,
-                    other => other,
-                },
-            };
-            compare(hiding, &inner, changes);
-        }
-        return;
-    }
-    let sensitive = pair.hidden != Hidden::No
-        || holds_credential(&pair.path, pair.old)
-        || holds_credential(&pair.path, pair.new);
-    let shown = |value: Option<&Value>| {
-        value.map(|value| {
-            if sensitive {
-                REDACTED.into()
-            } else {
-                value.clone()
+    let (old, new) = if hidden == Hidden::Yes {
+        (old, new)
+    } else {
+        match maps(old, new) {
+            Ok([mut old, new]) => {
+                // Key by key, each value moved out: those of the old that the new one has no more stay behind.
+                let mut both: Vec<(String, Option<Value>, Option<Value>)> = Vec::new();
+                for (key, new) in new {
+                    let old = old.remove(&key);
+                    both.push((key, old, Some(new)));
+                }
+                if !old.is_empty() {
+                    both.extend(old.into_iter().map(|(key, old)| (key, Some(old), None)));
+                    both.sort_by(|a, b| a.0.cmp(&b.0));
+                }
+                for (key, old, new) in both {
+                    let inner = Pair {
+                        path: [path.as_str(), &key].join("."),
+                        old: present(old),
+                        new: present(new),
+                        cost,
+                        hidden: match hidden {
+                            Hidden::ByKey => Hidden::Yes,
+                            other => other,
+                        },
+                    };
+                    compare(hiding, inner, changes);
+                }
+                return;
             }
-        })
+            Err(both) => both,
+        }
     };
+    let sensitive = hidden != Hidden::No
+        || holds_credential(&path, old.as_ref())
+        || holds_credential(&path, new.as_ref());
+    let digest = sensitive.then(|| hiding.digest(&path, old.as_ref(), new.as_ref()));
+    let shown =
+        |value: Option<Value>| value.map(|value| if sensitive { REDACTED.into() } else { value });
     changes.push(AttributeChange {
-        path: pair.path.clone().into_owned(),
-        before: shown(pair.old),
-        after: shown(pair.new),
+        path,
+        before: shown(old),
+        after: shown(new),
         sensitive,
-        digest: sensitive.then(|| hiding.digest(&pair.path, pair.old, pair.new)),
+        digest,
         unknown: false,
-        cost: pair.cost,
+        cost,
     });
 }
 

@@ -25,7 +25,7 @@ pub(super) fn change(sides: &Sides<'_>, address: &Address) -> Option<Noted> {
         (None, None) => return None,
         (None, Some(new)) => created(sides, new),
         (Some(old), None) => gone(sides, old),
-        (Some(old), Some(new)) if old == new => return None,
+        (Some(old), Some(new)) if std::ptr::eq(old, new) || old == new => return None,
         (Some(old), Some(new)) => changed(sides, old, new)?,
     };
     Some(noted(sides, old, new, change))

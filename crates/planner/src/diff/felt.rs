@@ -50,6 +50,9 @@ pub(super) fn felt(change: &Change, old: Option<&Resource>, new: Option<&Resourc
 pub(super) fn restarts(sides: &Sides<'_>, change: &Change, felt: Felt) -> u32 {
     let itself = u32::from(matches!(felt, Felt::Restart | Felt::Replace));
     let told = told(sides, change);
+    if told.is_empty() {
+        return itself;
+    }
     let of_told = sides
         .before
         .values()

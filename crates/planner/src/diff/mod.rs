@@ -14,10 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::plan::{Change, FORMAT, Felt, Plan};
 use plumb_model::state::{Next, RevisionKind};
-use plumb_model::{Address, Hash, OwnerName, Resource};
+use plumb_model::{Address, Hash, OwnerName, Resource, parallel};
 
 use crate::desired::Desired;
 use crate::{Input, Request, capability};
+
+/// So many resources are compared in one go.
+const PART: usize = 64;
 
 /// Resources by address.
 type ByAddress<'a> = BTreeMap<&'a Address, &'a Resource>;
@@ -80,21 +83,22 @@ struct Noted {
 pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
     let sides = Sides::new(desired, input);
     let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
-    let addresses: BTreeSet<&Address> = sides
+    let mut addresses: Vec<&Address> = sides
         .before
         .keys()
         .filter(|address| !moved_from.contains(*address))
         .chain(sides.after.keys())
         .copied()
         .collect();
-    let mut noted: Vec<Noted> = Vec::new();
-    let mut unchanged = 0;
-    for address in addresses {
-        match change::change(&sides, address) {
-            Some(change) => noted.push(change),
-            None => unchanged += 1,
-        }
-    }
+    addresses.sort();
+    addresses.dedup();
+    let size = addresses.len() * parallel::A_RESOURCE;
+    let parts = parallel::each(addresses.chunks(PART).collect(), size, |part| {
+        let changes = part.iter().filter_map(|at| change::change(&sides, at));
+        changes.collect::<Vec<Noted>>()
+    });
+    let noted: Vec<Noted> = parts.into_iter().flatten().collect();
+    let unchanged = (addresses.len() - noted.len()) as u64;
     let lacks = capability::lacks(desired, &sides.before, input.observed);
     let mut owners = owners::changes(&sides, &noted, next);
     let mut radius = radius::radius(&noted);

@@ -1,7 +1,7 @@
 //! The required order among what changes: first what others need, last what needs others; the other way round where they
 //! go. Acyclic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use plumb_model::plan::{Change, ChangeAction};
 use plumb_model::{Address, Resource};
@@ -17,7 +17,7 @@ pub(super) fn order(sides: &Sides<'_>, changes: &[Change]) -> Vec<(Address, Addr
         .filter(|c| c.action != ChangeAction::Forget)
         .map(|c| (&c.address, c.action))
         .collect();
-    let mut order = BTreeSet::new();
+    let mut order: Vec<(&Address, &Address)> = Vec::new();
     // What is let go is gone before another resource takes it. From deletes to the others only, so that two
     // resources that swap what they hold make no cycle.
     let let_go: BTreeMap<_, &Address> = acted
@@ -35,10 +35,10 @@ pub(super) fn order(sides: &Sides<'_>, changes: &[Change]) -> Vec<(Address, Addr
         for other in &resource.after {
             match (deleted, acted.get(other)) {
                 (true, Some(ChangeAction::Delete)) => {
-                    order.insert(((*address).clone(), other.clone()));
+                    order.push((address, other));
                 }
                 (false, Some(action)) if *action != ChangeAction::Delete => {
-                    order.insert((other.clone(), (*address).clone()));
+                    order.push((other, address));
                 }
                 _ => {}
             }
@@ -47,17 +47,20 @@ pub(super) fn order(sides: &Sides<'_>, changes: &[Change]) -> Vec<(Address, Addr
             taken_over(resource, &let_go, &mut order);
         }
     }
-    order.into_iter().collect()
+    order.sort_unstable();
+    order.dedup();
+    let owned = |(first, second): (&Address, &Address)| (first.clone(), second.clone());
+    order.into_iter().map(owned).collect()
 }
 
-fn taken_over(
-    resource: &Resource,
-    let_go: &BTreeMap<(plumb_model::MachineName, String), &Address>,
-    order: &mut BTreeSet<(Address, Address)>,
+fn taken_over<'a>(
+    resource: &'a Resource,
+    let_go: &BTreeMap<(plumb_model::MachineName, String), &'a Address>,
+    order: &mut Vec<(&'a Address, &'a Address)>,
 ) {
     for claim in claims(resource) {
         if let Some(holder) = let_go.get(&claim) {
-            order.insert(((*holder).clone(), resource.address.clone()));
+            order.push((holder, &resource.address));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use plumb_model::parallel;
+
 use super::World;
 
 /// `apps` apps on `apps / 20` machines, five resources each.
@@ -24,4 +26,22 @@ fn a_few_hundred_apps_plan_and_apply() {
     let mut world = fleet(200);
     let plan = world.go();
     assert_eq!(plan.changes.len(), 1000);
+}
+
+/// Fails under the mutation: let the compiled apps be joined in the order in which threads are done with them, or put a
+/// shared counter of threads into anything that is planned.
+#[test]
+fn a_plan_is_the_same_on_one_thread_and_on_many() {
+    let mut world = fleet(40);
+    for applied in [false, true] {
+        let one = parallel::forced(1, || world.plan());
+        assert_eq!(one.plan.changes.is_empty(), applied);
+        for threads in [2, 3, 8] {
+            let many = parallel::forced(threads, || world.plan());
+            assert_eq!(many, one, "on {threads} threads");
+        }
+        if !applied {
+            world.go();
+        }
+    }
 }

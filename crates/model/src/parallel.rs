@@ -2,6 +2,7 @@
 //!
 //! The result depends on neither the number of threads nor on which of them is faster.
 
+use std::cell::Cell;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +10,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// More than this many threads only wait for one another to get at memory.
 const MAX_THREADS: usize = 16;
 
+/// What planning does with one resource takes about as long as reading so many bytes of blueprints.
+pub const A_RESOURCE: usize = 512;
+
+thread_local! {
+    static FORCED: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Does something with exactly so many threads wherever it calls [`each`] itself, however little there is to do: for
+/// tests of what must not depend on it.
+pub fn forced<R>(threads: usize, work: impl FnOnce() -> R) -> R {
+    let before = FORCED.replace(Some(threads));
+    let result = work();
+    FORCED.set(before);
+    result
+}
+
 /// Does `work` with each item. `size` is about how many bytes all of them have: what is small is not worth a thread.
-pub(crate) fn each<T: Send, R: Send>(
-    items: Vec<T>,
-    size: usize,
-    work: impl Fn(T) -> R + Sync,
-) -> Vec<R> {
+pub fn each<T: Send, R: Send>(items: Vec<T>, size: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     /// So much is read in about the time that a few threads take to start.
     const WORTH_A_THREAD: usize = 64 << 10;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -22,7 +35,7 @@ pub(crate) fn each<T: Send, R: Send>(
         .min(MAX_THREADS)
         .min(items.len())
         .min(size / WORTH_A_THREAD + 1);
-    on(threads, items, work)
+    on(FORCED.get().unwrap_or(threads), items, work)
 }
 
 fn on<T: Send, R: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
