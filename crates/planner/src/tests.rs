@@ -8,6 +8,7 @@ mod costs;
 mod history;
 mod law;
 mod placing;
+mod properties;
 mod refusals;
 mod scale;
 mod scripts;
