@@ -23,7 +23,7 @@ impl Driver for UndrivenDriver {
                 Action::Write | Action::Adopt | Action::Start => Err(Fault::new(
                     Reason::LacksCapability,
                     format!(
-                        "this version of plumb cannot make a {}; upgrade plumb on this machine, or take it out of the blueprint",
+                        "this version of plumb makes nothing of the kind {}; upgrade plumb on this machine, or take it out of the blueprint",
                         target.address.kind
                     ),
                 )),

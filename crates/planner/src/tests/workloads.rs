@@ -510,12 +510,14 @@ fn a_rename_moves_everything_and_makes_nothing_anew() {
     world.write("x.yaml", &new.replace("renamed_from: web\n", ""));
     assert!(world.plan().plan.is_empty());
 
-    // Somebody else takes the old name: it is nobody's former address any more.
+    // Somebody else takes the old name. An agent that was away still holds the renamed one there, and is told so.
     let again = format!("{new}---\nkind: App\nname: web\nmachines: a\nrun: y\n");
     world.write("x.yaml", &again.replace("renamed_from: web\n", ""));
     world.go();
     let body = &world.recorded.releases[&owner("shop")];
-    assert_eq!(body.resources[0].was, None);
+    assert_eq!(body.resources[0].was, Some(address("a/web/process/app/0")));
+    let taken = &world.recorded.releases[&owner("web")];
+    assert_eq!(taken.resources[0].was, None);
 }
 
 #[test]

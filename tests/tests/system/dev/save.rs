@@ -16,12 +16,12 @@ fn saving_a_blueprint_shows_the_difference_and_applies_it() {
     dev.expect(mark, "Plan for workspace save", AT_ONCE);
     dev.expect(
         mark,
-        "content.text: \"true to the blueprint\" → \"saved\"",
+        "content.text  \"true to the blueprint\\n\" → \"saved\\n\"",
         AT_ONCE,
     );
     dev.expect(
         mark,
-        "env.GREETING: \"true to the blueprint\" → \"saved\"",
+        "env.GREETING  \"true to the blueprint\" → \"saved\"",
         AT_ONCE,
     );
     dev.expect(mark, "  converged", AT_ONCE);

@@ -4,7 +4,9 @@ mod agent;
 mod content;
 mod join;
 mod processes;
+mod renames;
 mod server;
+mod undriven;
 
 use std::fs;
 use std::path::Path;
