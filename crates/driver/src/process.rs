@@ -48,7 +48,7 @@ const STUCK_AFTER_GRACE: Duration = Duration::from_secs(2);
 /// How long killed processes may take to vanish.
 const VANISH: Duration = Duration::from_secs(2);
 
-/// How a process is stopped when no spec says.
+/// How a process is stopped when neither a spec nor its own folder says.
 const DEFAULT_STOP: StopSpec = StopSpec {
     signal: 15,
     grace_ms: 10_000,
@@ -83,7 +83,17 @@ impl ProcessDriver {
 
     fn look(&mut self, target: &Target<'_>, places: &Places) -> Result<Observation, Fault> {
         let slot = Slot::of(&self.host.data, target.address, places)?;
-        self.see(&slot, target.spec.is_some())
+        let seen = self.see(&slot, target.spec.is_some())?;
+        if let (Observation::Running(run), Some(ResourceSpec::Process(spec))) = (&seen, target.spec)
+            && run.spec == spec.incarnation_hash()
+        {
+            // The way to stop it may change without a restart. What cannot be noted now is noted at the next look.
+            let folder = slot.path.join(&run.id);
+            if record::read::<StopSpec>(&folder, record::STOP).as_ref() != Some(&spec.stop) {
+                let _ = record::write(&folder, record::STOP, &spec.stop);
+            }
+        }
+        Ok(seen)
     }
 
     /// What is there. Without a spec, whatever is left of the slot counts as something.
@@ -195,7 +205,6 @@ impl ProcessDriver {
     }
 
     fn stop(&mut self, slot: &Slot, spec: Option<&ProcessSpec>) -> Result<Observation, Fault> {
-        let stop = spec.map_or(&DEFAULT_STOP, |spec| &spec.stop);
         for folder in slot.incarnations()?.into_iter().rev() {
             let state = match folder.life()? {
                 Life::Alive(state) => Some(state),
@@ -205,7 +214,14 @@ impl ProcessDriver {
             match folder.stopping() {
                 Some(asked) if overdue(&asked) => force(&folder, state.as_ref())?,
                 Some(_) => {}
-                None => ask(&folder, state.as_ref(), stop)?,
+                None => {
+                    // To be removed, it has no spec any more: then what was noted beside it counts.
+                    let stop = spec
+                        .map(|spec| spec.stop.clone())
+                        .or_else(|| record::read(&folder.path, record::STOP))
+                        .unwrap_or(DEFAULT_STOP);
+                    ask(&folder, state.as_ref(), &stop)?;
+                }
             }
             // The oldest first; the next call sees to the next.
             break;

@@ -96,6 +96,7 @@ fn prepare(
     };
     let fail = |error: io::Error| io_fault(&error, "cannot write in", &folder.path);
     record::write(&folder.path, record::SPEC, &told).map_err(fail)?;
+    record::write(&folder.path, record::STOP, &spec.stop).map_err(fail)?;
     let control = folder.path.join(record::CONTROL);
     mkfifoat(rustix::fs::CWD, &control, Mode::RUSR | Mode::WUSR)
         .map_err(|error| fail(error.into()))?;

@@ -123,9 +123,14 @@ impl Stage {
     }
 
     fn observe(&mut self) -> Observation {
+        self.look(None)
+    }
+
+    fn look(&mut self, spec: Option<&ProcessSpec>) -> Observation {
+        let spec = spec.map(|spec| ResourceSpec::Process(spec.clone()));
         let target = Target {
             address: &self.address,
-            spec: None,
+            spec: spec.as_ref(),
             release: None,
         };
         self.driver
@@ -335,6 +340,28 @@ fn a_command_that_ignores_its_stop_signal_is_killed_after_the_grace() {
     );
     assert_eq!(stage.exit().1, ExitStatus::Signal(9));
     assert!(asked.elapsed() >= Duration::from_millis(300));
+}
+
+/// A removed process has no spec any more. Mutations: stop with the default; leave the note out of `look`.
+#[test]
+fn a_removed_process_is_stopped_as_its_last_spec_said_after_a_restart_of_the_agent_too() {
+    let script = "trap 'exit 7' USR1; trap 'exit 8' USR2; trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    for (in_place, signal, code) in [(false, Signal::USR1, 7), (true, Signal::USR2, 8)] {
+        let mut stage = Stage::new();
+        let mut spec = shell(script);
+        spec.stop.signal = Signal::USR1.as_raw();
+        let started = stage.start(&spec);
+        wait_for("traps", || (stage.log() == ["ready"]).then_some(()));
+        spec.stop.signal = signal.as_raw();
+        if in_place {
+            let seen = stage.look(Some(&spec));
+            assert_eq!(seen, Observation::Running(started), "no restart");
+        }
+        stage.driver = ProcessDriver::new(stage.driver.host.clone());
+        stage.act(None, Action::Stop).unwrap();
+        assert_eq!(stage.exit().1, ExitStatus::Code(code));
+        assert_eq!(stage.act(None, Action::Remove), Ok(Observation::Absent));
+    }
 }
 
 /// An agent that was started with signals ignored, as under nohup, must not hand that down.

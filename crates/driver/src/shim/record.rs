@@ -8,6 +8,7 @@
 //! | `control` | driver | a FIFO; the shim reads `stop SIGNAL GRACE_MS` and `signal N` from it, a line each |
 //! | `state.json` | shim, once the command runs | [`State`] |
 //! | `exit.json` | shim, once the command has ended | [`Ended`] |
+//! | `stop.json` | driver, at the start and when the spec changes in place | how to stop it once no spec says so any more |
 //! | `stopping` | driver, when it asks for the stop | [`Stopping`] |
 //! | `shim.err` | shim | what it had to say when it failed |
 
@@ -37,6 +38,8 @@ pub const STATE: &str = "state.json";
 pub const EXIT: &str = "exit.json";
 /// See [`Stopping`].
 pub const STOPPING: &str = "stopping";
+/// The name of the file that says how the command is stopped; see [`StopSpec`](plumb_model::StopSpec).
+pub const STOP: &str = "stop.json";
 /// What the shim had to say.
 pub const ERRORS: &str = "shim.err";
 
