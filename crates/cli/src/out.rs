@@ -100,16 +100,36 @@ pub fn width() -> usize {
         .unwrap_or(80)
 }
 
-/// Prints to standard output.
+/// Prints to standard output. What cannot be written ends the program: see [`written`].
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
-    if out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_err()
-    {
-        // Whoever read the output has gone; there is nobody left to tell.
-        std::process::exit(0);
+    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Some(code) = written(&result) {
+        if let Err(error) = result
+            && code != 0
+        {
+            complain(&format!("cannot write the output: {}", plain(&error)));
+        }
+        std::process::exit(code);
+    }
+}
+
+/// With what code the program ends after a write to standard output, if it does. Whoever read a closed pipe has gone on
+/// purpose, and there is nobody left to tell; anything else is output that was lost.
+fn written(result: &io::Result<()>) -> Option<i32> {
+    match result {
+        Ok(()) => None,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Some(0),
+        Err(_) => Some(1),
+    }
+}
+
+/// What an error of the system says, without the number that Rust puts after it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
     }
 }
 
@@ -146,4 +166,20 @@ pub fn ask(question: &str) -> bool {
 /// Whether somebody can be asked.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_pipe_ends_quietly() {
+        let failed = |number| written(&Err(io::Error::from_raw_os_error(number)));
+        assert_eq!(written(&Ok(())), None);
+        assert_eq!(failed(32), Some(0), "EPIPE");
+        for (number, words) in [(28, "No space left on device"), (5, "Input/output error")] {
+            assert_eq!(failed(number), Some(1));
+            assert_eq!(plain(&io::Error::from_raw_os_error(number)), words);
+        }
+    }
 }
