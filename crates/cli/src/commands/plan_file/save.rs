@@ -114,8 +114,8 @@ fn write(
     plan_file::write(&mut out, bytes, signature, blobs)
 }
 
-/// Writes a file beside its place, and moves it there once it is on the disk. Its mode is what the umask leaves: a plan
-/// holds no secret, and is made to be handed on.
+/// Writes a file beside its place, and moves it there once it is on the disk. Only its owner can read it, as with a
+/// snapshot: a plan holds no secret that Plumb knows of, but every literal of an environment, which people take for one.
 fn beside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -123,7 +123,7 @@ fn beside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::R
     };
     let mut beside = tempfile::Builder::new()
         .prefix(".plan-")
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(0o600))
         .tempfile_in(folder)?;
     write(beside.as_file_mut())?;
     beside.as_file().sync_all()?;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_whole_leaves_what_was_there() {
+    fn a_plan_file_is_its_owners_alone_and_what_cannot_be_written_whole_leaves_what_was_there() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a.plan");
         beside(&path, |file| io::Write::write_all(file, b"first")).unwrap();
@@ -169,6 +169,9 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        // Mutation: the mode that the umask leaves.
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 }
