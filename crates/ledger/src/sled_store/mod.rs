@@ -250,8 +250,25 @@ impl Shared {
 /// Calls into sled: its errors and its panics alike become a text.
 fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|e| e.to_string()),
+        Ok(result) => result.map_err(|e| sled_text(&e)),
         Err(panic) => Err(format!("sled gave up: {}", panic_text(&*panic))),
+    }
+}
+
+/// What sled's error says to people. sled hands on an error of the system as its debug text, in which the system's
+/// number is all that matters.
+fn sled_text(error: &sled::Error) -> String {
+    let sled::Error::Io(io) = error else {
+        return error.to_string();
+    };
+    let text = io.to_string();
+    let number = text
+        .split_once("Os { code: ")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .and_then(|(number, _)| number.parse().ok());
+    match number {
+        Some(number) => io::Error::from_raw_os_error(number).to_string(),
+        None => text,
     }
 }
 

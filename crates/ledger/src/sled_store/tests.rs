@@ -519,3 +519,19 @@ fn the_folder_stays_locked_until_the_store_is_gone_too() {
     drop(store);
     open(temp.path());
 }
+
+#[test]
+fn an_error_of_the_system_is_told_in_its_own_words() {
+    let full = || sled::Error::Io(io::Error::from_raw_os_error(28));
+    // sled hands on clones, and a clone holds the debug text.
+    for (error, expected) in [
+        (full(), "No space left on device (os error 28)"),
+        (full().clone(), "No space left on device (os error 28)"),
+        (
+            full().clone().clone(),
+            "No space left on device (os error 28)",
+        ),
+    ] {
+        assert_eq!(sled_text(&error), expected);
+    }
+}
