@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plumb_model::{MachineName, OwnerName, WorkspaceName};
+use plumb_planner::CONSENTS;
 
 use crate::render::plan::PlanFormat;
 
@@ -470,8 +472,8 @@ pub struct ApplyArgs {
     /// Return once it is recorded.
     #[arg(long)]
     pub detach: bool,
-    /// Allow what the plan asks consent for, by name: deletes, restarts, machines, labels, data-loss, empty, rename, adopt.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    /// Allow what the plan asks consent for, by name.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = PossibleValuesParser::new(CONSENTS))]
     pub allow: Vec<String>,
     /// How long to follow.
     #[arg(long, default_value = "10m", value_parser = duration)]
@@ -497,7 +499,7 @@ pub struct DevArgs {
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Allow what the plan asks consent for, by name.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = PossibleValuesParser::new(CONSENTS))]
     pub allow: Vec<String>,
     /// How long `--once` waits.
     #[arg(long, default_value = "2m", value_parser = duration)]
@@ -551,6 +553,24 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_consents_that_there_are_can_be_allowed() {
+        for command in ["apply", "destroy", "dev"] {
+            let parse = |allow: &str| Cli::try_parse_from(["plumb", command, "--allow", allow]);
+            parse(&CONSENTS.join(",")).unwrap();
+            for (bad, hint) in [
+                ("delete", "'deletes'"),
+                ("deletes,dataloss", "'data-loss'"),
+                ("all", "adopt"),
+                ("", "adopt"),
+                ("deletes,", "adopt"),
+            ] {
+                let error = parse(bad).unwrap_err().to_string();
+                assert!(error.contains(hint), "{command} {bad:?}: {error}");
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ use plumb_model::{
 use serde::{Deserialize, Serialize};
 
 pub use desired::Desired;
+pub use diff::CONSENTS;
 
 /// What a repository path held when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,18 @@ use plumb_model::plan::{ChangeAction, NeedsConsent, Plan};
 use crate::desired::Desired;
 use crate::{Input, Request};
 
+/// The names of all consents: what `--allow` takes.
+pub const CONSENTS: [&str; 8] = [
+    "deletes",
+    "restarts",
+    "machines",
+    "labels",
+    "data-loss",
+    "empty",
+    "rename",
+    "adopt",
+];
+
 /// Every consent that a plan needs, in the order in which people are asked.
 pub(super) fn consents(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Vec<NeedsConsent> {
     let applied = matches!(input.request, Request::Apply { .. });
@@ -24,6 +36,12 @@ pub(super) fn consents(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Vec
     found
         .into_iter()
         .flatten()
+        .inspect(|(allow, _)| {
+            debug_assert!(
+                CONSENTS.contains(allow),
+                "{allow} has its place in the list"
+            )
+        })
         .map(|(allow, reason)| NeedsConsent {
             allow: allow.to_owned(),
             reason,

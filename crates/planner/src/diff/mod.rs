@@ -10,6 +10,8 @@ mod order;
 mod owners;
 mod radius;
 
+pub use consents::CONSENTS;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::plan::{Change, FORMAT, Felt, Plan};
