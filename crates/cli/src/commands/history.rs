@@ -1,5 +1,7 @@
 //! `plumb history`.
 
+use std::collections::BTreeSet;
+
 use plumb_model::state::RevisionKind;
 use plumb_model::{OwnerName, escape};
 
@@ -16,6 +18,16 @@ use crate::render::time::full;
 pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<Exit, CliError> {
     let mut remote = Remote::connect(&Context::find(env.context)?).await?;
     let history = remote.history(app, limit.clamp(1, 1000)).await?;
+    if let Some(app) = app.filter(|_| history.is_empty()) {
+        let everything = remote.history(None, 1000).await?;
+        let known: BTreeSet<&str> = everything
+            .iter()
+            .flat_map(|(record, _)| record.released.keys().map(OwnerName::as_str))
+            .collect();
+        if !known.is_empty() {
+            return Err(CliError::Other(unknown(app, &known)));
+        }
+    }
     if env.output == Output::Json {
         let entries: Vec<_> = history
             .iter()
@@ -87,4 +99,35 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
         out::print(&table("", &rows));
     }
     Ok(Exit::Fine)
+}
+
+/// What is said of an app that no revision released.
+fn unknown(app: &OwnerName, known: &BTreeSet<&str>) -> String {
+    let hint = plumb_blueprint::nearest(app.as_str(), known.iter().copied())
+        .map(|name| format!("; did you mean {name}?"))
+        .unwrap_or_default();
+    let known: Vec<&str> = known.iter().copied().collect();
+    format!(
+        "nothing of the name {app} was ever applied{hint}; there are: {}",
+        known.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_never_was_is_told_with_those_that_were() {
+        let known = BTreeSet::from(["hello", "shop"]);
+        let said = |name: &str| unknown(&name.parse().unwrap(), &known);
+        assert_eq!(
+            said("helo"),
+            "nothing of the name helo was ever applied; did you mean hello?; there are: hello, shop"
+        );
+        assert_eq!(
+            said("nope"),
+            "nothing of the name nope was ever applied; there are: hello, shop"
+        );
+    }
 }
