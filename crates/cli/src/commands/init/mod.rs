@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use plumb_model::WorkspaceName;
 use serde_json::json;
@@ -49,9 +49,7 @@ pub fn run(folder: &Path, name: Option<&WorkspaceName>, env: &Env<'_>) -> Result
             in_the_way.join(", ")
         )));
     }
-    for (path, text) in &files {
-        write(&folder.join(path), text)?;
-    }
+    write_all(folder, &files)?;
     if env.output == Output::Json {
         let paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
         out::json(&json!({ "format": 1, "workspace": name, "files": paths }));
@@ -109,15 +107,39 @@ fn named_after(folder: &Path) -> Result<WorkspaceName, CliError> {
     })
 }
 
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(CliError::file("make", folder))?;
+/// Writes all files, or removes what it made: half a repository would be in the way of the next try.
+fn write_all(folder: &Path, files: &[(&str, String)]) -> Result<(), CliError> {
+    let mut made = Vec::new();
+    let result = files
+        .iter()
+        .try_for_each(|(path, text)| write(&folder.join(path), text, &mut made));
+    if result.is_err() {
+        // Newest first, so that folders are empty by then. A folder into which somebody else put something stays.
+        for path in made.iter().rev() {
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        }
     }
-    OpenOptions::new()
+    result
+}
+
+/// Writes a file, and the folders above that are missing; notes what it made.
+fn write(path: &Path, text: &str, made: &mut Vec<PathBuf>) -> Result<(), CliError> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .collect();
+    for folder in missing.into_iter().rev() {
+        fs::create_dir(folder).map_err(CliError::file("make", folder))?;
+        made.push(folder.to_owned());
+    }
+    let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(CliError::file("write", path))?;
+    made.push(path.to_owned());
+    file.write_all(text.as_bytes())
         .map_err(CliError::file("write", path))
 }
 
@@ -155,6 +177,24 @@ mod tests {
                 file.path
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_written_whole_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("own"), "x").unwrap();
+        let file = |path| (path, "text".to_owned());
+        let folder = temp.path().join("new/shop");
+        // A file is no folder, so the last one cannot be written.
+        let files = [file("a"), file("b/c/d"), file("a/e")];
+        assert!(write_all(&folder, &files).is_err());
+        let left: Vec<_> = fs::read_dir(temp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["own"]);
+        write_all(&folder, &files[..2]).unwrap();
+        assert_eq!(fs::read(folder.join("b/c/d")).unwrap(), b"text");
     }
 
     #[test]
