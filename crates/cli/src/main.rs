@@ -9,6 +9,7 @@ mod follow;
 mod git;
 mod offline;
 mod out;
+mod regular;
 mod remote;
 mod render;
 mod repository;

@@ -51,14 +51,7 @@ pub fn refuse_for_blueprints(file: &ApplyFileArgs, path: &Path) -> Result<(), Cl
 
 /// Opens a plan file and verifies all of it but whom to trust.
 fn open(path: &Path) -> Result<(File, PlanFile), CliError> {
-    let file = File::open(path).map_err(CliError::file("open", path))?;
-    let metadata = file.metadata().map_err(CliError::file("look at", path))?;
-    if !metadata.is_file() {
-        return Err(CliError::Other(format!(
-            "{} is no regular file, so it is no plan file",
-            path.display()
-        )));
-    }
+    let file = crate::regular::open(path).map_err(CliError::file("open", path))?;
     let read = PlanFile::read(BufReader::with_capacity(BUFFER, &file))
         .map_err(|e| CliError::Other(format!("{} is refused: {}", path.display(), chain(&e))))?;
     Ok((file, read))
