@@ -143,7 +143,7 @@ fn read(path: &Path) -> Result<SourceFile, CliError> {
     // One byte more than a blueprint may have, so that a larger file is refused and not taken for its beginning.
     let limit = MAX_FILE_BYTES as u64 + 1;
     let mut text = Vec::new();
-    File::open(path)
+    crate::regular::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut text))
         .map_err(CliError::file("read", path))?;
     Ok(SourceFile {
