@@ -156,11 +156,11 @@ fn present(value: Option<Value>) -> Option<Value> {
     value.filter(|value| !value.is_null())
 }
 
-/// Both as maps, where each is one or nothing at all.
-fn maps(
-    old: Option<Value>,
-    new: Option<Value>,
-) -> Result<[Map<String, Value>; 2], (Option<Value>, Option<Value>)> {
+/// The old value and the new one.
+type Values = (Option<Value>, Option<Value>);
+
+/// Both as maps, where each is one or nothing at all; otherwise both as they were.
+fn maps(old: Option<Value>, new: Option<Value>) -> Result<[Map<String, Value>; 2], Values> {
     match (old, new) {
         (Some(Value::Object(old)), Some(Value::Object(new))) => Ok([old, new]),
         (Some(Value::Object(old)), None) => Ok([old, Map::new()]),
