@@ -1,15 +1,25 @@
 //! Contexts: files that say how a control plane is reached. They hold a token, so their mode is 0600.
+//!
+//! A control plane writes its own context, and never over another's: that may hold the only copy of a token.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use plumb_model::{Secret, WorkspaceName};
 use plumb_wire::plan_file::PlanKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
+
+/// A context has an address, a certificate and two keys: some 2 KiB.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// How long a control plane on this machine may take to be connected to.
+const PROBE: Duration = Duration::from_millis(500);
 
 /// How a control plane is reached.
 #[derive(Debug, Clone)]
@@ -35,6 +45,31 @@ struct Stored {
     token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plan_key: Option<PlanKey>,
+}
+
+/// Where a context was written.
+#[derive(Debug)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// What `--context` takes, where the context is not the current one.
+    chosen_by: Option<String>,
+    /// The name of the current context, if it is another that was kept.
+    kept: Option<String>,
+}
+
+impl Written {
+    /// How the control plane is reached from another terminal, if not by saying nothing.
+    pub fn remark(&self) -> Option<String> {
+        let chosen_by = plumb_model::escape::line(self.chosen_by.as_deref()?);
+        let kept = match self.kept.as_deref().map(plumb_model::escape::line) {
+            Some(kept) => format!("The current context stays {kept}. "),
+            None => String::new(),
+        };
+        Some(format!(
+            "{kept}From another terminal, choose this control plane with --context {chosen_by}"
+        ))
+    }
 }
 
 /// The folder of an XDG base directory, with its fallback beneath HOME.
@@ -69,7 +104,7 @@ impl Context {
                 Err(e) => Err(CliError::file("read", path)(e)),
             };
         };
-        if name.contains('/') || Path::new(name).extension().is_some() {
+        if is_path(name) {
             return Self::read(Path::new(name));
         }
         let folder = folder()?;
@@ -102,7 +137,7 @@ impl Context {
     }
 
     fn read(path: &Path) -> Result<Self, CliError> {
-        let bytes = fs::read(path).map_err(|e| CliError::BadContext {
+        let bytes = bounded(path).map_err(|e| CliError::BadContext {
             path: path.to_owned(),
             why: e.to_string(),
         })?;
@@ -120,17 +155,39 @@ impl Context {
         })
     }
 
-    /// Writes the context and makes it the current one. `name` may be a path, which is then no current one.
-    pub fn write(&self, name: Option<&str>) -> Result<PathBuf, CliError> {
-        let name = name
-            .filter(|n| !n.is_empty())
-            .unwrap_or(self.workspace.as_str());
-        let is_path = name.contains('/') || Path::new(name).extension().is_some();
-        let path = if is_path {
-            PathBuf::from(name)
-        } else {
-            folder()?.join(format!("{name}.json"))
-        };
+    /// Writes the context, and makes it the current one unless that is of another control plane. `chosen` is the name or
+    /// path that was asked for; a path is never the current one.
+    ///
+    /// # Errors
+    /// If what is there is another control plane's context, or no context at all.
+    pub fn write(&self, chosen: Option<&str>) -> Result<Written, CliError> {
+        let chosen = chosen.filter(|chosen| !chosen.is_empty());
+        match chosen.filter(|chosen| is_path(chosen)) {
+            Some(path) => self.write_to(Path::new(path), true),
+            None => self.write_in(&folder()?, chosen),
+        }
+    }
+
+    /// Writes it under a name into the folder of contexts.
+    fn write_in(&self, folder: &Path, chosen: Option<&str>) -> Result<Written, CliError> {
+        let name = chosen.unwrap_or(self.workspace.as_str());
+        let path = folder.join(format!("{name}.json"));
+        let mut written = self.write_to(&path, chosen.is_some())?;
+        match self.other_current(folder) {
+            Some(other) => {
+                written.chosen_by = Some(name.to_owned());
+                written.kept = Some(other);
+            }
+            None => {
+                private_write(&folder.join("current"), name.as_bytes())?;
+                written.chosen_by = None;
+            }
+        }
+        Ok(written)
+    }
+
+    fn write_to(&self, path: &Path, chosen: bool) -> Result<Written, CliError> {
+        self.check_place(path, chosen)?;
         let stored = Stored {
             format: 1,
             address: self.address.clone(),
@@ -140,12 +197,80 @@ impl Context {
             plan_key: self.plan_key,
         };
         let bytes = serde_json::to_vec_pretty(&stored).expect("a context is always JSON");
-        private_write(&path, &bytes)?;
-        if !is_path {
-            private_write(&folder()?.join("current"), name.as_bytes())?;
-        }
-        Ok(path)
+        // What a link names is written, and not the link replaced.
+        private_write(&fs::canonicalize(path).unwrap_or(path.to_owned()), &bytes)?;
+        Ok(Written {
+            path: path.to_owned(),
+            chosen_by: Some(path.display().to_string()),
+            kept: None,
+        })
     }
+
+    /// Refuses a place that holds anything but a context of this very control plane. Under its workspace's name, which
+    /// nobody chose, what no longer is of any use gives way: a damaged file, or one of a control plane of this machine
+    /// that has ended.
+    fn check_place(&self, path: &Path, chosen: bool) -> Result<(), CliError> {
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(CliError::file("look at", path)(e)),
+            Ok(_) => {}
+        }
+        let why = match Self::read(path) {
+            Ok(there) if self.is_same(&there) || (!chosen && there.has_ended()) => return Ok(()),
+            Ok(there) => format!(
+                "it is the context of another control plane, at {}",
+                there.address
+            ),
+            Err(_) if !chosen && path.is_file() => return Ok(()),
+            Err(_) => "what is there is no context file".to_owned(),
+        };
+        Err(CliError::Other(format!(
+            "the context of this control plane is not written to {}: {why}; choose another name with --context or PLUMB_CONTEXT, or move that file away",
+            path.display()
+        )))
+    }
+
+    /// The name of the current context, if that is of another control plane that may be in use.
+    fn other_current(&self, folder: &Path) -> Option<String> {
+        let name = String::from_utf8(bounded(&folder.join("current")).ok()?).ok()?;
+        let name = name.trim();
+        let there = Self::read(&folder.join(format!("{name}.json"))).ok()?;
+        (!self.is_same(&there) && !there.has_ended()).then(|| name.to_owned())
+    }
+
+    /// Whether both are of one control plane: it keeps its CA for life, while its address may change at every start.
+    fn is_same(&self, other: &Self) -> bool {
+        self.ca_pem == other.ca_pem
+    }
+
+    /// Whether it is of a control plane of this machine that runs no more. Of another machine nobody knows.
+    fn has_ended(&self) -> bool {
+        let Ok(address) = self.address.parse::<SocketAddr>() else {
+            return false;
+        };
+        address.ip().is_loopback()
+            && TcpStream::connect_timeout(&address, PROBE)
+                .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// Whether what was chosen is a path, and not a name.
+fn is_path(chosen: &str) -> bool {
+    chosen.contains('/') || Path::new(chosen).extension().is_some()
+}
+
+/// All of a small regular file.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    crate::regular::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!(
+            "it has more than {MAX_BYTES} bytes"
+        )));
+    }
+    Ok(bytes)
 }
 
 fn private_write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
@@ -156,16 +281,129 @@ fn private_write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
             .create(folder)
             .map_err(CliError::file("make the folder", folder))?;
     }
-    let beside = path.with_extension("new");
-    let _ = fs::remove_file(&beside);
+    let beside_of = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        fs::rename(&beside, path)
+        // Made with mode 0600.
+        let mut beside = tempfile::NamedTempFile::new_in(beside_of)?;
+        beside.write_all(bytes)?;
+        beside.persist(path).map_err(|e| e.error)?;
+        Ok(())
     };
     write().map_err(CliError::file("write the context file", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn context(ca: &str, address: &str) -> Context {
+        Context {
+            address: address.to_owned(),
+            ca_pem: ca.to_owned(),
+            token: Secret::new(format!("token of {ca}")),
+            workspace: "shop".parse().unwrap(),
+            plan_key: None,
+        }
+    }
+
+    /// The address of a control plane of this machine that has ended: nobody listens on port 1.
+    fn ended() -> String {
+        "127.0.0.1:1".to_owned()
+    }
+
+    fn current(folder: &Path) -> String {
+        fs::read_to_string(folder.join("current")).unwrap()
+    }
+
+    #[test]
+    fn a_chosen_place_is_written_only_if_it_is_free_or_its_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("here.json");
+        let (ours, others) = (context("ours", &ended()), context("others", &ended()));
+        ours.write_to(&path, true).unwrap();
+        ours.write_to(&path, true).unwrap();
+        let error = others.write_to(&path, true).unwrap_err().to_string();
+        assert!(
+            error.contains("here.json") && error.contains("another control plane"),
+            "{error}"
+        );
+        assert_eq!(Context::read(&path).unwrap().ca_pem, "ours");
+        for text in ["", "my thesis", "{}"] {
+            let path = temp.path().join("thesis.txt");
+            fs::write(&path, text).unwrap();
+            let error = ours.write_to(&path, true).unwrap_err().to_string();
+            assert!(error.contains("no context file"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert!(ours.write_to(Path::new("/dev/null"), true).is_err());
+        let error = others
+            .write_in(temp.path(), Some("here"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("another control plane"), "{error}");
+    }
+
+    #[test]
+    fn the_name_of_the_workspace_is_taken_from_nobody_who_may_use_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("shop.json");
+        let ours = context("ours", &ended());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let runs = port.local_addr().unwrap().to_string();
+        for (address, may) in [
+            (ended(), true),
+            (runs, false),
+            ("192.0.2.1:7700".to_owned(), false),
+        ] {
+            let _ = fs::remove_file(&path);
+            context("others", &address).write_to(&path, true).unwrap();
+            assert_eq!(ours.write_in(temp.path(), None).is_ok(), may, "{address}");
+        }
+        fs::write(&path, "damaged").unwrap();
+        ours.write_in(temp.path(), None).unwrap();
+    }
+
+    #[test]
+    fn another_control_plane_stays_the_current_one_while_it_may_be_in_use() {
+        let temp = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let runs = port.local_addr().unwrap().to_string();
+        let ours = context("ours", &ended());
+        for (address, stays) in [
+            (ended(), false),
+            (runs, true),
+            ("192.0.2.1:7700".to_owned(), true),
+        ] {
+            let folder = temp.path().join(&address);
+            let other = context("others", &address);
+            let first = other.write_in(&folder, Some("other")).unwrap();
+            assert_eq!(first.remark(), None, "no context was there");
+            let remark = ours.write_in(&folder, None).unwrap().remark();
+            assert_eq!(current(&folder), if stays { "other" } else { "shop" });
+            let expected = "The current context stays other. From another terminal, choose this control plane with --context shop";
+            assert_eq!(remark.as_deref(), stays.then_some(expected), "{address}");
+            // Dangling.
+            fs::remove_file(folder.join("other.json")).unwrap();
+            assert_eq!(ours.write_in(&folder, None).unwrap().remark(), None);
+            assert_eq!(current(&folder), "shop");
+        }
+    }
+
+    #[test]
+    fn a_context_is_a_small_regular_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let large = temp.path().join("large.json");
+        fs::write(&large, " ".repeat(MAX_BYTES as usize + 1)).unwrap();
+        for (path, why) in [
+            (large.as_path(), "more than 65536 bytes"),
+            (Path::new("/dev/zero"), "no regular file"),
+        ] {
+            let error = Context::read(path).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

@@ -66,7 +66,18 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
 
     let server = server::start(&data.join("server"), ([127, 0, 0, 1], 0).into(), workspace).await?;
     let context = server::context(&server);
-    context.write(env.context)?;
+    let written = match context.write(env.context) {
+        Ok(written) => written,
+        Err(error) => {
+            server.stop().await;
+            return Err(error);
+        }
+    };
+    if let Some(remark) = written.remark()
+        && env.output == Output::Text
+    {
+        out::line(&remark);
+    }
     let mut remote = Remote::connect(&context).await?;
     let agent_data = data.join("agent");
     let token = if plumb_agent::is_enrolled(&agent_data) {

@@ -20,13 +20,22 @@ pub async fn run(
 ) -> Result<Exit, CliError> {
     log_to_stderr("info");
     let mut running = start(data, listen, workspace).await?;
-    let path = context(&running).write(env.context)?;
+    let written = match context(&running).write(env.context) {
+        Ok(written) => written,
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
+        }
+    };
     out::line(&format!(
         "Control plane of workspace {} listening on {}; context written to {}",
         running.workspace,
         running.local_addr,
-        path.display()
+        written.path.display()
     ));
+    if let Some(remark) = written.remark() {
+        out::line(&remark);
+    }
     let failed = tokio::select! {
         () = ended() => None,
         why = running.failed() => Some(why),

@@ -22,15 +22,15 @@ fn dev_writes_a_private_context_that_other_commands_find() {
         .json();
     assert_eq!(named["revision"], 1);
 
-    // Another control plane becomes the current one; both can be chosen, in each of three ways.
+    // Another control plane leaves the current one to the other terminals; both can be chosen, in each of three ways.
     let server = world.server("other", "other");
     assert_eq!(mode(&world.path("config/plumb/contexts/other.json")), 0o600);
     let revision = |said: Said| said.json()["revision"].clone();
     let status = ["status", "--output", "json"];
     assert_eq!(
         revision(world.run(&status)),
-        0,
-        "the newest is the current one"
+        1,
+        "the first is the current one while it runs"
     );
     let path = world.context().display().to_string();
     for chosen in ["private", &path] {
