@@ -50,9 +50,15 @@ fn a_container_on_an_agent_that_cannot_run_one_is_blocked_by_itself_and_settles_
         fs::read(pair.path("managed/motd")).ok()
     });
 
-    // Another apply is told at plan, and by its exit.
+    // By now it is known, so what is recorded is warned of, and a change to it cannot be applied.
+    let warned = pair.plumb(&["plan"]);
+    assert_eq!(warned.code, Some(0), "{}", warned.out);
+    assert!(warned.out.contains("warning: "), "{}", warned.out);
+    let written = fs::read_to_string(pair.path("repo/box.yaml")).unwrap();
+    pair.write("box.yaml", format!("{written}env: {{ COLOUR: blue }}\n"));
     let refused = pair.plumb(&["plan"]);
     assert_eq!(refused.code, Some(1), "{}", refused.out);
+    pair.write("box.yaml", written);
     // A new agent says the same, and restarts nothing.
     pair.kill_agent();
     pair.start_agent();
