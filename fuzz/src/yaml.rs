@@ -56,10 +56,13 @@ pub(crate) fn read(files: &[SourceFile]) -> Result<BlueprintSet, Diagnostics> {
         .iter()
         .any(|file| file.path.ends_with("plumb.staging.yaml"));
     let env = overlaid.then(|| "staging".to_owned());
-    parse(files, &Options {
-        env,
-        ..Options::default()
-    })
+    parse(
+        files,
+        &Options {
+            env,
+            ..Options::default()
+        },
+    )
 }
 
 /// Holds all of it for one input.
