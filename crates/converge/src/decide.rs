@@ -70,7 +70,10 @@ pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Deci
             };
         }
         Observation::Present { differs } => differs.clone(),
-        Observation::Absent | Observation::Running(_) | Observation::Exited(..) => {
+        Observation::Absent
+        | Observation::Gone { .. }
+        | Observation::Running(_)
+        | Observation::Exited(..) => {
             vec![Difference {
                 field: "existence".into(),
                 found: "missing".into(),
@@ -139,7 +142,10 @@ fn decide_process(
                 }
             }
         }
-        (Observation::Absent | Observation::Present { .. }, RunState::Running) => {
+        (
+            Observation::Absent | Observation::Gone { .. } | Observation::Present { .. },
+            RunState::Running,
+        ) => {
             // An app that never converged is simply started; one that did has lost its run folder.
             let differs = vec![Difference {
                 field: "state".into(),
@@ -157,7 +163,9 @@ fn decide_process(
 #[must_use]
 pub fn decide_removal(observed: &Observation) -> Decision {
     match observed {
-        Observation::Absent | Observation::Foreign { .. } => Decision::Gone,
+        Observation::Absent | Observation::Gone { .. } | Observation::Foreign { .. } => {
+            Decision::Gone
+        }
         Observation::Running(Incarnation { stopping: true, .. }) => Decision::Stopping,
         Observation::Running(_) => Decision::Act(Action::Stop, Why::Desired),
         Observation::Present { .. } | Observation::Exited(..) => {

@@ -109,7 +109,10 @@ pub(crate) fn told_of_success(
             now,
             address,
             EventKind::Removed,
-            "removed".to_owned(),
+            match observation {
+                Observation::Gone { note } => note.clone(),
+                _ => "removed".to_owned(),
+            },
         ),
         (Action::Adopt, _) => emit(
             effects,

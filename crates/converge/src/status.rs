@@ -89,7 +89,10 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
             }
             _ => plain(true, Reason::AsDesired, "as the blueprint says"),
         },
-        Decision::Gone => plain(true, Reason::AsDesired, "removed"),
+        Decision::Gone => match seen {
+            Ok(Observation::Gone { note }) => plain(true, Reason::AsDesired, note),
+            _ => plain(true, Reason::AsDesired, "removed"),
+        },
         Decision::Ended(status) => {
             let text = format!("{status}, and its restart policy leaves it so");
             if status == plumb_model::observation::ExitStatus::Code(0) {

@@ -219,6 +219,7 @@ impl Nodes {
         };
         let mut answers: Answers = vec![None; targets.len()];
         let mut jobs = jobs(targets.iter().enumerate(), &mut answers);
+        prove_unclaimed(owned, targets.iter(), &mut answers);
         // One folder after the other, so that each is opened once and no more than one is held open.
         jobs.sort_by_key(|job| job.parent);
         let mut users = Users::default();
@@ -236,12 +237,17 @@ impl Nodes {
             };
             let before = changes.len();
             let answer = match (dir, job.target.spec) {
+                // What was never claimed was never made, whatever stands in the way to it.
+                (_, None) if !matches!(claim(owned, job), Claim::Mine { .. }) => {
+                    Ok(Observation::Absent)
+                }
                 // What has no folder is not there. That the folder must be made first, acting on it will say.
                 (Err(Errno::NOENT | Errno::NOTDIR), Some(_)) => Ok(Observation::Absent),
                 (Err(Errno::NOENT | Errno::NOTDIR), None) => {
                     observe_left_over(owned, None, job, &mut changes)
                 }
-                (Err(e), _) => Err(parents::explain(*e, job.parent, job.name)),
+                (Err(e), None) => Err(parents::explain_left_over(*e, job.parent, job.name)),
+                (Err(e), Some(_)) => Err(parents::explain(*e, job.parent, job.name)),
                 (Ok(dir), None) => observe_left_over(owned, Some(dir), job, &mut changes),
                 (Ok(dir), Some(spec)) => Wish::of(spec, job.path, &mut users)
                     .and_then(|wish| {
@@ -275,6 +281,9 @@ impl Nodes {
             work.iter().map(|(target, _)| target).enumerate(),
             &mut answers,
         );
+        if let Some(owned) = &self.owned {
+            prove_unclaimed(owned, work.iter().map(|(target, _)| target), &mut answers);
+        }
         let (mut writes, mut removes, mut moves) = (Vec::new(), Vec::new(), Vec::new());
         for mut job in all {
             match (&work[job.index].1, job.target.spec) {
@@ -363,6 +372,22 @@ fn jobs<'a, 'b: 'a>(
             }
         })
         .collect()
+}
+
+/// What is to go and cannot even be a path was never made.
+fn prove_unclaimed<'a, 'b: 'a>(
+    owned: &Owned,
+    targets: impl Iterator<Item = &'a Target<'b>>,
+    answers: &mut Answers,
+) {
+    for (target, answer) in targets.zip(answers) {
+        if matches!(answer, Some(Err(_)))
+            && target.spec.is_none()
+            && owned.holders(&target.address.name).is_empty()
+        {
+            *answer = Some(Ok(Observation::Absent));
+        }
+    }
 }
 
 fn finish(answers: Answers) -> Vec<Result<Observation, Fault>> {

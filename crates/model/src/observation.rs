@@ -32,6 +32,11 @@ pub struct Difference {
 pub enum Observation {
     /// Nothing is there.
     Absent,
+    /// Nothing of Plumb's is there any more since it was removed a moment ago, and there is more to tell of it.
+    Gone {
+        /// What is left or kept and where, for people.
+        note: String,
+    },
     /// It is there and Plumb's own; these owned fields differ from the spec.
     Present {
         /// Empty: as it should be.

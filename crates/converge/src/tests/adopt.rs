@@ -100,3 +100,37 @@ fn an_adoption_that_fails_backs_off_and_is_tried_again() {
     vm.pass(60_000);
     assert_eq!(vm.is(&motd.address, ConditionKind::Converged), Some(true));
 }
+
+/// Mutations: say "removed" of every removal; take what was let go for something that is still there.
+#[test]
+fn what_a_removal_left_or_kept_is_said_in_its_event_and_its_condition() {
+    let motd = file("/etc/motd", "x", &[]);
+    let note = "let go: it holds files that are not Plumb's";
+    let gone = Observation::Gone {
+        note: note.to_owned(),
+    };
+    let now = Now {
+        mono_ms: 1,
+        wall: plumb_model::Timestamp::UNIX_EPOCH,
+    };
+    let mut slot =
+        crate::slot::Slot::new(crate::slot::Desired::Removed { was: None }, Generation(2));
+    let mut effects = Vec::new();
+    crate::life::told_of_success(
+        &motd.address,
+        &mut slot,
+        &Action::Remove,
+        &crate::decide::Why::Desired,
+        &gone,
+        now,
+        0,
+        &mut effects,
+    );
+    assert!(matches!(&effects[..], [Effect::Emit(event)] if event.message == note));
+    slot.seen = Some(Ok(gone));
+    slot.seen_under = Generation(2);
+    assert_eq!(slot.decision(), Some(crate::decide::Decision::Gone));
+    let status = crate::status::status(&motd.address, &slot, None, now).unwrap();
+    let converged = status.condition(ConditionKind::Converged).unwrap();
+    assert_eq!((converged.status, converged.message.as_str()), (true, note));
+}

@@ -95,6 +95,14 @@ impl Originals {
             .max()
     }
 
+    /// Where the newest thing that was kept of a path is, from the agent's data folder on.
+    pub(super) fn place(&self, path: &str) -> Option<String> {
+        let newest = self.newest(path)?;
+        let home = self.of(path);
+        let hash = home.file_name()?.to_string_lossy();
+        Some(format!("originals/{hash}/{newest}"))
+    }
+
     /// Whether anything was ever kept of a path.
     pub(super) fn any(&self, path: &str) -> bool {
         self.newest(path).is_some()

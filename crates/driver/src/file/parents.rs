@@ -54,6 +54,25 @@ pub(super) fn split(path: &str) -> Result<(&str, &str), Fault> {
 /// Says why a folder could not be opened, naming the first component that stands in the way. The walk serves the
 /// message only; nothing is ever written on the strength of it.
 pub(super) fn explain(errno: Errno, parent: &str, name: &str) -> Fault {
+    explain_with(errno, parent, &|| match std::fs::canonicalize(parent) {
+        Ok(real) => format!(
+            "Plumb follows none: write {} in the blueprint instead",
+            real.join(name).display()
+        ),
+        Err(_) => "which leads nowhere; replace it by a directory".to_owned(),
+    })
+}
+
+/// The same of something that Plumb made and is to remove.
+pub(super) fn explain_left_over(errno: Errno, parent: &str, name: &str) -> Fault {
+    explain_with(errno, parent, &|| {
+        format!(
+            "Plumb follows none, and made {name} when there was none: put the directory back, or take the link away"
+        )
+    })
+}
+
+fn explain_with(errno: Errno, parent: &str, instead: &dyn Fn() -> String) -> Fault {
     let ends = parent
         .char_indices()
         .skip(1)
@@ -76,7 +95,7 @@ pub(super) fn explain(errno: Errno, parent: &str, name: &str) -> Fault {
         };
         match kind {
             FileType::Directory => {}
-            FileType::Symlink => return symlink(prefix, parent, name),
+            FileType::Symlink => return symlink(prefix, &instead()),
             other => {
                 return Fault::new(
                     Reason::BadPath,
@@ -91,17 +110,10 @@ pub(super) fn explain(errno: Errno, parent: &str, name: &str) -> Fault {
     trouble::fault(errno, "open the directory", parent)
 }
 
-fn symlink(prefix: &str, parent: &str, name: &str) -> Fault {
+fn symlink(prefix: &str, instead: &str) -> Fault {
     let leads = readlinkat(CWD, prefix, Vec::new())
         .map(|to| to.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let instead = match std::fs::canonicalize(parent) {
-        Ok(real) => format!(
-            "Plumb follows none: write {} in the blueprint instead",
-            real.join(name).display()
-        ),
-        Err(_) => "which leads nowhere; replace it by a directory".to_owned(),
-    };
     Fault::new(
         Reason::SymlinkInPath,
         format!("{prefix} is a symbolic link to {leads}; {instead}"),

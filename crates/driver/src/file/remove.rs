@@ -30,16 +30,17 @@ impl Nodes {
                 };
                 let removed = match &folder {
                     // Its folder is gone, and it went along.
-                    Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-                    Err(e) => Err(parents::explain(*e, job.parent, job.name)),
+                    Err(Errno::NOENT | Errno::NOTDIR) => Ok(Observation::Absent),
+                    Err(e) => Err(parents::explain_left_over(*e, job.parent, job.name)),
                     Ok(dir) => {
                         discard(dir, &owned.temporary(job.path), self.kind);
                         keep_first(&self.originals, dir, job, self.kind, created)
                             .and_then(|()| remove_one(dir, job, self.kind, created))
+                            .map(|left| tell(left, &self.originals, job, self.kind, created))
                     }
                 };
                 match removed {
-                    Ok(()) => touched.push(job),
+                    Ok(seen) => touched.push((job, seen)),
                     Err(fault) => answers[job.index] = Some(Err(fault)),
                 }
             }
@@ -47,9 +48,9 @@ impl Nodes {
                 Ok(dir) if !touched.is_empty() => fsync(dir),
                 _ => Ok(()),
             };
-            for job in touched {
+            for (job, seen) in touched {
                 match synced {
-                    Ok(()) => gone.push(job),
+                    Ok(()) => gone.push((job, seen)),
                     Err(e) => {
                         answers[job.index] =
                             Some(Err(trouble::fault(e, "sync the directory", job.parent)));
@@ -57,12 +58,12 @@ impl Nodes {
                 }
             }
         }
-        let changes: Vec<_> = gone.iter().map(|job| forget(job)).collect();
+        let changes: Vec<_> = gone.iter().map(|(job, _)| forget(job)).collect();
         let failed = owned.append(&changes).err().map(|e| Fault::from(&e));
-        for job in gone {
+        for (job, seen) in gone {
             self.seen.forget(job.path);
             answers[job.index] = Some(match &failed {
-                None => Ok(Observation::Absent),
+                None => Ok(seen),
                 Some(fault) => Err(fault.clone()),
             });
         }
@@ -89,28 +90,63 @@ fn keep_first(
     }
 }
 
+/// What is told of a removal: what stays at the path and why, or where what was there before Plumb is kept.
+fn tell(
+    left: Option<String>,
+    originals: &Originals,
+    job: &Job<'_>,
+    kind: ResourceKind,
+    created: bool,
+) -> Observation {
+    let kept = (kind == ResourceKind::File && !created)
+        .then(|| originals.place(job.path))
+        .flatten()
+        .map(|place| {
+            format!("what was there before Plumb is kept in {place} in the agent's data folder")
+        });
+    let note = match (left, kept) {
+        (None, None) => return Observation::Absent,
+        (Some(left), None) => format!("let go: {left}"),
+        (Some(left), Some(kept)) => format!("let go: {left}; {kept}"),
+        (None, Some(kept)) => format!("removed; {kept}"),
+    };
+    Observation::Gone { note }
+}
+
+/// Says what stays, where something does.
 fn remove_one(
     dir: &OwnedFd,
     job: &Job<'_>,
     kind: ResourceKind,
     created: bool,
-) -> Result<(), Fault> {
+) -> Result<Option<String>, Fault> {
     let stat = match statat(dir, job.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(trouble::fault(e, "look at", job.path)),
     };
     let found = FileType::from_raw_mode(stat.st_mode);
     let flags = match (kind, found) {
         // A directory where the file was is somebody else's, and so is what stands where the directory was.
-        (ResourceKind::File, FileType::Directory) => return Ok(()),
+        (ResourceKind::File, FileType::Directory) => return Ok(not_ours(found)),
         (ResourceKind::File, _) => AtFlags::empty(),
         (_, FileType::Directory) if created => AtFlags::REMOVEDIR,
-        _ => return Ok(()),
+        (_, FileType::Directory) => return left("it was there before Plumb, and stays"),
+        _ => return Ok(not_ours(found)),
     };
     match unlinkat(dir, job.name, flags) {
-        // Not empty, or something is mounted there: others use it, so it stays.
-        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => left("it holds files that are not Plumb's"),
+        Err(Errno::BUSY) => left("something is mounted there"),
         Err(e) => Err(trouble::fault(e, "remove", job.path)),
     }
+}
+
+fn left(why: &str) -> Result<Option<String>, Fault> {
+    Ok(Some(why.to_owned()))
+}
+
+fn not_ours(found: FileType) -> Option<String> {
+    let found = parents::type_name(found);
+    Some(format!("{found} that is not Plumb's stands there"))
 }

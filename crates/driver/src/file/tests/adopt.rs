@@ -141,10 +141,8 @@ fn what_is_adopted_is_kept_first_and_never_overwritten_by_a_later_adoption() {
     fs::write(&spec.path, "drift").unwrap();
     assert_eq!(machine.write(&spec), right());
     let (address, _) = file_of(&spec);
-    assert_eq!(
-        remove(&mut machine.files, &address),
-        Ok(Observation::Absent)
-    );
+    let gone = remove(&mut machine.files, &address);
+    assert!(matches!(gone, Ok(Observation::Gone { .. })), "{gone:?}");
     assert_eq!(machine.names(""), [""; 0]);
     assert_eq!(machine.originals(), std::slice::from_ref(&first));
 
@@ -291,10 +289,14 @@ fn what_was_as_it_should_be_is_taken_over_and_kept_before_it_is_changed_or_remov
         assert_eq!(machine.originals(), [], "nothing is lost by it");
         if removed {
             let (address, _) = file_of(&spec);
-            assert_eq!(
-                remove(&mut machine.files, &address),
-                Ok(Observation::Absent)
+            let gone = remove(&mut machine.files, &address);
+            let hash = Hash::of(format!("file {}", spec.path).as_bytes());
+            let kept = format!("originals/{hash}/1");
+            assert!(machine.host.data.join(&kept).join("content").exists());
+            let told = format!(
+                "removed; what was there before Plumb is kept in {kept} in the agent's data folder"
             );
+            assert_eq!(gone, Ok(note(&told)));
         } else {
             let next = machine.file("f", "the next version");
             assert_eq!(machine.write(&next), right());
@@ -317,7 +319,7 @@ fn an_adopted_directory_keeps_what_is_in_it_and_stays_when_it_is_removed() {
     assert_eq!(machine.names("d"), ["inner"]);
     assert_eq!(
         remove(&mut machine.directories, &work.0),
-        Ok(Observation::Absent)
+        Ok(note("let go: it was there before Plumb, and stays"))
     );
     assert_eq!(machine.names("d"), ["inner"]);
 }
