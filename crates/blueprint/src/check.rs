@@ -36,6 +36,7 @@ pub(crate) fn check(
     if compiled.shape.as_ref().is_some_and(|s| s.accepts(value)) {
         return Checked::default();
     }
+    out.credentials.of_document(value);
     let mut pass = Pass {
         document,
         kind,

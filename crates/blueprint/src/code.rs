@@ -170,6 +170,8 @@ codes! {
     FormerNameTaken = "P0412",
     /// A command uses `PORT` where it is not set.
     PortNotSet = "P0501",
+    /// Something that looks like a credential, in an environment or a command.
+    LikelyCredential = "P0502",
     /// A Compose file that is no project.
     ComposeShape = "P0601",
     /// A key of a Compose file that is not honoured, or that there is not.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::code::Code;
-use crate::mask::Credentials;
+use crate::mask::{Credentials, without_users};
 
 /// So many problems are kept in one run. A person reads a few; the bound keeps a hostile repository from
 /// filling memory with messages.
@@ -163,14 +163,12 @@ impl Diagnostics {
 
     /// Brings it into its final order, each problem once.
     pub(crate) fn finish(mut self) -> Self {
-        if !self.credentials.is_empty() {
-            for item in &mut self.items {
-                self.credentials.scrub(&mut item.message);
-                let labels = item.spans.iter_mut().filter_map(|s| s.label.as_mut());
-                labels
-                    .chain(&mut item.hint)
-                    .for_each(|text| self.credentials.scrub(text));
-            }
+        for item in &mut self.items {
+            self.credentials.scrub(&mut item.message);
+            let labels = item.spans.iter_mut().filter_map(|s| s.label.as_mut());
+            labels
+                .chain(&mut item.hint)
+                .for_each(|text| self.credentials.scrub(text));
         }
         self.items.sort_by(|a, b| a.order().cmp(&b.order()));
         self.items.dedup();
@@ -211,10 +209,13 @@ pub(crate) struct Spot {
     pub length: u32,
 }
 
-/// A foreign text within a message: in backticks, and cut where it would drown the message.
+/// A foreign text within a message: in backticks, without the user part of a URL, and cut where it would drown the message.
 pub(crate) fn quote(text: &str) -> String {
     /// Enough to recognise any sensible name.
     const SHOWN_CHARS: usize = 60;
+    // Before it is cut, since what is left of a URL may not be known for one.
+    let clean = without_users(text);
+    let text = clean.as_deref().unwrap_or(text);
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("`{}…`", &text[..end]),
         None => format!("`{text}`"),

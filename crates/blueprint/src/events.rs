@@ -266,15 +266,15 @@ impl Pass<'_, '_> {
     }
 
     fn tag(&mut self, tag: Option<&saphyr_parser::Tag>, range: Range) {
-        let Some(tag) = tag else { return };
+        if tag.is_none() {
+            return;
+        }
         let spot = self.source.spot(range);
         self.out.push(
             Diagnostic::error(
                 Code::Tag,
-                format!(
-                    "YAML tags such as {} have no meaning here",
-                    quote(&tag.to_string())
-                ),
+                // Not which one: `password: !x` is the beginning of a password.
+                "YAML tags have no meaning here",
             )
             .here(&spot)
             .hint("remove the tag; quote the value if it is meant as text"),

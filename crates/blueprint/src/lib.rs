@@ -50,6 +50,7 @@ pub use explain::{
     Example, Explanation, MANIFEST as EXAMPLE_MANIFEST, diagnostics_page, explain, explanations,
 };
 pub use fmt::{FormatError, format};
+pub use mask::blinded;
 pub use nearest::nearest;
 pub use parse::{Options, others, parse};
 pub use reference_doc::blueprint_reference;

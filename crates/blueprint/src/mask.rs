@@ -1,11 +1,41 @@
 //! Keeps credentials that do not belong into a blueprint out of what is shown of it.
 //!
-//! Two nets: texts that were found to be credentials are hidden wherever they turn up, in messages as in lines of a
-//! file; and in every line that is shown, the user part of URLs and what stands behind `password:` is hidden, since a
-//! file that cannot be read in full still has its lines shown.
+//! Two nets: texts that were found to be credentials ([`Credentials`]) are hidden wherever they turn up, in messages as in
+//! lines of a file; and in every file of which lines are shown, [`Credentials::blind`] hides what [`looks`] like one, since a file that
+//! cannot be read in full still has its lines shown. It never decides what is an error.
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod looks;
+
+use plumb_model::SecretName;
+use serde_json::Value;
+
+use crate::code::Code;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::document;
+use crate::source::{Source, SourceFile};
+
+pub(crate) use looks::{is_credential, is_secret_key};
+
+/// The warning of a text that surely is a credential, or that is the value of a variable with a secret's name; none if
+/// it is neither. The text itself is not in it.
+pub(crate) fn warning(variable: Option<&str>, what: &str, text: &str) -> Option<Diagnostic> {
+    let named = variable.is_some_and(is_secret_key)
+        && !text.contains("${")
+        // A path, a switch and a gap are none.
+        && !text.starts_with(['/', '<'])
+        && !matches!(text, "" | "true" | "false" | "yes" | "no" | "0" | "1");
+    if !named && !is_credential(text) {
+        return None;
+    }
+    let secret = variable.unwrap_or("NAME");
+    Some(
+        Diagnostic::warning(
+            Code::LikelyCredential,
+            format!("{what} looks like a credential: it would be stored, sent and shown in plans as it stands"),
+        )
+        .hint(format!("name a secret: `secrets: [{secret}]`")),
+    )
+}
 
 /// Shorter texts are hidden only in their places: they occur everywhere.
 const MIN_HIDDEN_BYTES: usize = 4;
@@ -36,95 +66,143 @@ impl Credentials {
         others.0.iter().for_each(|secret| self.add(secret.expose()));
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Notes what stands in a document where only the name of a secret may, or behind a key of a secret's name.
+    pub fn of_document(&mut self, value: &Value) {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            match key.as_str() {
+                "secrets" => self.of_secrets(value),
+                "processes" => {
+                    let processes = value.as_object().into_iter().flatten();
+                    processes
+                        .filter_map(|(_, process)| process.get("secrets"))
+                        .for_each(|secrets| self.of_secrets(secrets));
+                }
+                key if is_secret_key(key) => self.all(value),
+                _ => {}
+            }
+        }
     }
 
-    /// A message without them.
+    /// Whatever is not the name of a secret where one is expected is probably its value.
+    fn of_secrets(&mut self, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                for entry in map.values() {
+                    match entry {
+                        Value::String(_) => self.unless_name(entry),
+                        Value::Object(entry) => entry
+                            .iter()
+                            .filter(|(key, _)| !matches!(key.as_str(), "secret" | "as"))
+                            .for_each(|(_, value)| self.all(value)),
+                        other => self.all(other),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.unless_name(item)),
+            other => self.all(other),
+        }
+    }
+
+    fn unless_name(&mut self, value: &Value) {
+        if value.as_str().is_none_or(|t| SecretName::new(t).is_err()) {
+            self.all(value);
+        }
+    }
+
+    /// Every text and number in a value, the name that `secret` gives left out.
+    fn all(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.add(text),
+            Value::Number(number) => self.add(&number.to_string()),
+            Value::Array(items) => items.iter().for_each(|item| self.all(item)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match key.as_str() {
+                        "secret" => self.unless_name(value),
+                        _ => self.all(value),
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    /// A message without them, and without the user part of URLs.
     pub fn scrub(&self, text: &mut String) {
         for secret in &self.0 {
             if text.contains(secret.expose()) {
                 *text = text.replace(secret.expose(), HIDDEN);
             }
         }
+        if let Some(clean) = without_users(text) {
+            *text = clean;
+        }
     }
 
-    /// A line of a file without them and without what looks like one, of as many characters.
-    pub fn line<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut hidden = looks(text);
+    /// The text of a file without them and without what looks like one, of as many characters and the same lines.
+    pub fn blind(&self, text: &str) -> String {
+        let mut ranges = looks::of_text(text);
         for secret in &self.0 {
-            hidden.extend(
-                text.match_indices(secret.expose())
-                    .map(|(at, found)| at..at + found.len()),
-            );
+            let found = text.match_indices(secret.expose());
+            ranges.extend(found.map(|(at, found)| at..at + found.len()));
         }
-        if hidden.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let blind = |at: usize| hidden.iter().any(|range| range.contains(&at));
-        let chars = text.char_indices();
-        Cow::Owned(
-            chars
-                .map(|(at, c)| if blind(at) { BLIND } else { c })
-                .collect(),
-        )
+        cover(text, ranges)
     }
 }
 
-/// The byte ranges of a line that look like a credential.
-fn looks(text: &str) -> Vec<Range<usize>> {
-    let mut out = Vec::new();
-    for (at, _) in text.match_indices("://") {
-        let start = at + 3;
-        let web = text[..at].to_ascii_lowercase().ends_with("http")
-            || text[..at].to_ascii_lowercase().ends_with("https");
-        let end = text[start..]
-            .find([' ', '\t', '"', '\'', ','])
-            .map_or(text.len(), |n| start + n);
-        let url = &text[start..end];
-        if let Some((user, _)) = url.rsplit_once('@')
-            && (web || user.contains(':'))
-        {
-            out.push(start..start + user.len());
-        }
-        if let (true, Some(query)) = (web, url.find(['?', '#'])) {
-            out.push(start + query..end);
+/// The text of a blueprint file as it may be shown: credentials that stand in it are covered with `*`, and every line has
+/// the length that it had. What is not UTF-8 is replaced.
+#[must_use]
+pub fn blinded(file: &SourceFile) -> String {
+    let text = String::from_utf8_lossy(&file.text);
+    let mut credentials = Credentials::default();
+    let mut ignored = Diagnostics::default();
+    if let Some(source) = Source::decode(file, &mut ignored) {
+        for document in document::read(&source, &mut ignored) {
+            if let Some(value) = &document.value {
+                credentials.of_document(value);
+            }
         }
     }
-    // `me:secret@host:path`, which has no scheme.
-    for (at, _) in text.match_indices('@') {
-        let start = text[..at]
-            .rfind([' ', '\t', '"', '\'', ',', '{', '['])
-            .map_or(0, |n| n + 1);
-        let user = &text[start..at];
-        if user.contains(':') && !user.contains('/') {
-            out.push(start..at);
-        }
+    credentials.blind(&text)
+}
+
+/// A message without the user part of the URLs in it; none if there is none.
+pub(crate) fn without_users(text: &str) -> Option<String> {
+    let mut ranges = looks::users(text);
+    if ranges.is_empty() {
+        return None;
     }
-    for (at, word) in text.match_indices("password") {
-        let before = text[..at].chars().next_back();
-        let rest = &text[at + word.len()..];
-        let trimmed = rest.trim_start_matches(['"', '\'', ' ']);
-        let own =
-            !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$'));
-        let (true, Some(value)) = (own, trimmed.strip_prefix(':')) else {
-            continue;
-        };
-        let value = value.trim_start();
-        let start = text.len() - value.len();
-        if value.is_empty() || value.starts_with(['{', '|', '>', '#']) {
-            continue;
+    ranges.sort_by_key(|range| range.start);
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        if range.start >= from {
+            out.push_str(&text[from..range.start]);
+            out.push_str(HIDDEN);
         }
-        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-        let length = match quote {
-            Some(quote) => value[1..].find(quote).map_or(value.len(), |n| n + 2),
-            // Within `{ … }` the value ends before the next entry.
-            None if text[..at].contains('{') => value.find([',', '}']).unwrap_or(value.len()),
-            None => value.len(),
-        };
-        out.push(start..start + length);
+        from = from.max(range.end);
     }
-    out
+    out.push_str(&text[from..]);
+    Some(out)
+}
+
+/// Covers byte ranges of a text; line breaks stay.
+fn cover(text: &str, mut ranges: Vec<std::ops::Range<usize>>) -> String {
+    ranges.sort_by_key(|range| range.start);
+    let mut ranges = ranges.into_iter().peekable();
+    let mut end = 0;
+    let covered = text.char_indices().map(|(at, c)| {
+        while let Some(range) = ranges.next_if(|range| range.start <= at) {
+            end = end.max(range.end);
+        }
+        if at < end && !matches!(c, '\n' | '\r') {
+            BLIND
+        } else {
+            c
+        }
+    });
+    covered.collect()
 }
 
 #[cfg(test)]
@@ -145,11 +223,29 @@ mod tests {
             ("{ password: hunter2, a: b }", "{ password: *******, a: b }"),
             ("\"password\" : \"a b\" # x", "\"password\" : ***** # x"),
             ("password: { secret: A }", "password: { secret: A }"),
+            ("{ secret: \"S3cret !\" }", "{ secret: ********** }"),
             ("A: ${service.db.password}", "A: ${service.db.password}"),
             ("image: a/b@sha256:0", "image: a/b@sha256:0"),
             ("run: x", "run: x"),
+            ("Password: S3cret", "Password: ******"),
+            ("{ apiKey: S3cret, b: c }", "{ apiKey: ******, b: c }"),
+            ("- PASSWORD=S3cret", "- PASSWORD=******"),
+            ("run: x --token=S3cret y", "run: x --token=****** y"),
+            ("run: x --token=$TOKEN y", "run: x --token=$TOKEN y"),
+            ("DB_PASS: S3cret", "DB_PASS: ******"),
+            ("compass: north", "compass: north"),
+            ("image: a/token:latest", "image: a/token:latest"),
+            ("password: !S3cretPw x", "password: ***********"),
+            ("A: ghp_0123456789abcdef", "A: ********************"),
+            ("passwd: |\n  S3cret\nb: c", "passwd: |\n  ******\nb: c"),
+            (
+                "password:\n  secret: A\nb: c",
+                "password:\n  secret: A\nb: c",
+            ),
+            ("password:\n- S3cret\nb: c", "password:\n********\nb: c"),
+            ("token: a\n  b\nc: d", "token: *\n  *\nc: d"),
         ] {
-            assert_eq!(Credentials::default().line(line), expected);
+            assert_eq!(Credentials::default().blind(line), expected);
         }
     }
 
@@ -158,7 +254,7 @@ mod tests {
         let mut known = Credentials::default();
         known.add("canary-1\n  canary-2");
         known.add("x");
-        assert_eq!(known.line("x: canary-2 ä"), "x: ******** ä");
+        assert_eq!(known.blind("x: canary-2 ä"), "x: ******** ä");
         let mut message = "no canary-1".to_owned();
         known.scrub(&mut message);
         assert_eq!(message, "no (hidden)");

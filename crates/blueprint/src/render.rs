@@ -8,7 +8,6 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use plumb_model::escape;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
-use crate::mask::Credentials;
 use crate::source::{Source, SourceFile};
 
 /// So many problems are shown; whoever has more fixes these first.
@@ -35,10 +34,13 @@ pub fn render(diagnostics: &Diagnostics, files: &[SourceFile], color: bool) -> S
         .take(MAX_SHOWN)
         .flat_map(|d| d.spans.iter().map(|s| s.file.as_str()))
         .collect();
-    let texts: HashMap<&str, Cow<'_, str>> = files
+    let texts: HashMap<&str, String> = files
         .iter()
         .filter(|file| wanted.contains(file.path.as_str()))
-        .map(|file| (file.path.as_str(), String::from_utf8_lossy(&file.text)))
+        .map(|file| {
+            let text = String::from_utf8_lossy(&file.text);
+            (file.path.as_str(), diagnostics.credentials.blind(&text))
+        })
         .collect();
     let sources: HashMap<&str, Source<'_>> = texts
         .iter()
@@ -46,12 +48,7 @@ pub fn render(diagnostics: &Diagnostics, files: &[SourceFile], color: bool) -> S
         .collect();
     let mut out = String::new();
     for diagnostic in diagnostics.items.iter().take(MAX_SHOWN) {
-        out.push_str(&one(
-            &renderer,
-            diagnostic,
-            &sources,
-            &diagnostics.credentials,
-        ));
+        out.push_str(&one(&renderer, diagnostic, &sources));
         out.push_str("\n\n");
     }
     let more = diagnostics.items.len().saturating_sub(MAX_SHOWN) as u64 + diagnostics.omitted;
@@ -73,7 +70,6 @@ fn one(
     renderer: &Renderer,
     diagnostic: &Diagnostic,
     sources: &HashMap<&str, Source<'_>>,
-    credentials: &Credentials,
 ) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -86,7 +82,7 @@ fn one(
     if diagnostic.spans.is_empty() {
         group = group.element(Origin::path(escape::line(&diagnostic.file)));
     }
-    for piece in pieces(&diagnostic.spans, sources, credentials) {
+    for piece in pieces(&diagnostic.spans, sources) {
         let Piece {
             path,
             first_line,
@@ -118,11 +114,7 @@ fn one(
     renderer.render(&[group])
 }
 
-fn pieces<'a>(
-    spans: &'a [Span],
-    sources: &HashMap<&str, Source<'_>>,
-    credentials: &Credentials,
-) -> Vec<Piece<'a>> {
+fn pieces<'a>(spans: &'a [Span], sources: &HashMap<&str, Source<'_>>) -> Vec<Piece<'a>> {
     let mut groups: Vec<Vec<&Span>> = Vec::new();
     for span in spans {
         let near = |group: &&mut Vec<&Span>| {
@@ -137,15 +129,11 @@ fn pieces<'a>(
     }
     groups
         .into_iter()
-        .map(|group| piece(&group, sources, credentials))
+        .map(|group| piece(&group, sources))
         .collect()
 }
 
-fn piece<'a>(
-    spans: &[&'a Span],
-    sources: &HashMap<&str, Source<'_>>,
-    credentials: &Credentials,
-) -> Piece<'a> {
+fn piece<'a>(spans: &[&'a Span], sources: &HashMap<&str, Source<'_>>) -> Piece<'a> {
     let first = spans.iter().map(|s| s.line).min().unwrap_or(1);
     let last = spans.iter().map(|s| s.line).max().unwrap_or(1);
     let file = spans.first().map_or("", |s| s.file.as_str());
@@ -159,7 +147,7 @@ fn piece<'a>(
         return piece;
     };
     for number in first..=last {
-        let line = credentials.line(source.line(number - 1));
+        let line = source.line(number - 1);
         let start = piece.text.len();
         let here = || spans.iter().filter(|s| s.line == number);
         let needed = here()

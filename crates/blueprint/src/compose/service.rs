@@ -283,14 +283,22 @@ impl<'a> Reader<'a, '_> {
                         Some((name, value)) => {
                             pairs.insert(name.to_owned(), value.to_owned());
                         }
-                        None => self.bad(
-                            &at,
-                            format!(
-                                "{} takes its value from the environment, and blueprints have none",
-                                quote(&text)
-                            ),
-                            "write it as NAME=VALUE",
-                        ),
+                        None => {
+                            // What follows is a value that was written in another way, and may be a secret.
+                            let end = text.find([':', ' ', '\t']).unwrap_or(text.len());
+                            let (name, value) = text.split_at(end);
+                            self.out
+                                .credentials
+                                .add(value.trim_start_matches([':', ' ', '\t']));
+                            self.bad(
+                                &at,
+                                format!(
+                                    "{} takes its value from the environment, and blueprints have none",
+                                    quote(name)
+                                ),
+                                "write it as NAME=VALUE",
+                            );
+                        }
                     }
                 }
             }
@@ -305,6 +313,16 @@ impl<'a> Reader<'a, '_> {
         let mut env = BTreeMap::new();
         for (name, value) in pairs {
             if crate::scalar::is_env_name(&name) {
+                if let Some(warning) = crate::mask::warning(Some(&name), &name, &value) {
+                    let in_list = map.get("environment").is_some_and(Value::is_array);
+                    let at = if in_list {
+                        at.clone()
+                    } else {
+                        join(&at, &name)
+                    };
+                    let spot = self.document.spot(&at);
+                    self.out.push(warning.here(&spot));
+                }
                 env.insert(name, literal(value));
             } else {
                 self.bad(

@@ -41,6 +41,9 @@ impl<'a> Reader<'a, '_> {
         if !self.acceptable(node, text, place) {
             return None;
         }
+        if place == Place::Command {
+            self.likely_credential(node, None, &name(&node.at), text);
+        }
         let mut out = Rendered::default();
         let mut good = true;
         let mut literal = String::new();
@@ -118,6 +121,19 @@ impl<'a> Reader<'a, '_> {
         good.then_some(out)
     }
 
+    fn likely_credential(
+        &mut self,
+        node: &Node<'_>,
+        variable: Option<&str>,
+        what: &str,
+        text: &str,
+    ) {
+        if let Some(warning) = crate::mask::warning(variable, what, text) {
+            let spot = self.spot(node);
+            self.out.push(warning.here(&spot));
+        }
+    }
+
     /// A text in which only `${vars.X}` may stand.
     pub fn with_vars(&mut self, node: &Node<'a>) -> Option<String> {
         let rendered = self.rendered(node, Place::Content)?;
@@ -185,6 +201,9 @@ impl<'a> Reader<'a, '_> {
                     Some("use letters, digits and `_`, and do not start with a digit"),
                 );
                 continue;
+            }
+            if let Some(text) = value.value.as_str() {
+                self.likely_credential(&value, Some(key), key, text);
             }
             if let Some(rendered) = self.rendered(&value, Place::Env) {
                 env.insert(key.to_owned(), rendered);

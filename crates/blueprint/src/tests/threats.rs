@@ -635,6 +635,27 @@ fn row_32_a_credential_in_a_blueprint_is_refused_and_not_repeated() {
         app(&format!(
             "source: {{ git: \"https://me:{CANARY}@a.b/c\", path: x }}\n"
         )),
+        registry(&format!("passwd: {CANARY}\n")),
+        registry(&format!("Password: {CANARY}\n")),
+        registry(&format!("api_key: [{CANARY}]\n")),
+        registry(&format!("token:\n  - {CANARY}\n")),
+        registry(&format!("password: !{CANARY} x\n")),
+        app(&format!("secrets: {{ A: {{ value: {CANARY} }} }}\n")),
+        app(&format!("secrets:\n  A:\n    value: {CANARY}\n")),
+        app(&format!("secrets: {{ A: [{CANARY}] }}\n")),
+        app(&format!("secrets: {CANARY}/+=\n")),
+        app(&format!(
+            "ports: {{ http: auto }}\nroutes: [\"https://u:{CANARY}@h.example.com/\"]\n"
+        )),
+        app(&format!(
+            "ports: {{ http: auto }}\nhealth: \"http://u:{CANARY}@h/\"\n"
+        )),
+        app(&format!(
+            "{}: 1\n",
+            format_args!("\"https://u:{CANARY}@h/\"")
+        )),
+        app(&format!("env: {{ A_PASSWORD: {CANARY} }}\nzzz: 1\n")),
+        app(&format!("env: {{ A_PASSWORD: {CANARY}, \"1\": x }}\n")),
         app(&format!("secrets: [\"{CANARY}==\"]\n")),
         app(&format!("secrets: {{ A: \"{CANARY}==\" }}\n")),
         app(&format!("secrets: {{ A: {{ secret: \"{CANARY}==\" }} }}\n")),
@@ -678,6 +699,64 @@ fn row_32_a_credential_in_a_blueprint_is_refused_and_not_repeated() {
             )
         ])
     );
+}
+
+/// Row 32: what is no error, but surely a credential, is warned of and not shown. Mutations: leave out
+/// `likely_credential` in either place, or `blind` in `render`.
+#[test]
+fn row_32_what_looks_like_a_credential_is_warned_of_and_not_repeated() {
+    const CANARY: &str = "canary7f3a9c";
+    let app = |rest: &str| format!("kind: App\nname: a\nmachines: all\nrun: x\n{rest}");
+    for (text, warned) in [
+        (app(&format!("env: {{ A_PASSWORD: {CANARY} }}\n")), true),
+        (app(&format!("env:\n  API_KEY: |\n    {CANARY}\n")), true),
+        (
+            app(&format!("env: {{ DB: \"postgres://u:{CANARY}@h/x\" }}\n")),
+            true,
+        ),
+        (app(&format!("env: {{ A: ghp_{CANARY} }}\n")), true),
+        (
+            app(&format!(
+                "env: {{ A: \"-----BEGIN RSA PRIVATE KEY-----{CANARY}\" }}\n"
+            )),
+            true,
+        ),
+        (
+            format!("kind: App\nname: a\nmachines: all\nrun: [x, \"https://u:{CANARY}@h/\"]\n"),
+            true,
+        ),
+        (
+            app(&format!(
+                "env: {{ A_PASSWORD: \"\", TOKEN_URL: {CANARY}, B_PASSWORD: /run/x }}\n"
+            )),
+            false,
+        ),
+        (
+            app("env: { A_PASSWORD: \"${release}\", B: \"https://u:${release}@h/\" }\n"),
+            false,
+        ),
+        (
+            app("env: { A: \"https://a.b/c@d\", REQUIRE_PASSWORD: \"true\", COMPASS: n }\n"),
+            false,
+        ),
+    ] {
+        let list = [
+            ("plumb.yaml", MANIFEST),
+            ("m.yaml", MACHINES),
+            ("x.yaml", text.as_str()),
+        ];
+        let set = run(&list).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+        let codes: Vec<_> = set.warnings.items.iter().map(|d| d.code).collect();
+        assert_eq!(
+            codes,
+            vec![crate::Code::LikelyCredential; usize::from(warned)],
+            "{text}"
+        );
+        let files = super::files(&list);
+        let said = crate::render(&set.warnings, &files, false)
+            + &serde_json::to_string(&set.warnings).unwrap();
+        assert!(!warned || !said.contains(CANARY), "{text}\n{said}");
+    }
 }
 
 /// Row 31, as far as a parser can see it: what the new kinds quote is made safe as well. Mutation: leave the escaping
