@@ -457,7 +457,7 @@ fn note(text: &str) -> Observation {
     }
 }
 
-/// Mutations: open the folder before the ledger is asked; leave `prove_unclaimed` out.
+/// Mutation: open the folder before the ledger is asked.
 #[test]
 fn what_was_never_made_is_gone_at_once_whatever_stands_in_its_way() {
     let mut machine = Machine::new();
