@@ -381,28 +381,6 @@ fn meant_to_be(text: &[u8]) -> bool {
         })
 }
 
-#[cfg(test)]
-mod meant {
-    use super::meant_to_be;
-
-    #[test]
-    fn a_slip_of_the_pen_does_not_make_a_blueprint_something_else() {
-        for (text, expected) in [
-            ("knd: App\nname: two\n", true),
-            ("Kind: App\nname: two\n", true),
-            ("kinds: App\nname: two\n", true),
-            ("name: two\nservices: {}\n", false),
-            ("kin_d_of: x\nname: y\n", false),
-            ("site_name: docs\nnav: []\n", false),
-            ("# knd: App\n- name: x\n", false),
-            ("", false),
-        ] {
-            assert_eq!(meant_to_be(text.as_bytes()), expected, "{text}");
-        }
-        assert!(meant_to_be(b"\xff\xfek\0i\0n\0d\0"));
-    }
-}
-
 fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
     let mut file = File::open(path).map_err(CliError::file("open", path))?;
     let metadata = file.metadata().map_err(CliError::file("look at", path))?;
@@ -444,4 +422,26 @@ fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
         },
         Some(file),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant_to_be;
+
+    #[test]
+    fn a_slip_of_the_pen_does_not_make_a_blueprint_something_else() {
+        for (text, expected) in [
+            ("knd: App\nname: two\n", true),
+            ("Kind: App\nname: two\n", true),
+            ("kinds: App\nname: two\n", true),
+            ("name: two\nservices: {}\n", false),
+            ("kin_d_of: x\nname: y\n", false),
+            ("site_name: docs\nnav: []\n", false),
+            ("# knd: App\n- name: x\n", false),
+            ("", false),
+        ] {
+            assert_eq!(meant_to_be(text.as_bytes()), expected, "{text}");
+        }
+        assert!(meant_to_be(b"\xff\xfek\0i\0n\0d\0"));
+    }
 }
