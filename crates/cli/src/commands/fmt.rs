@@ -7,10 +7,10 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use plumb_blueprint::{FormatError, MAX_FILE_BYTES, SourceFile, format};
+use plumb_blueprint::{FormatError, MAX_FILE_BYTES, SourceFile, blinded, format};
 use plumb_model::escape;
 use serde_json::json;
-use similar::TextDiff;
+use similar::{ChangeTag, DiffableStr as _, TextDiff};
 
 use crate::args::{FmtArgs, Output};
 use crate::commands::Env;
@@ -164,22 +164,47 @@ fn refuse(source: &SourceFile, error: &FormatError, env: &Env<'_>) {
     out::complain(&format!("{} is not formatted: {error}", source.path));
 }
 
-/// A unified diff, safe for a terminal.
+/// A unified diff, safe for a terminal and without the credentials that stand in the file. What differs is found out
+/// before they are covered, so that no change is lost.
 fn show_difference(source: &SourceFile, formatted: &str, env: &Env<'_>) {
     if env.output == Output::Json {
         return;
     }
     let before = String::from_utf8_lossy(&source.text);
     let difference = TextDiff::from_lines(before.as_ref(), formatted);
-    let mut unified = difference.unified_diff();
-    unified.header(&source.path, &format!("{} (formatted)", source.path));
-    for line in unified.to_string().split_inclusive('\n') {
-        let line = escape::line(line.strip_suffix('\n').unwrap_or(line));
-        out::line(&match line.as_bytes().first() {
-            Some(b'+') => env.style.good(&line),
-            Some(b'-') => env.style.bad(&line),
-            _ => line.into_owned(),
+    let formatted = SourceFile {
+        path: source.path.clone(),
+        text: formatted.as_bytes().to_vec(),
+    };
+    let (old, new) = (blinded(source), blinded(&formatted));
+    let (old, new) = (old.tokenize_lines(), new.tokenize_lines());
+    let show = |line: &str, tag: ChangeTag| {
+        let line = escape::line(line.trim_end_matches(['\n', '\r']));
+        out::line(&match tag {
+            ChangeTag::Insert => env.style.good(&line),
+            ChangeTag::Delete => env.style.bad(&line),
+            ChangeTag::Equal => line.into_owned(),
         });
+    };
+    show(&format!("--- {}", source.path), ChangeTag::Delete);
+    show(
+        &format!("+++ {} (formatted)", source.path),
+        ChangeTag::Insert,
+    );
+    for hunk in difference.unified_diff().iter_hunks() {
+        show(&hunk.header().to_string(), ChangeTag::Equal);
+        for change in hunk.iter_changes() {
+            let line = match (change.old_index(), change.new_index()) {
+                (_, Some(at)) => new.get(at),
+                (Some(at), None) => old.get(at),
+                (None, None) => None,
+            };
+            let text = line.copied().unwrap_or_default();
+            show(&format!("{}{text}", change.tag()), change.tag());
+            if change.missing_newline() {
+                show("\\ No newline at end of file", ChangeTag::Equal);
+            }
+        }
     }
 }
 
