@@ -29,9 +29,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plumb_blueprint::{App, BlueprintSet, Workload};
-use plumb_model::{OwnerName, parallel};
 use plumb_model::plan::Resolution;
 use plumb_model::state::{FORMAT, OwnerKind, ReleaseBody, ResolutionKey};
+use plumb_model::{OwnerName, parallel};
 
 use crate::desired::Desired;
 use crate::{Ask, Input, PlanError, Source};

@@ -20,6 +20,7 @@ pub fn run(table: &mut Table) -> Result<(), String> {
     let hundred = bench.fleet("hundred", 20_000, 20)?;
     compared(table, &bench, "10,000 resources", &ten)?;
     compared(table, &bench, "the same, one app in each file", &split)?;
+    recorded(table, &bench, &ten)?;
     linear(table, &bench, &ten, &hundred)?;
     refused(table, &bench)
 }
@@ -66,6 +67,42 @@ fn compared(table: &mut Table, bench: &Bench, what: &str, folder: &Path) -> Resu
     }
     let peak = bench.peak(folder, Cache::Off)?;
     table.row(&format!("{what}: peak memory"), &mib(peak), "≤ 100 MiB");
+    Ok(())
+}
+
+/// The plan of what is recorded already: everything is compared, and nothing changes.
+fn recorded(table: &mut Table, bench: &Bench, folder: &Path) -> Result<(), String> {
+    let snapshot = bench.snapshot(folder)?;
+    for (cores, words, bar) in [("0,1", "two cores", "≤ 1.6 ×"), ("0", "one core", "≤ 3 ×")] {
+        let (mut bare, mut whole, mut cached) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=ROUNDS {
+            let took = [
+                bench.bare(folder, "0")?,
+                took(&mut bench.plan(folder, &snapshot, cores, Cache::Off), true)?,
+                took(&mut bench.plan(folder, &snapshot, cores, Cache::Warm), true)?,
+            ];
+            if round > 0 {
+                bare.push(took[0]);
+                whole.push(took[1]);
+                cached.push(took[2]);
+            }
+        }
+        let row = "10,000 resources, all recorded: plan --snapshot";
+        table.row(&format!("{row}, {words}"), &ms(&whole), "");
+        let ratio = median(&whole).as_secs_f64() / median(&bare).as_secs_f64();
+        table.row("that over bare parsing", &format!("{ratio:.2} ×"), bar);
+        table.row(
+            &format!("{row}, out of the cache, {words}"),
+            &ms(&cached),
+            "≤ 100 ms",
+        );
+    }
+    let peak = peak(&mut bench.plan(folder, &snapshot, "0,1", Cache::Off))?;
+    table.row(
+        "10,000 resources, all recorded: peak memory",
+        &mib(peak),
+        "≤ 100 MiB",
+    );
     Ok(())
 }
 
@@ -194,6 +231,57 @@ impl Bench {
         command
     }
 
+    fn plan(&self, folder: &Path, snapshot: &Path, cores: &str, cache: Cache) -> Command {
+        let mut command = self.on(cores, &self.plumb);
+        command
+            .arg("plan")
+            .arg(folder)
+            .arg("--snapshot")
+            .arg(snapshot);
+        command.stderr(Stdio::null());
+        if cache == Cache::Off {
+            command.env("PLUMB_NO_CACHE", "1");
+        }
+        command
+    }
+
+    /// Records a folder's blueprints in a control plane of their own, and saves what it then knows.
+    fn snapshot(&self, folder: &Path) -> Result<PathBuf, String> {
+        let file = self.folder.path().join("fleet.snapshot");
+        let mut server = self
+            .on("0,1", &self.plumb)
+            .args(["server", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.folder.path().join("server"))
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let done = self.record(folder, &file);
+        let _ = server.kill();
+        let _ = server.wait();
+        done.map(|()| file)
+    }
+
+    fn record(&self, folder: &Path, file: &Path) -> Result<(), String> {
+        let until = Instant::now() + Duration::from_secs(30);
+        let status = || {
+            let mut command = self.on("0,1", &self.plumb);
+            took(command.arg("status").stderr(Stdio::null()), true)
+        };
+        while status().is_err() {
+            if Instant::now() > until {
+                return Err("the control plane did not come up".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut apply = self.on("0,1", &self.plumb);
+        took(
+            apply.arg("apply").arg(folder).args(["--yes", "--detach"]),
+            true,
+        )?;
+        let mut save = self.on("0,1", &self.plumb);
+        took(save.args(["snapshot", "--out"]).arg(file), true).map(|_| ())
+    }
+
     fn plumb(&self, folder: &Path, cores: &str, cache: Cache) -> Result<Duration, String> {
         took(&mut self.validate(folder, cores, cache), true)
     }
@@ -205,19 +293,23 @@ impl Bench {
     /// The largest resident set, in KiB. It is looked at every 200 µs, and the kernel keeps the peak in between, so what
     /// is missed is the growth in the last of these.
     fn peak(&self, folder: &Path, cache: Cache) -> Result<u64, String> {
-        let mut command = self.validate(folder, "0,1", cache);
-        let mut child = command.spawn().map_err(|e| e.to_string())?;
-        let status = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
-        while child.try_wait().map_err(|e| e.to_string())?.is_none() {
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            let high = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-            let kib = high.and_then(|l| l.trim().split(' ').next()?.parse().ok());
-            peak = peak.max(kib.unwrap_or(0));
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        Ok(peak)
+        peak(&mut self.validate(folder, "0,1", cache))
     }
+}
+
+/// As [`Bench::peak`], of any command.
+fn peak(command: &mut Command) -> Result<u64, String> {
+    let mut child = command.spawn().map_err(|e| e.to_string())?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().map_err(|e| e.to_string())?.is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let high = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = high.and_then(|l| l.trim().split(' ').next()?.parse().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(peak)
 }
 
 fn took(command: &mut Command, good: bool) -> Result<Duration, String> {
