@@ -216,7 +216,9 @@ impl Context {
             Ok(_) => {}
         }
         let why = match Self::read(path) {
-            Ok(there) if self.is_same(&there) || (!chosen && there.has_ended()) => return Ok(()),
+            Ok(there) if self.is_same(&there) || (!chosen && self.outlived(&there)) => {
+                return Ok(());
+            }
             Ok(there) => format!(
                 "it is the context of another control plane, at {}",
                 there.address
@@ -235,7 +237,7 @@ impl Context {
         let name = String::from_utf8(bounded(&folder.join("current")).ok()?).ok()?;
         let name = name.trim();
         let there = Self::read(&folder.join(format!("{name}.json"))).ok()?;
-        (!self.is_same(&there) && !there.has_ended()).then(|| name.to_owned())
+        (!self.is_same(&there) && !self.outlived(&there)).then(|| name.to_owned())
     }
 
     /// Whether both are of one control plane: it keeps its CA for life, while its address may change at every start.
@@ -243,13 +245,17 @@ impl Context {
         self.ca_pem == other.ca_pem
     }
 
-    /// Whether it is of a control plane of this machine that runs no more. Of another machine nobody knows.
-    fn has_ended(&self) -> bool {
-        let Ok(address) = self.address.parse::<SocketAddr>() else {
+    /// Whether the other one is of a control plane of this machine that runs no more. Of another machine nobody knows.
+    fn outlived(&self, other: &Self) -> bool {
+        let Ok(address) = other.address.parse::<SocketAddr>() else {
             return false;
         };
-        address.ip().is_loopback()
-            && TcpStream::connect_timeout(&address, PROBE)
+        if !address.ip().is_loopback() {
+            return false;
+        }
+        // This control plane listens there by now, so nobody else does.
+        other.address == self.address
+            || TcpStream::connect_timeout(&address, PROBE)
                 .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
@@ -391,6 +397,19 @@ mod tests {
             assert_eq!(ours.write_in(&folder, None).unwrap().remark(), None);
             assert_eq!(current(&folder), "shop");
         }
+    }
+
+    /// Its data folder was replaced: what listens at the address of the old context is this very control plane.
+    #[test]
+    fn a_context_of_the_own_address_is_of_one_that_runs_no_more() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap().to_string();
+        let temp = tempfile::tempdir().unwrap();
+        context("others", &address)
+            .write_in(temp.path(), None)
+            .unwrap();
+        let ours = context("ours", &address);
+        assert!(ours.write_in(temp.path(), None).is_ok());
     }
 
     #[test]
