@@ -102,11 +102,8 @@ pub fn status(view: &WorkspaceView, verbose: bool, style: &Style, now: Timestamp
 fn owner_row(owner: &OwnerView, style: &Style) -> Vec<String> {
     vec![
         style.bold(owner.name.as_str()),
-        owner
-            .kind
-            .map(|k| k.as_str())
-            .unwrap_or_default()
-            .to_owned(),
+        // What is in no blueprint any more, and not yet proven gone.
+        owner.kind.map_or("(removed)", |k| k.as_str()).to_owned(),
         format!("release {}", owner.release),
         state_word(owner.state, style),
         owner.urls.join(" "),
