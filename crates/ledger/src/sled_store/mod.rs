@@ -255,6 +255,9 @@ fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String>
     }
 }
 
+/// How sled says that its lock is held, by a process or by one of its own threads that has not ended yet.
+const LOCKED: &str = "could not acquire lock";
+
 /// What sled's error says to people. sled hands on an error of the system as its debug text, in which the system's
 /// number is all that matters.
 fn sled_text(error: &sled::Error) -> String {
@@ -262,6 +265,10 @@ fn sled_text(error: &sled::Error) -> String {
         return error.to_string();
     };
     let text = io.to_string();
+    // What says more is told, and matched, as it is: `open_sled` waits for a lock by these words.
+    if text.contains(LOCKED) {
+        return text;
+    }
     let number = text
         .split_once("Os { code: ")
         .and_then(|(_, rest)| rest.split_once(','))
@@ -309,9 +316,7 @@ fn open_sled(path: &Path) -> Result<sled::Db, String> {
         .flush_every_ms(Some(BACKSTOP_MS));
     loop {
         match caught(|| config.open()) {
-            Err(reason)
-                if reason.contains("could not acquire lock") && Instant::now() < deadline =>
-            {
+            Err(reason) if reason.contains(LOCKED) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             other => return other,

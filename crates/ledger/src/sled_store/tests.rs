@@ -534,4 +534,9 @@ fn an_error_of_the_system_is_told_in_its_own_words() {
     ] {
         assert_eq!(sled_text(&error), expected);
     }
+    // `open_sled` waits for a lock that is let go late by this very text.
+    let held =
+        "could not acquire lock on \"db\": Os { code: 11, kind: WouldBlock, message: \"busy\" }";
+    let error = sled::Error::Io(io::Error::other(held));
+    assert_eq!(sled_text(&error), held);
 }
