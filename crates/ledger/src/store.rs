@@ -35,8 +35,9 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 /// - Transactions are serialisable. One `scan` sees one state; two calls may see different ones.
 ///
 /// # Caveats
-/// Calls block. After a failed write ([`StoreError::Uncertain`]) the store answers reads from what was
-/// acknowledged, and refuses every further write with [`StoreError::NotReady`] until it is opened anew.
+/// Calls block. A full disk refuses writes with [`StoreError::Full`] before anything is done, and for as long as it is full.
+/// After a write that failed midway ([`StoreError::Uncertain`]) every further write is refused with
+/// [`StoreError::NotReady`] until the store is opened anew; a read is answered from what was acknowledged, or fails.
 pub trait Store: Send + Sync {
     /// The value of a key, if there is one.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
@@ -321,6 +322,17 @@ pub enum StoreError {
         key: String,
         /// What went wrong.
         reason: String,
+    },
+    /// The disk has no room. Nothing of this transaction was done.
+    #[error(
+        "the disk of the data folder has {free} bytes free, and a write needs {needed}; free disk space: writes are taken \
+         again then, without a restart"
+    )]
+    Full {
+        /// The bytes that are free.
+        free: u64,
+        /// The bytes that must be.
+        needed: u64,
     },
     /// The write of this very transaction failed, and only a restart will tell whether it was kept.
     #[error(

@@ -160,7 +160,7 @@ impl Ledger {
     /// Whether writes would be taken: an error says why not.
     ///
     /// # Errors
-    /// [`StoreError::NotReady`].
+    /// [`StoreError::NotReady`], [`StoreError::Full`].
     pub fn ready(&self) -> Result<(), StoreError> {
         self.store.ready()
     }

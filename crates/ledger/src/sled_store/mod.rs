@@ -10,11 +10,14 @@
 //! - sled takes a damaged log for one that was cut short, and forgets the rest. A mark beside it ([`mark`]) says
 //!   how far it must reach.
 //! - sled may panic on what it finds. Every call into it is caught and becomes an error.
+//! - sled splits and merges nodes when it next comes by, be it to read: a read is a write then, and fails once a write has
+//!   failed. The writer has that done before it acknowledges, and hands sled nothing when the disk is full ([`room`]).
 //!
 //! A power cut while sled moves live pages out of an old segment is covered by its own periodic sync only.
 
 mod mark;
 mod record;
+mod room;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -72,7 +75,12 @@ struct Shared {
     unacknowledged: RwLock<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     /// Why no writes are taken any more.
     failure: OnceLock<String>,
+    /// Says how many bytes may still be written to the disk.
+    free: Free,
 }
+
+/// How the bytes that are free on the disk are found.
+type Free = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
 
 impl SledStore {
     /// Opens the store of a folder, or makes it.
@@ -81,13 +89,17 @@ impl SledStore {
     /// [`StoreError::Open`] if sled or the disk refuse, [`StoreError::Lost`] if acknowledged transactions are
     /// missing.
     pub fn open(folder: &DataFolder) -> Result<Self, StoreError> {
-        Self::open_with(folder, |db_file| db_file.sync_data())
+        let path = folder.path().to_owned();
+        let free = Box::new(move || room::free(&path));
+        Self::open_with(folder, |db_file| db_file.sync_data(), free)
     }
 
-    /// Opens with the call that makes sled's file durable handed in, so that a test can have it fail.
+    /// Opens with the calls that make sled's file durable and that look at the disk handed in, so that a test can have
+    /// them fail.
     fn open_with(
         folder: &DataFolder,
         sync: impl Fn(&File) -> io::Result<()> + Send + 'static,
+        free: Free,
     ) -> Result<Self, StoreError> {
         let path = folder.store_path();
         let refused = |reason: String| StoreError::Open {
@@ -117,6 +129,7 @@ impl SledStore {
             db,
             unacknowledged: RwLock::default(),
             failure: OnceLock::new(),
+            free,
         });
         let (jobs, queue) = sync_channel(QUEUE);
         let writer = writer::Writer {
@@ -207,7 +220,7 @@ impl Store for SledStore {
 
     fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
         txn.validate()?;
-        self.ready()?;
+        self.shared.works()?;
         let (answer, answered) = sync_channel(1);
         let gone = || StoreError::Uncertain("its writer has ended".to_owned());
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
@@ -216,14 +229,25 @@ impl Store for SledStore {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        match self.shared.failure.get() {
-            Some(reason) => Err(StoreError::NotReady(reason.clone())),
-            None => Ok(()),
-        }
+        self.shared.works()?;
+        self.shared.has_room(&[])
     }
 }
 
 impl Shared {
+    /// Whether no write has failed.
+    fn works(&self) -> Result<(), StoreError> {
+        match self.failure.get() {
+            Some(reason) => Err(StoreError::NotReady(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the disk has room for transactions.
+    fn has_room(&self, group: &[Job]) -> Result<(), StoreError> {
+        room::check((self.free)(), group.iter().map(|job| &job.txn))
+    }
+
     fn before(&self) -> RwLockReadGuard<'_, BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
         self.unacknowledged
             .read()

@@ -1,6 +1,6 @@
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -10,6 +10,11 @@ use crate::store::{MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES};
 
 fn open(path: &Path) -> SledStore {
     SledStore::open(&DataFolder::open(path).unwrap()).unwrap()
+}
+
+/// A disk that never fills up.
+fn plenty() -> Free {
+    Box::new(|| Ok(u64::MAX))
 }
 
 fn put(store: &dyn Store, key: &str, value: &str) {
@@ -333,19 +338,71 @@ fn a_store_that_was_put_back_by_itself_is_found_out_and_removing_the_mark_accept
     put(&store, "c", "3");
 }
 
+/// Threat 36. Mutation: leave out `has_room` in `Writer::run`.
+#[test]
+fn a_full_disk_refuses_writes_alone_and_only_while_it_is_full() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(temp.path()).unwrap();
+    let free = Arc::new(AtomicU64::new(room::RESERVE_BYTES + 1000));
+    let store = SledStore::open_with(&folder, File::sync_data, {
+        let free = Arc::clone(&free);
+        Box::new(move || Ok(free.load(Ordering::SeqCst)))
+    })
+    .unwrap();
+    put(&store, "a", "1");
+    let large = || Txn::default().put("a", [b'2'; 1000]);
+    let error = store.commit(large()).unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    put(&store, "b", "1");
+    free.store(room::RESERVE_BYTES - 1, Ordering::SeqCst);
+    let error = store.ready().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the disk of the data folder has 16777215 bytes free, and a write needs 16777216; free disk space: writes are \
+         taken again then, without a restart"
+    );
+    let small = store.commit(Txn::default().put("c", "1")).unwrap_err();
+    assert!(matches!(small, StoreError::Full { .. }), "{small}");
+    let looks = store.commit(Txn::default().equals("a", "1")).unwrap();
+    assert_eq!(looks, Committed::Yes, "what writes nothing needs no room");
+    let pair = |key: &[u8]| (key.to_vec(), b"1".to_vec());
+    assert_eq!(store.scan(b"", None, 10).unwrap(), [pair(b"a"), pair(b"b")]);
+    free.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(store.ready(), Ok(()));
+    assert_eq!(store.commit(large()).unwrap(), Committed::Yes);
+}
+
+/// Mutation: leave out `tidy` in `Writer::commit`.
+#[test]
+fn a_read_writes_nothing_and_so_does_not_fail_after_a_write_that_did() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = DataFolder::open(temp.path()).unwrap();
+    let store = SledStore::open_with(&folder, File::sync_data, plenty()).unwrap();
+    for number in 0..200 {
+        put(&store, &format!("{number:04}"), "1");
+        store.scan(b"", None, MAX_SCAN).unwrap();
+        let written = store.shared.db.flush().unwrap();
+        assert_eq!(written, 0, "after key {number}");
+    }
+}
+
 /// Threat 36. Mutation: drop the result of `make_durable` in `Writer::commit`.
 #[test]
 fn a_failed_sync_is_no_acknowledgement_and_the_last_one() {
     let temp = tempfile::tempdir().unwrap();
     let folder = DataFolder::open(temp.path()).unwrap();
     let broken = Arc::new(AtomicBool::new(false));
-    let store = SledStore::open_with(&folder, {
-        let broken = Arc::clone(&broken);
-        move |file| match broken.load(Ordering::SeqCst) {
-            true => Err(io::Error::from_raw_os_error(5)),
-            false => file.sync_data(),
-        }
-    })
+    let store = SledStore::open_with(
+        &folder,
+        {
+            let broken = Arc::clone(&broken);
+            move |file| match broken.load(Ordering::SeqCst) {
+                true => Err(io::Error::from_raw_os_error(5)),
+                false => file.sync_data(),
+            }
+        },
+        plenty(),
+    )
     .unwrap();
     put(&store, "a", "1");
     broken.store(true, Ordering::SeqCst);
@@ -383,11 +440,15 @@ fn nothing_is_read_before_it_is_durable() {
     let folder = DataFolder::open(temp.path()).unwrap();
     let (entered, syncing) = sync_channel(0);
     let (go_on, released) = sync_channel::<()>(0);
-    let store = SledStore::open_with(&folder, move |file| {
-        entered.send(()).unwrap();
-        released.recv().unwrap();
-        file.sync_data()
-    })
+    let store = SledStore::open_with(
+        &folder,
+        move |file| {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+            file.sync_data()
+        },
+        plenty(),
+    )
     .unwrap();
     let let_one_through = || {
         syncing.recv().unwrap();
@@ -422,15 +483,19 @@ fn commits_that_wait_for_one_sync_share_the_next() {
     let syncs = Arc::new(AtomicUsize::new(0));
     let (entered, syncing) = sync_channel(WAITING + 1);
     let (go_on, released) = sync_channel::<()>(WAITING + 1);
-    let store = SledStore::open_with(&folder, {
-        let syncs = Arc::clone(&syncs);
-        move |file| {
-            syncs.fetch_add(1, Ordering::SeqCst);
-            entered.send(()).unwrap();
-            released.recv().unwrap();
-            file.sync_data()
-        }
-    })
+    let store = SledStore::open_with(
+        &folder,
+        {
+            let syncs = Arc::clone(&syncs);
+            move |file| {
+                syncs.fetch_add(1, Ordering::SeqCst);
+                entered.send(()).unwrap();
+                released.recv().unwrap();
+                file.sync_data()
+            }
+        },
+        plenty(),
+    )
     .unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| put(&store, "first", "x"));

@@ -1,7 +1,8 @@
 //! The one thread that writes: it takes all transactions that wait, applies each, syncs once, then acknowledges all.
 //!
 //! Guarantees: transactions are applied one after the other; an answer, a conflict included, is given only once
-//! everything that it rests on is durable; after a failed write nothing is ever acknowledged again.
+//! everything that it rests on is durable; after a failed write nothing is ever acknowledged again; a full disk refuses
+//! writes before sled has seen anything of them.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -43,6 +44,10 @@ impl Writer {
                 }
                 continue;
             }
+            let group = match self.shared.has_room(&group) {
+                Ok(()) => group,
+                Err(full) => refuse(group, &full),
+            };
             match self.commit(&group) {
                 Ok(answers) => {
                     for (job, answer) in group.iter().zip(answers) {
@@ -67,12 +72,14 @@ impl Writer {
     fn commit(&mut self, group: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, String> {
         let before = self.committed;
         let mut answers = Vec::with_capacity(group.len());
+        let mut touched = vec![record::COUNTER_KEY.to_vec()];
         for job in group {
-            answers.push(self.apply(&job.txn)?);
+            answers.push(self.apply(&job.txn, &mut touched)?);
         }
         if self.committed == before {
             return Ok(answers);
         }
+        self.tidy(&touched)?;
         caught(|| self.shared.db.flush())?;
         (self.make_durable)().map_err(|e| format!("syncing its file: {e}"))?;
         if let Err(error) = self.mark.write(self.committed) {
@@ -86,8 +93,20 @@ impl Writer {
         Ok(answers)
     }
 
-    /// Hands a transaction to sled. The outer error is the store's end, the inner one that of this transaction.
-    fn apply(&mut self, txn: &Txn) -> Result<Result<Committed, StoreError>, String> {
+    /// Has sled tidy the nodes of these keys while that can still be written: it does so when it comes by, and a read that
+    /// comes by first would fail for good if what follows fails.
+    fn tidy(&self, keys: &[Vec<u8>]) -> Result<(), String> {
+        keys.iter()
+            .try_for_each(|key| caught(|| self.shared.db.contains_key(key)).map(drop))
+    }
+
+    /// Hands a transaction to sled, and notes sled's keys. The outer error is the store's end, the inner one that of this
+    /// transaction.
+    fn apply(
+        &mut self,
+        txn: &Txn,
+        touched: &mut Vec<Vec<u8>>,
+    ) -> Result<Result<Committed, StoreError>, String> {
         match txn.conflicts(|key| self.shared.newest(key)) {
             Ok(conflicts) if conflicts.is_empty() => {}
             Ok(conflicts) => return Ok(Ok(Committed::Conflict(conflicts))),
@@ -107,6 +126,7 @@ impl Writer {
             }
             let old = caught(|| self.shared.db.get(record::head_key(key)))?;
             let old_pieces = old.as_ref().map_or(0, |head| record::pieces_of(head));
+            touched.push(record::head_key(key));
             let new_pieces = match write {
                 Write::Put { value, .. } => {
                     let (head, pieces) = record::encode(key, value);
@@ -124,6 +144,9 @@ impl Writer {
             for index in new_pieces + 1..=old_pieces {
                 batch.remove(record::piece_key(key, index));
             }
+            touched.extend(
+                (1..=new_pieces.max(old_pieces)).map(|index| record::piece_key(key, index)),
+            );
         }
         let number = self.committed + 1;
         batch.insert(record::COUNTER_KEY, &record::encode_counter(number));
@@ -142,4 +165,16 @@ impl Writer {
         self.committed = number;
         Ok(Ok(Committed::Yes))
     }
+}
+
+/// Answers what would write, and hands on the rest.
+fn refuse(group: Vec<Job>, why: &StoreError) -> Vec<Job> {
+    let (writes, reads): (Vec<Job>, Vec<Job>) = group
+        .into_iter()
+        .partition(|job| !job.txn.writes.is_empty());
+    tracing::warn!(%why, "a full disk refuses a write");
+    for job in writes {
+        let _ = job.answer.send(Err(why.clone()));
+    }
+    reads
 }
