@@ -85,7 +85,7 @@ pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Deci
 
 fn not_ours(what: &str, adoptable: bool) -> String {
     let remedy = if adoptable {
-        "adopt it with the next plan (`plumb apply --allow adopt`; what it was is kept), or move it away"
+        "adopt it with the next plan (`plumb apply --allow adopt`, or `plumb dev --allow adopt`; what it was is kept), or move it away"
     } else {
         "it cannot be adopted, being of another type: move it away"
     };

@@ -138,6 +138,7 @@ impl Bytes {
             attributes,
             blocked_by: _,
             cost: _,
+            felt: _,
             downtime,
             origin: _,
         } = change;
@@ -247,6 +248,7 @@ mod tests {
             attributes,
             blocked_by: Vec::new(),
             cost: None,
+            felt: Felt::Nothing,
             downtime: None,
             origin: None,
         }

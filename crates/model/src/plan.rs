@@ -96,11 +96,14 @@ pub struct Change {
     pub reasons: Vec<String>,
     /// What differs.
     pub attributes: Vec<AttributeChange>,
-    /// What must happen first or is in the way, each a sentence fragment.
+    /// What it waits for or what keeps it from being done, each a sentence fragment that says which of the two.
     pub blocked_by: Vec<String>,
     /// The dearest cost among the attributes; none where nothing runs yet or any more.
     pub cost: Option<Cost>,
     /// What users of the app will notice, if anything: the reason for the downtime.
+    /// What is felt of it, which is less than its cost where nothing runs now.
+    #[serde(default)]
+    pub felt: Felt,
     pub downtime: Option<String>,
     /// Where in the blueprints it comes from. Outside the approval hash.
     pub origin: Option<Origin>,
@@ -144,12 +147,13 @@ pub struct OwnerChange {
 
 /// What will be felt of a change, from least to most.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Felt {
     /// Nothing that runs is touched.
     Nothing,
+    #[default]
     /// Changed in place.
     InPlace,
     /// What runs reads its configuration again.
@@ -157,6 +161,8 @@ pub enum Felt {
     /// Something starts that did not run before.
     Start,
     /// What runs is stopped and started.
+    /// Some of what runs is stopped, and the rest goes on.
+    StopPart,
     Restart,
     /// What runs is made anew.
     Replace,
@@ -231,6 +237,30 @@ pub struct Resolution {
 }
 
 /// Why something is not done now.
+/// What to write in place of a moving name that nobody has looked up: this version looks nothing up, wherever it plans. A
+/// sentence fragment.
+#[must_use]
+pub fn instead_of(key: &ResolutionKey) -> &'static str {
+    match key.0.split(' ').next() {
+        Some("git") => {
+            "write `commit:` with the whole id of a commit in place of the branch or tag"
+        }
+        Some("image") => "write the image with its digest, `NAME@sha256:…`",
+        Some("runtime") => "write an exact version, such as `node@20.11.1`",
+        Some("service") => "write an exact version, such as `postgres@16.3`",
+        _ => "plan where the files of the repository are",
+    }
+}
+
+/// Says that nobody knows what a moving name means, and what to do. A sentence fragment.
+#[must_use]
+pub fn unresolved(key: &ResolutionKey) -> String {
+    format!(
+        "nobody has looked up what `{key}` means, and this version of Plumb cannot: {}",
+        instead_of(key)
+    )
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NotDone {
     /// What it is about: a machine, an owner or an address.
@@ -309,11 +339,7 @@ impl Plan {
             .resolutions
             .iter()
             .filter(|(_, resolution)| resolution.resolved.is_none())
-            .map(|(key, _)| {
-                format!(
-                    "nobody has resolved `{key}`: plan against a control plane that can reach it"
-                )
-            });
+            .map(|(key, _)| unresolved(key));
         let lacks = self
             .lacks
             .iter()

@@ -86,6 +86,50 @@ impl Engine {
     }
 }
 
+/// What becomes of a service's data when it gets another version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataAfter {
+    /// It is as it was: the major version is the same, or there is no data.
+    Same,
+    /// The new version changes its form when it starts, and the old one cannot read it afterwards.
+    Converted,
+    /// The new version cannot read it.
+    Unreadable,
+}
+
+impl Engine {
+    /// What becomes of the data that version `old` wrote under version `new`. Versions that are no numbers are taken for
+    /// the same.
+    ///
+    /// PostgreSQL's data directory is that of one major version, the first number
+    /// (<https://www.postgresql.org/docs/current/upgrading.html>); MySQL and MariaDB change the form of their data between
+    /// series, the first two numbers, and the others between first numbers. None of them goes back.
+    #[must_use]
+    pub fn data_after(self, old: &str, new: &str) -> DataAfter {
+        let parts = match self {
+            Self::Memcached => return DataAfter::Same,
+            Self::Mysql | Self::Mariadb => 2,
+            _ => 1,
+        };
+        let (old, new) = (series(old, parts), series(new, parts));
+        // `8` says nothing of the second number.
+        let told = old.len().min(new.len());
+        match new[..told].cmp(&old[..told]) {
+            std::cmp::Ordering::Equal => DataAfter::Same,
+            std::cmp::Ordering::Greater if self != Self::Postgres => DataAfter::Converted,
+            _ => DataAfter::Unreadable,
+        }
+    }
+}
+
+/// The first numbers of a version, at most so many.
+fn series(version: &str, parts: usize) -> Vec<u32> {
+    let numbers = version
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    numbers.take(parts).collect()
+}
+
 /// When and where a service's data is backed up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +173,25 @@ resource_spec! {
     }
 }
 
+impl ServiceSpec {
+    /// The version, as exactly as it is known.
+    #[must_use]
+    pub fn best_version(&self) -> &str {
+        self.version.as_deref().unwrap_or(&self.wanted)
+    }
+
+    /// What becomes of the data of `old` under this one, if both are of one engine. A part of what a change of `version`
+    /// costs that its row of the coverage table cannot say, since it depends on both values.
+    #[must_use]
+    pub fn data_after(&self, old: &Self) -> DataAfter {
+        if self.engine != old.engine {
+            return DataAfter::Unreadable;
+        }
+        self.engine
+            .data_after(old.best_version(), self.best_version())
+    }
+}
+
 /// What answers behind a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,5 +211,32 @@ resource_spec! {
         path: String => Reload, By("the web server's configuration"), Public;
         /// What answers.
         target: RouteTarget => Reload, By("the web server's configuration"), Public;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_survives_a_version_as_far_as_its_engine_lets_it() {
+        use DataAfter::{Converted, Same, Unreadable};
+        for (engine, old, new, expected) in [
+            (Engine::Postgres, "16.3", "16.4", Same),
+            (Engine::Postgres, "16", "16.4", Same),
+            (Engine::Postgres, "16.3", "17", Unreadable),
+            (Engine::Postgres, "17.0", "16.3", Unreadable),
+            (Engine::Postgres, "16.3", "latest", Same),
+            (Engine::Mysql, "8.0.36", "8.0.37", Same),
+            (Engine::Mysql, "8.0.36", "8.4.0", Converted),
+            (Engine::Mysql, "8.0.36", "8", Same),
+            (Engine::Mariadb, "11.4.2", "10.11.8", Unreadable),
+            (Engine::Redis, "6.2.14", "7.2.4", Converted),
+            (Engine::Redis, "7.2.4", "6.2.14", Unreadable),
+            (Engine::Memcached, "1.6.0", "2.0.0", Same),
+        ] {
+            let found = engine.data_after(old, new);
+            assert_eq!(found, expected, "{engine:?} {old} {new}");
+        }
     }
 }

@@ -14,14 +14,17 @@ use super::rename::Moved;
 /// that was away meanwhile still holds the old thing there, and must not give it to the new one.
 pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Moved) {
     for (name, draft) in drafts.iter_mut() {
-        let Some(body) = context.recorded(name) else {
-            continue;
-        };
-        let recorded: BTreeMap<&Address, &Resource> =
-            body.resources.iter().map(|r| (&r.address, r)).collect();
+        let body = context.recorded(name);
+        let recorded: BTreeMap<&Address, &Resource> = body
+            .iter()
+            .flat_map(|body| &body.resources)
+            .map(|r| (&r.address, r))
+            .collect();
         for (address, resource) in &mut draft.resources {
             let at = moved.get(address).unwrap_or(address);
             let Some(old) = recorded.get(at) else {
+                // Its agent may have met a stranger there before this was let go.
+                resource.adopt = in_the_way(context, address);
                 continue;
             };
             if at == address {
@@ -30,15 +33,14 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
             } else {
                 resource.renamed_from(old);
             }
-            resource.adopt = old.adopt || in_the_way(context, old);
+            resource.adopt = old.adopt || in_the_way(context, at);
         }
     }
 }
 
-/// Whether the agent found something there that Plumb did not make, as the resource is recorded now, and that it can take
-/// over.
-fn in_the_way(context: &Context<'_>, recorded: &Resource) -> bool {
-    let address = &recorded.address;
+/// Whether the agent found something there that Plumb did not make, under what its machine is recorded at, and that it can
+/// take over.
+fn in_the_way(context: &Context<'_>, address: &Address) -> bool {
     let Some(machine) = context.input.recorded.state.machines.get(&address.machine) else {
         return false;
     };

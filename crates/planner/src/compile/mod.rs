@@ -38,7 +38,7 @@ use crate::{Ask, Input, PlanError, Source};
 use context::{Context, Draft, Drafts};
 use instances::Instance;
 use reach::Reach;
-pub(crate) use rename::under;
+pub(crate) use rename::{from_nothing, under};
 use source::Prepared;
 
 /// Compiles a valid set of blueprints.

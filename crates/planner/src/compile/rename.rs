@@ -60,6 +60,20 @@ pub(super) fn renamed(
     renamed
 }
 
+/// Owners that are to be renamed from what nothing is recorded under, and are not recorded themselves either: they are
+/// made anew. Each with that name.
+pub(crate) fn from_nothing<'a>(
+    set: &'a BlueprintSet,
+    recorded: &Recorded,
+) -> impl Iterator<Item = (&'a OwnerName, &'a OwnerName)> {
+    wanted(set)
+        .map(|(_, name, old)| (name, old))
+        .filter(|(name, old)| {
+            let is_recorded = |name| recorded.releases.contains_key(name);
+            !is_recorded(*name) && !is_recorded(*old)
+        })
+}
+
 /// Every `renamed_from`, in the order of kinds and names.
 fn wanted(set: &BlueprintSet) -> impl Iterator<Item = (&'static str, &OwnerName, &OwnerName)> {
     let apps = set.apps.iter().map(|(n, d)| ("App", n, &d.renamed_from));

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::coverage::Cost;
-use plumb_model::plan::{AttributeChange, Change, ChangeAction};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction, Felt};
 use plumb_model::spec_container::MountSource;
-use plumb_model::{Address, OwnerName, Resource, ResourceKind, ResourceSpec};
+use plumb_model::spec_service::DataAfter;
+use plumb_model::{Address, Found, FoundKind, OwnerName, Resource, ResourceKind, ResourceSpec};
 use serde_json::json;
 
 use super::attributes::{self, Hiding};
-use super::felt::{downtime, felt, restarts};
+use super::felt::{downtime, felt, is_running, stopped};
 use super::{Noted, Sides};
 use crate::desired::is_forgotten;
 
@@ -38,14 +39,15 @@ fn noted(
     new: Option<&Resource>,
     mut change: Change,
 ) -> Noted {
-    let felt = felt(&change, old, new);
+    change.felt = felt(sides, &change, old, new);
     change.downtime = downtime(sides, &change, old, new);
-    let restarts = restarts(sides, &change, felt);
-    Noted {
-        change,
-        felt,
-        restarts,
+    if change.felt == Felt::Start && old.is_some_and(is_running) {
+        change
+            .reasons
+            .push("its agent did not get it to run until now".to_owned());
     }
+    let stopped = stopped(sides, &change);
+    Noted { change, stopped }
 }
 
 fn base(sides: &Sides<'_>, address: &Address, action: ChangeAction, reason: String) -> Change {
@@ -56,6 +58,7 @@ fn base(sides: &Sides<'_>, address: &Address, action: ChangeAction, reason: Stri
         attributes: Vec::new(),
         blocked_by: Vec::new(),
         cost: None,
+        felt: Felt::Nothing,
         downtime: None,
         origin: sides.desired.origins.get(address).cloned(),
     }
@@ -63,6 +66,9 @@ fn base(sides: &Sides<'_>, address: &Address, action: ChangeAction, reason: Stri
 
 fn created(sides: &Sides<'_>, new: &Resource) -> Change {
     let address = &new.address;
+    if new.adopt {
+        return adopted(sides, new);
+    }
     let hiding = Hiding { sides, address };
     let reason = format!("new in `{}`", address.owner);
     let mut change = base(sides, address, ChangeAction::Create, reason);
@@ -112,6 +118,13 @@ fn gone(sides: &Sides<'_>, old: &Resource) -> Change {
             .reasons
             .push("its data is destroyed, as `on_delete` says".to_owned());
     }
+    if old.adopt {
+        let what = match address.kind {
+            ResourceKind::Directory => "it was there before plumb, and stays",
+            _ => "what was there before plumb is kept in its agent's data folder, and not put back",
+        };
+        change.reasons.push(what.to_owned());
+    }
     change
 }
 
@@ -136,18 +149,57 @@ fn changed(sides: &Sides<'_>, old: &Resource, new: &Resource) -> Option<Change> 
     if all.is_empty() {
         return None;
     }
+    let migrates = upgrade(&old.spec, &new.spec, &mut all);
     let cost = all.iter().map(|a| a.cost).max();
     let action = match cost {
         Some(Cost::Replace) => replacement(address.kind),
         _ => ChangeAction::Update,
     };
-    let mut change = base(sides, address, action, reason(&old, address, &all));
+    let mut change = base(sides, address, action, String::new());
+    change.reasons = reasons(&old, address, &all);
+    change.reasons.extend(migrates);
     if action == ChangeAction::ReplaceDeleteFirst && address.kind.holds_data() {
         change.reasons.push("its data is destroyed".to_owned());
     }
     change.attributes = all;
     change.cost = cost;
     Some(change)
+}
+
+/// What another version does to a service's data, in words; the attributes that bring it about cost as much as that.
+fn upgrade(
+    old: &ResourceSpec,
+    new: &ResourceSpec,
+    attributes: &mut [AttributeChange],
+) -> Option<String> {
+    let (ResourceSpec::Service(old), ResourceSpec::Service(new)) = (old, new) else {
+        return None;
+    };
+    let (engine, from, to) = (new.engine.as_str(), old.best_version(), new.best_version());
+    let (cost, words) = match new.data_after(old) {
+        _ if old.engine != new.engine => return None,
+        DataAfter::Same => return None,
+        DataAfter::Converted => (
+            Cost::Restart,
+            format!(
+                "{engine} {to} changes the form of the data when it starts, and {from} cannot read it afterwards: \
+                 save a copy first"
+            ),
+        ),
+        DataAfter::Unreadable => (
+            Cost::Replace,
+            format!(
+                "{engine} {to} cannot read the data of {from}, and plumb does not move it: to keep it, make the new \
+                 version a Service of its own beside this one, and move the data over"
+            ),
+        ),
+    };
+    for attribute in attributes {
+        if matches!(attribute.path.as_str(), "version" | "wanted") {
+            attribute.cost = attribute.cost.max(cost);
+        }
+    }
+    Some(words)
 }
 
 /// Which of the two is there first. What has a place of its own by its content is made beside the old one; what has one
@@ -173,7 +225,7 @@ fn replacement(kind: ResourceKind) -> ChangeAction {
 }
 
 /// In words, which fields changed; a rename by the name that it had.
-fn reason(old: &Resource, address: &Address, all: &[AttributeChange]) -> String {
+fn reasons(old: &Resource, address: &Address, all: &[AttributeChange]) -> Vec<String> {
     let renamed = old.address != *address;
     // The first attribute is the address then, which is no field.
     let fields: BTreeSet<&str> = all
@@ -182,12 +234,9 @@ fn reason(old: &Resource, address: &Address, all: &[AttributeChange]) -> String 
         .map(|a| a.path.split('.').next().unwrap_or(&a.path))
         .collect();
     let fields: Vec<&str> = fields.into_iter().collect();
-    let fields = fields.join(", ");
-    match (renamed, fields.is_empty()) {
-        (true, true) => format!("`{}` is renamed", old.address.owner),
-        (true, false) => format!("`{}` is renamed, {fields} changed", old.address.owner),
-        (false, _) => format!("{fields} changed"),
-    }
+    let changed = (!fields.is_empty()).then(|| format!("{} changed", fields.join(", ")));
+    let renamed = renamed.then(|| format!("`{}` is renamed", old.address.owner));
+    renamed.into_iter().chain(changed).collect()
 }
 
 fn adopted(sides: &Sides<'_>, new: &Resource) -> Change {
@@ -203,11 +252,28 @@ fn adopted(sides: &Sides<'_>, new: &Resource) -> Change {
     let reason =
         "something that plumb did not make is there; it is taken over, and what it was is kept";
     let mut change = base(sides, address, ChangeAction::Adopt, reason.to_owned());
+    if let Some(found) = found.filter(|found| found.kind == FoundKind::File && found.text.is_none())
+    {
+        change.reasons.push(not_shown(found));
+    }
     change.attributes = match found {
         Some(found) => attributes::of_found(&hiding, found, &new.spec),
         None => attributes::of_specs(&hiding, None, Some(&new.spec)),
     };
     change
+}
+
+/// Why what a file holds now cannot be compared with what it is to hold.
+fn not_shown(found: &Found) -> String {
+    let size = found
+        .size
+        .map(|n| format!(" ({n} bytes)"))
+        .unwrap_or_default();
+    let why = match found.digest {
+        None => "not everybody on its machine may read it",
+        Some(_) => "it is no text, or a long one",
+    };
+    format!("what it holds now{size} is not shown: {why}")
 }
 
 /// A recorded resource as it would be written after the renames of this plan: what only refers to a renamed owner has not

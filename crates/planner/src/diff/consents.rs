@@ -87,12 +87,18 @@ fn emptied(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Needed {
     })
 }
 
+/// `1 machine`, `2 machines`.
+fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 fn deletes(desired: &Desired, plan: &Plan) -> Needed {
     let free = desired.policy.as_ref()?.deletes?;
     let deletes = plan.blast_radius.deletes;
     (deletes > free).then(|| {
         let reason = format!(
-            "{deletes} resources would be deleted, and the policy of this workspace lets {free} go"
+            "{} would be deleted, and the policy of this workspace lets {free} go",
+            count(deletes as usize, "resource")
         );
         ("deletes", reason)
     })
@@ -122,7 +128,8 @@ fn restarts(desired: &Desired, plan: &Plan) -> Needed {
     let restarts = plan.blast_radius.restarts;
     (restarts > free).then(|| {
         let reason = format!(
-            "{restarts} running things would be restarted, and the policy of this workspace lets {free} be"
+            "{} would be restarted, and the policy of this workspace lets {free} be",
+            count(restarts as usize, "running thing")
         );
         ("restarts", reason)
     })
@@ -133,7 +140,8 @@ fn machines(desired: &Desired, plan: &Plan) -> Needed {
     let touched = plan.blast_radius.machines.len();
     (touched > free as usize).then(|| {
         let reason = format!(
-            "{touched} machines would be touched, and the policy of this workspace lets {free} be"
+            "{} would be touched, and the policy of this workspace lets {free} be",
+            count(touched, "machine")
         );
         ("machines", reason)
     })

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use plumb_model::coverage::Cost;
 use plumb_model::plan::{Change, ChangeAction, Felt};
 use plumb_model::spec_container::MountSource;
-use plumb_model::{FileSpec, OwnerName, Resource, ResourceKind, ResourceSpec, RunState};
+use plumb_model::{
+    Address, ConditionKind, FileSpec, OwnerName, Resource, ResourceKind, ResourceSpec, RunState,
+};
 
 use super::Sides;
 
@@ -19,8 +21,37 @@ pub(super) fn is_running(resource: &Resource) -> bool {
     }
 }
 
+/// Whether what is recorded runs now, as far as anybody can say. A process that its agent has never got to stay up is not
+/// stopped by a change.
+pub(super) fn is_up(sides: &Sides<'_>, recorded: &Resource) -> bool {
+    is_running(recorded) && !never_got_up(sides, recorded)
+}
+
+/// Whether its agent says, of what is recorded now, that it did not get it to run and stay.
+fn never_got_up(sides: &Sides<'_>, recorded: &Resource) -> bool {
+    let address = &recorded.address;
+    let machines = &sides.input.recorded.state.machines;
+    let (Some(status), Some(machine)) = (
+        sides.input.observed.statuses.get(address),
+        machines.get(&address.machine),
+    ) else {
+        return false;
+    };
+    let Some(process) = &status.process else {
+        return false;
+    };
+    // While it is started again and again it is up for moments, which is not what a plan should depend on.
+    let dies = process.pid.is_none() || process.last_exit.is_some();
+    status.generation >= machine.generation && !status.is(ConditionKind::Converged) && dies
+}
+
 /// What is felt of one resource's change.
-pub(super) fn felt(change: &Change, old: Option<&Resource>, new: Option<&Resource>) -> Felt {
+pub(super) fn felt(
+    sides: &Sides<'_>,
+    change: &Change,
+    old: Option<&Resource>,
+    new: Option<&Resource>,
+) -> Felt {
     let kind = change.address.kind;
     match change.action {
         ChangeAction::Forget | ChangeAction::NoOp => return Felt::Nothing,
@@ -31,9 +62,13 @@ pub(super) fn felt(change: &Change, old: Option<&Resource>, new: Option<&Resourc
         return Felt::Reload;
     }
     if !kind.runs() {
-        return Felt::InPlace;
+        return match change.action {
+            ChangeAction::ReplaceDeleteFirst => Felt::Replace,
+            _ => Felt::InPlace,
+        };
     }
-    match (old.is_some_and(is_running), new.is_some_and(is_running)) {
+    let up = old.is_some_and(|old| is_up(sides, old));
+    match (up, new.is_some_and(is_running)) {
         (true, true) => match change.cost {
             Some(Cost::Replace) => Felt::Replace,
             Some(Cost::Restart) => Felt::Restart,
@@ -41,29 +76,44 @@ pub(super) fn felt(change: &Change, old: Option<&Resource>, new: Option<&Resourc
             Some(Cost::InPlace) | None => Felt::InPlace,
         },
         (true, false) => Felt::Stop,
+        (false, true) if change.cost < Some(Cost::Restart) && old.is_some_and(is_running) => {
+            // It does not stay up, and nothing here changes that.
+            Felt::InPlace
+        }
         (false, true) => Felt::Start,
         (false, false) => Felt::Nothing,
     }
 }
 
-/// How many running things a change stops and starts: itself, or those that a file tells.
-pub(super) fn restarts(sides: &Sides<'_>, change: &Change, felt: Felt) -> u32 {
-    let itself = u32::from(matches!(felt, Felt::Restart | Felt::Replace));
-    let told = told(sides, change);
-    if told.is_empty() {
-        return itself;
-    }
-    let of_told = sides
-        .before
-        .values()
-        .filter(|r| r.address.machine == change.address.machine)
-        .filter(|r| told.contains(&r.address.owner) && is_running(r))
-        .count();
-    itself + u32::try_from(of_told).unwrap_or(u32::MAX)
+/// What a change stops for a time or for good: where it is afterwards, or was, if it goes.
+#[derive(Debug, Default)]
+pub(super) struct Stopped {
+    /// What is started again.
+    pub restarted: BTreeSet<Address>,
+    /// What is unavailable at some moment.
+    pub down: BTreeSet<Address>,
 }
 
-/// The apps that run on the machine and are told because the content of a file changes.
-fn told<'a>(sides: &Sides<'a>, change: &Change) -> BTreeSet<&'a OwnerName> {
+/// What a change stops: itself, or those that a file tells.
+pub(super) fn stopped(sides: &Sides<'_>, change: &Change) -> Stopped {
+    let mut stopped = Stopped::default();
+    if change.address.kind.runs() {
+        if matches!(change.felt, Felt::Restart | Felt::Replace) {
+            stopped.restarted.insert(change.address.clone());
+        }
+        if change.downtime.is_some() {
+            stopped.down.insert(change.address.clone());
+        }
+    }
+    for told in told(sides, change) {
+        stopped.restarted.insert(told.clone());
+        stopped.down.insert(told.clone());
+    }
+    stopped
+}
+
+/// What runs on the machine, goes on running, and is told because the content of a file changes.
+fn told<'a>(sides: &Sides<'a>, change: &Change) -> Vec<&'a Address> {
     let is_content = |path: &str| path.split('.').next() == Some("content");
     let changes = matches!(change.action, ChangeAction::Update | ChangeAction::Adopt)
         && change.attributes.iter().any(|a| is_content(&a.path));
@@ -72,14 +122,14 @@ fn told<'a>(sides: &Sides<'a>, change: &Change) -> BTreeSet<&'a OwnerName> {
         .flatten()
         .map(|r| &r.spec)
     else {
-        return BTreeSet::new();
+        return Vec::new();
     };
-    sides
-        .before
-        .values()
-        .filter(|r| r.address.machine == change.address.machine && is_running(r))
-        .map(|r| &r.address.owner)
-        .filter(|owner| notify.contains(*owner))
+    let machine = &change.address.machine;
+    let of = |owner| sides.of(machine, owner);
+    let running = notify.iter().flat_map(of).filter(|new| is_running(new));
+    running
+        .map(|new| &new.address)
+        .filter(|address| sides.old(address).is_some_and(|old| is_up(sides, old)))
         .collect()
 }
 
@@ -90,13 +140,16 @@ pub(super) fn downtime(
     old: Option<&Resource>,
     new: Option<&Resource>,
 ) -> Option<String> {
-    let told = told(sides, change);
-    if !told.is_empty() {
-        let names: Vec<String> = told.iter().map(|owner| format!("`{owner}`")).collect();
-        return Some(format!("it restarts {}", names.join(" and ")));
+    let owners: BTreeSet<_> = told(sides, change).iter().map(|a| &a.owner).collect();
+    if !owners.is_empty() {
+        return Some(format!("it restarts {}", list(&owners)));
     }
-    let old = old.filter(|old| is_running(old))?;
+    if change.address.kind == ResourceKind::Network {
+        return cut_off(sides, change);
+    }
+    let old = old.filter(|old| is_up(sides, old))?;
     match change.action {
+        ChangeAction::Delete if others_go_on(sides, old) => None,
         ChangeAction::Delete => Some("it is stopped for good".to_owned()),
         ChangeAction::Update
         | ChangeAction::ReplaceCreateFirst
@@ -109,12 +162,71 @@ pub(super) fn downtime(
                     "it is stopped, and runs only at set times from now on".to_owned()
                 });
             }
+            if change.cost == Some(Cost::Replace) && change.address.kind.holds_data() {
+                return Some("it is stopped, and the new one starts empty".to_owned());
+            }
             (change.cost >= Some(Cost::Restart)).then(|| stop_first(sides, old, new))
         }
         ChangeAction::Create | ChangeAction::Forget | ChangeAction::Adopt | ChangeAction::NoOp => {
             None
         }
     }
+}
+
+fn list(names: &BTreeSet<&OwnerName>) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(" and ")
+}
+
+/// Who cannot be reached through a network while it is made anew.
+fn cut_off(sides: &Sides<'_>, change: &Change) -> Option<String> {
+    let Address {
+        machine,
+        owner,
+        name,
+        ..
+    } = &change.address;
+    let network = format!("{owner}/{name}");
+    let is_in_it = |resource: &&Resource| match &resource.spec {
+        ResourceSpec::Container(spec) => {
+            resource.address.machine == *machine && spec.networks.contains(&network)
+        }
+        _ => false,
+    };
+    let replaced = change.action == ChangeAction::ReplaceDeleteFirst;
+    let stays = sides.after.values().filter(|_| replaced);
+    let inside: BTreeSet<_> = stays
+        .copied()
+        .filter(is_in_it)
+        .filter(|new| sides.old(&new.address).is_some_and(|old| is_up(sides, old)))
+        .map(|new| &new.address.owner)
+        .collect();
+    (!inside.is_empty()).then(|| {
+        format!(
+            "what is in it reaches nothing through it until it is made anew: {}",
+            list(&inside)
+        )
+    })
+}
+
+/// Whether other instances of what goes, which were up, go on: then there are fewer of it, and no downtime.
+fn others_go_on(sides: &Sides<'_>, gone: &Resource) -> bool {
+    let instances_of = |address: &Address| {
+        let (name, number) = address.name.rsplit_once('/')?;
+        let is_number = number.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| (address.kind, name.to_owned()))
+    };
+    let Some(mine) = instances_of(&gone.address) else {
+        return false;
+    };
+    let owner = sides.owner(&gone.address);
+    let body = sides.desired.owners.get(owner);
+    let mut others = body.iter().flat_map(|body| &body.resources);
+    others.any(|new| {
+        is_running(new)
+            && instances_of(&new.address).as_ref() == Some(&mine)
+            && sides.old(&new.address).is_some_and(|old| is_up(sides, old))
+    })
 }
 
 fn is_stopped(resource: &Resource) -> bool {

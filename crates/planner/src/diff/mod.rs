@@ -14,9 +14,10 @@ pub use consents::CONSENTS;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_model::plan::{Change, FORMAT, Felt, Plan};
+use std::ops::Bound;
+use plumb_model::plan::{Change, FORMAT, Plan};
 use plumb_model::state::{Next, RevisionKind};
-use plumb_model::{Address, Hash, OwnerName, Resource, parallel};
+use plumb_model::{Address, Hash, MachineName, OwnerName, Resource, ResourceKind, parallel};
 
 use crate::desired::Desired;
 use crate::{Input, Request, capability};
@@ -45,9 +46,7 @@ impl<'a> Sides<'a> {
             .map(|r| (&r.address, r))
             .collect();
         let after: ByAddress<'a> = desired.resources().map(|r| (&r.address, r)).collect();
-        let routes = after
-            .keys()
-            .filter(|a| a.kind == plumb_model::ResourceKind::Route);
+        let routes = after.keys().filter(|a| a.kind == ResourceKind::Route);
         let fronted = routes.map(|a| &a.owner).collect();
         Self {
             desired,
@@ -66,6 +65,20 @@ impl<'a> Sides<'a> {
     }
 
     /// What is recorded for a desired resource, under the address that it has there.
+    /// The desired resources of one owner on one machine.
+    fn of(
+        &self,
+        machine: &MachineName,
+        owner: &OwnerName,
+    ) -> impl Iterator<Item = &'a Resource> + use<'_, 'a> {
+        let first = Address::new(machine, owner, ResourceKind::ALL[0], "");
+        let (machine, owner) = (machine.clone(), owner.clone());
+        let from = (Bound::Included(&first), Bound::Unbounded);
+        let rest = self.after.range::<Address, _>(from);
+        rest.map(|(_, resource)| *resource)
+            .take_while(move |r| r.address.machine == machine && r.address.owner == owner)
+    }
+
     fn old(&self, address: &Address) -> Option<&'a Resource> {
         self.before
             .get(self.desired.recorded_address(address))
@@ -76,9 +89,8 @@ impl<'a> Sides<'a> {
 /// One change, with what is felt of it.
 struct Noted {
     change: Change,
-    felt: Felt,
-    /// Running things that are stopped and started, or made anew.
-    restarts: u32,
+    /// What it stops.
+    stopped: felt::Stopped,
 }
 
 /// Compares.
@@ -103,7 +115,7 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
     let unchanged = (addresses.len() - noted.len()) as u64;
     let lacks = capability::lacks(desired, &sides.before, input.observed);
     let mut owners = owners::changes(&sides, &noted, next);
-    let mut radius = radius::radius(&noted);
+    let mut radius = radius::radius(&sides, &noted);
     radius.machines = next.moved.keys().cloned().collect();
     let mut changes: Vec<Change> = noted.into_iter().map(|noted| noted.change).collect();
     notes::block(&sides, &mut changes, &lacks);

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::plan::{Change, ChangeAction, DriftNote, Lack, NotDone};
-use plumb_model::{Address, ConditionKind, MachineName, Reason};
+use plumb_blueprint::nearest;
+use plumb_model::plan::{Change, ChangeAction, DriftNote, Lack, NotDone, instead_of};
+
+use plumb_model::{Address, ConditionKind, MachineName, OwnerName, Reason};
 
 use super::Sides;
+use crate::Request;
+use crate::compile::from_nothing;
 
 /// Fills in what each change waits for or is kept by.
 pub(super) fn block(sides: &Sides<'_>, changes: &mut [Change], lacks: &[Lack]) {
@@ -19,17 +23,17 @@ pub(super) fn block(sides: &Sides<'_>, changes: &mut [Change], lacks: &[Lack]) {
             continue;
         }
         if unheard(sides, machine) {
-            let why = format!("machine `{machine}` has never been heard of");
+            let why = format!("waits for machine `{machine}`, which has never been heard of");
             change.blocked_by.push(why);
         }
         for lack in lacking.get(&change.address).into_iter().flatten() {
             change.blocked_by.push(format!(
-                "machine `{machine}` cannot do {}: {}",
+                "cannot be done: machine `{machine}` cannot do {}: {}",
                 lack.asks_for, lack.why
             ));
         }
         if change.attributes.iter().any(|a| a.unknown) {
-            let why = "nobody has resolved what it is made from".to_owned();
+            let why = "cannot be done: nobody has looked up what it is made from".to_owned();
             change.blocked_by.push(why);
         }
     }
@@ -46,7 +50,35 @@ pub(super) fn not_done(sides: &Sides<'_>) -> Vec<NotDone> {
     let mut all = waiting(sides);
     all.extend(unresolved(sides));
     all.extend(in_the_way(sides));
+    all.extend(renamed_from_nothing(sides));
     all
+}
+
+/// Renames of what is not recorded.
+fn renamed_from_nothing(sides: &Sides<'_>) -> Vec<NotDone> {
+    let Request::Apply { blueprint, .. } = sides.input.request else {
+        return Vec::new();
+    };
+    let recorded = sides.input.recorded;
+    let desired = &sides.desired.owners;
+    from_nothing(blueprint, recorded)
+        .filter(|(name, _)| desired.contains_key(*name))
+        .map(|(name, old)| {
+            // Only what leaves the blueprints can have been meant.
+            let leaving = recorded.releases.keys();
+            let leaving = leaving.filter(|owner| !desired.contains_key(*owner));
+            let meant = nearest(old.as_str(), leaving.map(OwnerName::as_str));
+            let hint = match (meant, recorded.state.last_release.contains_key(old)) {
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, true) => format!("`{old}` was removed or renamed before"),
+                (None, false) => "leave `renamed_from` out, or correct the name".to_owned(),
+            };
+            NotDone {
+                subject: format!("rename of {old} to {name}"),
+                reason: format!("nothing is recorded as `{old}`, so `{name}` is made anew; {hint}"),
+            }
+        })
+        .collect()
 }
 
 /// What waits for machines whose agents have never been heard of.
@@ -78,7 +110,10 @@ fn unresolved(sides: &Sides<'_>) -> Vec<NotDone> {
     all.filter(|(_, resolution)| resolution.resolved.is_none())
         .map(|(key, _)| NotDone {
             subject: key.to_string(),
-            reason: "nobody has looked up what it means now: plan against a control plane that can reach it".to_owned(),
+            reason: format!(
+                "nobody has looked up what it means, and this version of Plumb cannot: {}",
+                instead_of(key)
+            ),
         })
         .collect()
 }

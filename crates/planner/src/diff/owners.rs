@@ -7,13 +7,17 @@ use plumb_model::plan::{ChangeAction, Felt, OwnerChange};
 use plumb_model::state::{Next, OwnerKind, ReleaseBody};
 use plumb_model::{Address, OwnerName, ReleaseNumber};
 
+use super::felt::{is_running, is_up};
 use super::{Noted, Sides};
 use crate::desired::is_forgotten;
 
 /// What the changes of one owner's resources come to.
 #[derive(Default)]
 struct Sum {
-    felt: Option<Felt>,
+    /// The most that is felt of what does not stop.
+    felt: Felt,
+    /// So many things are stopped.
+    stopped: usize,
     downtime: BTreeSet<String>,
     data_loss: BTreeSet<Address>,
 }
@@ -50,7 +54,7 @@ pub(super) fn changes(sides: &Sides<'_>, noted: &[Noted], next: &Next) -> Vec<Ow
                 .get(owner)
                 .copied()
                 .unwrap_or(ReleaseNumber(0)),
-            felt: sum.felt.unwrap_or(Felt::Nothing),
+            felt: felt(sides, &sum, old.map(Arc::as_ref), new.map(Arc::as_ref)),
             downtime: sum.downtime,
             data_loss: sum.data_loss,
             origin: desired.owner_origins.get(owner).cloned(),
@@ -78,15 +82,44 @@ fn action(old: Option<&Arc<ReleaseBody>>, new: Option<&Arc<ReleaseBody>>) -> Opt
 
 fn sums<'a>(sides: &'a Sides<'_>, noted: &'a [Noted]) -> BTreeMap<&'a OwnerName, Sum> {
     let mut sums: BTreeMap<&OwnerName, Sum> = BTreeMap::new();
-    for Noted { change, felt, .. } in noted {
+    for Noted { change, .. } in noted {
         let sum = sums.entry(sides.owner(&change.address)).or_default();
-        sum.felt = sum.felt.max(Some(*felt));
+        if change.felt == Felt::Stop {
+            sum.stopped += 1;
+        } else {
+            sum.felt = sum.felt.max(change.felt);
+        }
         sum.downtime.extend(change.downtime.clone());
         if loses_data(change.address.kind.holds_data(), change.action) {
             sum.data_loss.insert(change.address.clone());
         }
     }
     sums
+}
+
+/// What is felt of an owner as a whole: it stops where nothing of it runs afterwards.
+fn felt(
+    sides: &Sides<'_>,
+    sum: &Sum,
+    old: Option<&ReleaseBody>,
+    new: Option<&ReleaseBody>,
+) -> Felt {
+    let mut runs = new.iter().flat_map(|body| &body.resources);
+    if sum.stopped == 0 {
+        return sum.felt;
+    }
+    if !runs.any(is_running) {
+        return Felt::Stop;
+    }
+    let ran = old.iter().flat_map(|body| &body.resources);
+    let ran = ran.filter(|resource| is_up(sides, resource)).count();
+    let part = if sum.stopped < ran {
+        Felt::StopPart
+    } else {
+        // Other things run in their place, such as the same on another machine.
+        Felt::Replace
+    };
+    sum.felt.max(part)
 }
 
 /// Whether data is destroyed.
