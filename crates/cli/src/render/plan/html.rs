@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use plumb_model::plan::{AttributeChange, Change, ChangeAction, Origin, Plan};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction, Origin, Plan, instead_of};
 use plumb_model::{Address, escape};
 
 use super::diff::{Line, Part, Tag};
@@ -205,7 +205,13 @@ fn alarms(page: &mut String, outline: &Outline<'_>) {
         .collect();
     let mut items: Vec<String> = unresolved
         .iter()
-        .map(|(key, _)| format!("nobody has resolved <code>{}</code>: plan against a control plane that can reach it", text(&key.0)))
+        .map(|(key, _)| {
+            format!(
+                "nobody has looked up what <code>{}</code> means, and this version of Plumb cannot: {}",
+                text(&key.0),
+                text(instead_of(key))
+            )
+        })
         .collect();
     items.extend(outline.lacks.iter().map(lack));
     if !items.is_empty() {
@@ -541,11 +547,7 @@ fn entry(
             .attributes
             .iter()
             .zip(&entry.varying)
-            .filter(|(a, _)| {
-                view.full
-                    || change.action != ChangeAction::Create
-                    || !value::says_nothing(change.address.kind, a)
-            });
+            .filter(|(a, _)| view.full || value::tells(change, a));
         table(
             page,
             rows,
@@ -567,7 +569,7 @@ fn entry(
         );
     }
     for blocked in words::waits(entry) {
-        let _ = writeln!(page, "<p class=\"waits\">waits: {}</p>", escaped(&blocked));
+        let _ = writeln!(page, "<p class=\"waits\">{}</p>", escaped(&blocked));
     }
     page.push_str("</div>\n");
 }
@@ -670,7 +672,7 @@ fn rest(page: &mut String, outline: &Outline<'_>, view: &PlanView) {
             let show =
                 |t: &String| format!("<code>{}</code>", escaped(&value::resolved(t, view.full)));
             let now = resolution.resolved.as_ref().map_or_else(
-                || "<span class=\"hidden\">nobody has resolved it</span>".to_owned(),
+                || "<span class=\"hidden\">nobody has looked it up</span>".to_owned(),
                 show,
             );
             let before = resolution

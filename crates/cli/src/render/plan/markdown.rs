@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use plumb_model::Address;
-use plumb_model::plan::{AttributeChange, Change, ChangeAction, Plan};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction, Plan, instead_of};
 
 use super::diff::{Line, Tag};
 use super::group::Group;
@@ -253,8 +253,9 @@ fn obstacles(text: &mut String, outline: &Outline<'_>) {
     for (key, _) in unresolved.iter().take(MAX_LIST) {
         let _ = writeln!(
             text,
-            "> - nobody has resolved {}: plan against a control plane that can reach it",
-            code(&key.0)
+            "> - nobody has looked up what {} means, and this version of Plumb cannot: {}",
+            code(&key.0),
+            instead_of(key)
         );
     }
     for lacks in outline.lacks.iter().take(MAX_LIST) {
@@ -437,9 +438,7 @@ fn push_entry(lines: &mut Vec<String>, entry: &Group<'_, Change>, view: &PlanVie
     }
     if change.action != ChangeAction::Delete {
         for (attribute, varies) in change.attributes.iter().zip(&entry.varying) {
-            let plain = change.action == ChangeAction::Create
-                && value::says_nothing(change.address.kind, attribute);
-            if view.full || !plain {
+            if view.full || value::tells(change, attribute) {
                 let forces = words::forces(change, attribute.cost);
                 push(lines, attribute, change.action, *varies, forces, view);
             }
@@ -452,7 +451,7 @@ fn push_entry(lines: &mut Vec<String>, entry: &Group<'_, Change>, view: &PlanVie
         ));
     }
     for blocked in words::waits(entry) {
-        lines.push(format!("    waits: {}", short(&blocked, MAX_TEXT_CHARS)));
+        lines.push(format!("    {}", short(&blocked, MAX_TEXT_CHARS)));
     }
 }
 
@@ -529,7 +528,7 @@ fn write_foot(text: &mut String, outline: &Outline<'_>, view: &PlanView) {
         for (key, resolution) in outline.moved.iter().take(MAX_LIST) {
             let show = |t: &Option<String>| {
                 t.as_ref().map_or_else(
-                    || "nobody has resolved it".to_owned(),
+                    || "nobody has looked it up".to_owned(),
                     |t| code(&value::resolved(t, view.full)),
                 )
             };

@@ -1,7 +1,7 @@
 //! A plan as it is read: on a terminal, in a pull request, as a page in a browser, and by programs.
 //!
 //! [`outline`] puts a plan in reading order and [`group`] makes one entry of the same change on many machines; [`words`],
-//! [`value`] and [`diff`] say things the same way everywhere. [`text`], [`markdown`] and [`html`] lay that out, and decide
+//! [`named`], [`value`] and [`diff`] say things the same way everywhere. [`text`], [`markdown`] and [`html`] lay that out, and decide
 //! nothing. Whatever comes from a blueprint is made clean before it is laid out: no format hands on a control character.
 //!
 //! Called by every command that shows a plan. It never asks a control plane anything.
@@ -11,6 +11,7 @@ mod graph;
 mod group;
 mod html;
 mod markdown;
+mod named;
 mod outline;
 mod text;
 mod value;

@@ -60,7 +60,7 @@ impl Owner<'_> {
             _ if !change.data_loss.is_empty() => 7,
             _ if change.action == ChangeAction::Delete => 6,
             _ if !change.downtime.is_empty() || adopts => 5,
-            Felt::Restart | Felt::Replace | Felt::Stop => 4,
+            Felt::Restart | Felt::Replace | Felt::Stop | Felt::StopPart => 4,
             Felt::Start | Felt::Reload => 3,
             Felt::InPlace => 2,
             Felt::Nothing => 1,
@@ -151,12 +151,16 @@ fn only_renamed(change: &Change) -> bool {
 }
 
 fn owners(plan: &Plan) -> Vec<Owner<'_>> {
+    // What goes is recorded under the name that its owner had.
+    let renamed = plan.owners.iter();
+    let renamed: BTreeMap<&OwnerName, &OwnerName> = renamed
+        .filter_map(|o| Some((o.renamed_from.as_ref()?, &o.owner)))
+        .collect();
     let mut changes: BTreeMap<&OwnerName, Vec<&Change>> = BTreeMap::new();
     for change in &plan.changes {
-        changes
-            .entry(&change.address.owner)
-            .or_default()
-            .push(change);
+        let owner = &change.address.owner;
+        let owner = *renamed.get(owner).unwrap_or(&owner);
+        changes.entry(owner).or_default().push(change);
     }
     let mut owners = Vec::new();
     for change in &plan.owners {

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use plumb_model::Address;
 use plumb_model::coverage::Cost;
-use plumb_model::plan::{AttributeChange, Change, ChangeAction, MachineChange, Plan};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction, MachineChange, Plan, unresolved};
 use serde_json::Value;
 
 use super::diff::{Line, Part, Tag};
 use super::group::Group;
 use super::outline::{Lacks, Outline, Owner, outline};
 use super::value::{self, What, shown};
-use super::{PlanView, wide, words};
+use super::{PlanView, named, wide, words};
 
 /// Lines of one diff before the rest is folded.
 const MAX_DIFF_LINES: usize = 24;
@@ -393,7 +393,7 @@ impl Page<'_> {
         }
         let waits = words::common_waits(&owner.entries);
         for text in &waits {
-            self.flow(4, 6, &[(Ink::Change, &format!("waits: {text}"))]);
+            self.flow(4, 6, &[(Ink::Change, text)]);
         }
         let shown = self.shown(owner.entries.len(), MAX_ENTRIES);
         for entry in &owner.entries[..shown] {
@@ -442,11 +442,7 @@ impl Page<'_> {
                 .attributes
                 .iter()
                 .enumerate()
-                .filter(|(_, a)| {
-                    self.view.full
-                        || change.action != ChangeAction::Create
-                        || !value::says_nothing(change.address.kind, a)
-                })
+                .filter(|(_, a)| self.view.full || value::tells(change, a))
                 .map(|(at, _)| at)
                 .collect();
             let on: Vec<(&str, &[AttributeChange])> = entry
@@ -467,8 +463,7 @@ impl Page<'_> {
             self.flow(8, 10, &[(Ink::Bad, &text)]);
         }
         for blocked in words::waits(entry).filter(|w| !told_waits.contains(w)) {
-            let text = format!("waits: {blocked}");
-            self.flow(8, 10, &[(Ink::Change, &text)]);
+            self.flow(8, 10, &[(Ink::Change, &blocked)]);
         }
     }
 
@@ -486,7 +481,7 @@ impl Page<'_> {
         let shown_count = self.shown(wanted.len(), MAX_ATTRIBUTES);
         let pad = wanted[..shown_count]
             .iter()
-            .map(|at| wide::width(&first[*at].path).min(MAX_PAD))
+            .map(|at| wide::width(&named::name(&first[*at].path)).min(MAX_PAD))
             .max()
             .unwrap_or(0)
             .min(self.width / 3);
@@ -501,10 +496,11 @@ impl Page<'_> {
             self.attribute(indent, pad, &what.path, what.what, action, &remarks);
             if varying[*at] && self.view.full {
                 for (machine, attributes) in on {
-                    let value = |v: Option<&Value>| {
-                        v.map_or_else(|| "none".to_owned(), |v| value::plain(v, true))
-                    };
                     let attribute = &attributes[*at];
+                    let value = |v: Option<&Value>| {
+                        let said = |v| value::said(&attribute.path, v, true);
+                        v.map_or_else(|| "none".to_owned(), said)
+                    };
                     let text = match (&attribute.before, &attribute.after) {
                         (None, after) => value(after.as_ref()),
                         (before, after) => {
@@ -763,8 +759,8 @@ impl Page<'_> {
                     (Ink::Change, format!("{before} → {now}"))
                 }
                 (_, Some(now)) => (Ink::Plain, now),
-                (Some(before), None) => (Ink::Bad, format!("{before} → nobody has resolved it")),
-                (None, None) => (Ink::Bad, "nobody has resolved it".to_owned()),
+                (Some(before), None) => (Ink::Bad, format!("{before} → nobody has looked it up")),
+                (None, None) => (Ink::Bad, "nobody has looked it up".to_owned()),
             };
             self.flow(2, 6, &[(Ink::Plain, &words::clean(&key.0)), (ink, &text)]);
         }
@@ -809,20 +805,17 @@ impl Page<'_> {
                 self.lacks(lacks, "warning");
             }
         }
-        let unresolved: Vec<_> = outline
+        let unknown: Vec<_> = outline
             .moved
             .iter()
             .filter(|(_, r)| r.resolved.is_none())
             .collect();
-        if outline.lacks.is_empty() && unresolved.is_empty() {
+        if outline.lacks.is_empty() && unknown.is_empty() {
             return;
         }
         self.heading(Ink::Loud, "This plan can be read, and not applied:");
-        for (key, _) in &unresolved {
-            let text = format!(
-                "error: nobody has resolved `{}`: plan against a control plane that can reach it",
-                words::clean(&key.0)
-            );
+        for (key, _) in &unknown {
+            let text = format!("error: {}", words::clean(&unresolved(key)));
             self.flow(2, 6, &[(Ink::Bad, &text)]);
         }
         for lacks in &outline.lacks {

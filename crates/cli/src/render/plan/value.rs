@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use plumb_model::ResourceKind;
 use plumb_model::escape;
-use plumb_model::plan::{AttributeChange, ChangeAction};
+use plumb_model::plan::{AttributeChange, Change, ChangeAction};
 use serde_json::Value;
 
 use super::diff::{self, Line, Part};
+use super::named;
 
 /// Lists of more elements than this are shown as a diff, an element a line.
 const MAX_LIST: usize = 4;
@@ -38,13 +39,14 @@ pub enum What {
 /// Makes an attribute readable. `full` cuts nothing.
 pub fn shown(attribute: &AttributeChange, action: ChangeAction, full: bool) -> Shown {
     Shown {
-        path: super::words::clean(&attribute.path),
+        path: named::name(&attribute.path),
         what: what(attribute, action, full),
     }
 }
 
 fn what(attribute: &AttributeChange, action: ChangeAction, full: bool) -> What {
     let (before, after) = (attribute.before.as_ref(), attribute.after.as_ref());
+    let plain = |value: &Value, full| said(&attribute.path, value, full);
     let created = action == ChangeAction::Create;
     if attribute.sensitive {
         return What::Word(match (before, after) {
@@ -69,7 +71,7 @@ fn what(attribute: &AttributeChange, action: ChangeAction, full: bool) -> What {
         return What::Lines(diff::unified(&old, &new));
     }
     match (before, after) {
-        (Some(before), Some(after)) => pair(before, after, full),
+        (Some(before), Some(after)) => pair(&attribute.path, before, after, full),
         (None, Some(after)) => What::One((!created).then_some('+'), plain(after, full)),
         (Some(before), None) => What::One(
             (action != ChangeAction::Delete).then_some('-'),
@@ -86,7 +88,8 @@ fn same(text: &str) -> Vec<Part> {
     }]
 }
 
-fn pair(before: &Value, after: &Value, full: bool) -> What {
+fn pair(path: &str, before: &Value, after: &Value, full: bool) -> What {
+    let plain = |value: &Value, full| said(path, value, full);
     if digest(before).is_some() || digest(after).is_some() {
         return What::Pair(same(&plain(before, full)), same(&plain(after, full)));
     }
@@ -99,7 +102,10 @@ fn pair(before: &Value, after: &Value, full: bool) -> What {
 fn many(value: Option<&Value>) -> bool {
     match value {
         Some(Value::String(text)) => text.trim_end_matches('\n').contains('\n'),
-        Some(Value::Array(items)) => items.len() > MAX_LIST && command(items).is_none(),
+        Some(Value::Array(items)) => match command(items) {
+            Some(command) => command.trim_end_matches('\n').contains('\n'),
+            None => items.len() > MAX_LIST,
+        },
         _ => false,
     }
 }
@@ -109,6 +115,7 @@ fn lines(value: Option<&Value>) -> Option<String> {
     match value {
         None => Some(String::new()),
         Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Array(items)) if command(items).is_some() => command(items).map(str::to_owned),
         Some(Value::Array(items)) => Some(items.iter().fold(String::new(), |mut text, item| {
             let _ = writeln!(text, "{}", plain(item, true));
             text
@@ -117,12 +124,11 @@ fn lines(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// The shell's command of `["/bin/sh", "-c", COMMAND]`.
+/// The shell's command of `["/bin/sh", "-c", COMMAND]`: what blueprints write as a text. Any other list of arguments is
+/// shown as a list, so that nobody takes one for the other.
 fn command(items: &[Value]) -> Option<&str> {
     match items {
-        [shell, dash, command] if shell == "/bin/sh" && dash == "-c" => {
-            command.as_str().filter(|c| !c.contains('\n'))
-        }
+        [shell, dash, command] if shell == "/bin/sh" && dash == "-c" => command.as_str(),
         _ => None,
     }
 }
@@ -148,13 +154,19 @@ pub fn resolved(text: &str, full: bool) -> String {
     short.unwrap_or_else(|| super::words::clean(text))
 }
 
+/// The value of an attribute on one line, as blueprints have it.
+pub fn said(path: &str, value: &Value, full: bool) -> String {
+    named::value(path, value).unwrap_or_else(|| plain(value, full))
+}
+
 /// A value on one line.
-pub fn plain(value: &Value, full: bool) -> String {
+fn plain(value: &Value, full: bool) -> String {
     match value {
         Value::String(text) => digest(value)
             .filter(|_| !full)
             .unwrap_or_else(|| quoted(text)),
         Value::Array(items) => match command(items) {
+            Some(command) if command.contains('\n') => quoted(command),
             Some(command) => super::words::clean(command),
             None if items.is_empty() => "[]".to_owned(),
             // Build steps.
@@ -164,9 +176,16 @@ pub fn plain(value: &Value, full: bool) -> String {
             }
             None => {
                 let words: Vec<String> = items.iter().map(word).collect();
-                words.join(" ")
+                format!("[{}]", words.join(", "))
             }
         },
+        Value::Object(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(key, value)| format!("{}: {}", super::words::clean(key), plain(value, full)))
+                .collect();
+            format!("{{{}}}", fields.join(", "))
+        }
         other => super::words::clean(&other.to_string()),
     }
 }
@@ -178,7 +197,7 @@ fn word(value: &Value) -> String {
             if !text.is_empty()
                 && text
                     .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b)) =>
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_./:=@%+".contains(&b)) =>
         {
             text.clone()
         }
@@ -202,9 +221,16 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// Whether an attribute is worth a line.
+pub fn tells(change: &Change, attribute: &AttributeChange) -> bool {
+    let created = change.action == ChangeAction::Create;
+    !named::is_inner(change, attribute)
+        && !(created && says_nothing(change.address.kind, attribute))
+}
+
 /// Whether an attribute of a new resource tells a reader nothing: it is what it always is unless a blueprint says otherwise,
 /// or it repeats another. `--full` shows it all the same.
-pub fn says_nothing(kind: ResourceKind, attribute: &AttributeChange) -> bool {
+fn says_nothing(kind: ResourceKind, attribute: &AttributeChange) -> bool {
     if attribute.sensitive || attribute.unknown {
         return false;
     }
@@ -271,9 +297,17 @@ mod tests {
                 json!(["/bin/sh", "-c", "npm start && x"]),
                 "npm start && x".to_owned(),
             ),
-            (json!(["node", "a b", ""]), "node \"a b\" \"\"".to_owned()),
+            (json!(["npm", "start"]), "[npm, start]".to_owned()),
+            (
+                json!(["node", "a, b", ""]),
+                r#"[node, "a, b", ""]"#.to_owned(),
+            ),
+            (
+                json!([["/bin/sh", "-c", "a b"], ["c", "d"]]),
+                "a b ; [c, d]".to_owned(),
+            ),
             (json!(8080), "8080".to_owned()),
-            (json!({"a": "\u{202e}"}), r#"{"a":"\u{202e}"}"#.to_owned()),
+            (json!({"a": "\u{202e}"}), r#"{a: "\u{202e}"}"#.to_owned()),
         ] {
             assert_eq!(plain(&value, false), expected);
         }

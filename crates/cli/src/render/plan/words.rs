@@ -123,6 +123,7 @@ fn felt(felt: Felt) -> &'static str {
 }
 
 /// `release 3 → 4`.
+        Felt::StopPart => "some of it stops",
 pub fn release(owner: &OwnerChange) -> String {
     match (owner.from, owner.action) {
         (Some(from), ChangeAction::Delete) => format!("release {from}, removed"),
@@ -132,36 +133,32 @@ pub fn release(owner: &OwnerChange) -> String {
     }
 }
 
-/// What will be felt of an owner's change, without the downtime's reasons.
+/// What will be felt of an owner's change, without the downtime's reasons. Empty where what happens to it says it all.
 pub fn owner_felt(owner: &OwnerChange) -> String {
     let renamed = owner
         .renamed_from
         .as_ref()
-        .map(|from| format!("renamed from {from}; "))
-        .unwrap_or_default();
-    let felt = felt(owner.felt);
-    let silent = match owner.felt {
-        Felt::Restart | Felt::Replace | Felt::Reload => ", no downtime",
-        _ => "",
+        .map(|from| format!("renamed from {from}"));
+    let felt = match (owner.action, owner.felt) {
+        (ChangeAction::Create | ChangeAction::Delete, Felt::InPlace | Felt::Nothing) => None,
+        (ChangeAction::Forget, _) => Some("its data stays".to_owned()),
+        (_, felt @ (Felt::Restart | Felt::Replace | Felt::Reload)) if owner.downtime.is_empty() => {
+            Some(format!("{}, no downtime", self::felt(felt)))
+        }
+        (_, felt) => Some(self::felt(felt).to_owned()),
     };
-    let silent = if owner.downtime.is_empty() {
-        silent
-    } else {
-        ""
-    };
-    format!("{renamed}{felt}{silent}")
+    let parts: Vec<String> = renamed.into_iter().chain(felt).collect();
+    parts.join("; ")
 }
 
 /// What happens to one resource, where its sign does not say it all.
 pub fn happens(change: &Change) -> Option<&'static str> {
     Some(match change.action {
         ChangeAction::Create | ChangeAction::NoOp => return None,
-        ChangeAction::Update => match change.cost {
-            None => return None,
-            Some(Cost::InPlace) => "in place",
-            Some(Cost::Reload) => "reloads",
-            Some(Cost::Restart) => "restarts",
-            Some(Cost::Replace) => "is made anew",
+        ChangeAction::Update => match change.felt {
+            Felt::Nothing if change.address.kind.runs() => "takes effect when it starts",
+            Felt::Nothing => return None,
+            felt => self::felt(felt),
         },
         ChangeAction::ReplaceCreateFirst => "is made anew, then the old one goes",
         ChangeAction::ReplaceDeleteFirst => "the old one goes, then it is made anew",
@@ -173,6 +170,7 @@ pub fn happens(change: &Change) -> Option<&'static str> {
 }
 
 /// The reasons from which a reader learns something: not that it is new, nor which of the fields that are shown changed.
+        ChangeAction::Delete if change.felt == Felt::Stop => "stops and is removed",
 pub fn reasons(change: &Change) -> impl Iterator<Item = String> {
     let fields: BTreeSet<&str> = change
         .attributes
@@ -181,9 +179,11 @@ pub fn reasons(change: &Change) -> impl Iterator<Item = String> {
         .collect();
     let fields: Vec<&str> = fields.into_iter().collect();
     let plain = format!("{} changed", fields.join(", "));
+    // The address is no field.
     change
         .reasons
         .iter()
+        .filter(|a| a.path != "address")
         .filter(move |reason| change.action != ChangeAction::Create && **reason != plain)
         .map(|reason| clean(reason))
 }
@@ -208,7 +208,7 @@ pub fn downtime(owner: &OwnerChange) -> Vec<String> {
         .collect()
 }
 
-/// What a group of resources waits for. What names the machine of the first holds for each on its own.
+/// What a group of resources waits for, or is kept from. What names the machine of the first holds for each on its own.
 pub fn waits<'a>(entry: &Group<'a, Change>) -> impl Iterator<Item = String> + use<'a> {
     let change = entry.first();
     let machine = change.address.machine.as_str();
@@ -243,11 +243,15 @@ pub fn forces(change: &Change, cost: Cost) -> Option<&'static str> {
     if change.cost != Some(cost) || !cheaper || change.action == ChangeAction::Create {
         return None;
     }
-    match cost {
-        Cost::InPlace => None,
-        Cost::Reload => Some("makes it reload"),
-        Cost::Restart => Some("makes it restart"),
-        Cost::Replace => Some("has it made anew"),
+    let runs = change.address.kind.runs();
+    match (cost, change.felt) {
+        (Cost::InPlace, _) => None,
+        (Cost::Reload, Felt::Reload) => Some("makes it reload"),
+        (Cost::Restart, Felt::Restart) => Some("makes it restart"),
+        (Cost::Replace, Felt::Replace) => Some("has it made anew"),
+        (Cost::Replace, _) if !runs => Some("has it made anew"),
+        // What does not run now has nothing made of it.
+        _ => None,
     }
 }
 
