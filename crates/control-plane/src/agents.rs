@@ -18,10 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::FromMachine;
 use crate::blobs::Blobs;
 use crate::gateway::{Gateway, Session};
+use crate::guard::FromMachine;
 use crate::refuse;
+use crate::tenants::tenant_of;
 
 /// How long a new stream may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -34,8 +35,6 @@ const PIECES: usize = 4;
 
 /// The `Agents` service.
 pub(crate) struct Agents {
-    pub gateway: Gateway,
-    pub blobs: Arc<Blobs>,
     /// Turns true when the control plane goes down.
     pub stopping: watch::Receiver<bool>,
 }
@@ -64,9 +63,10 @@ impl v1::agents_server::Agents for Agents {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let machine = machine(&request)?;
+        let tenant = tenant_of(&request)?;
         let incoming = request.into_inner();
         let (tx, rx) = mpsc::channel(PIECES);
-        tokio::spawn(session(machine, incoming, tx, self.gateway.clone()));
+        tokio::spawn(session(machine, incoming, tx, tenant.gateway.clone()));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 
@@ -77,9 +77,10 @@ impl v1::agents_server::Agents for Agents {
         request: Request<v1::FetchBlobRequest>,
     ) -> Result<Response<Self::FetchBlobStream>, Status> {
         let machine = machine(&request)?;
+        let tenant = tenant_of(&request)?;
         let request = request.into_inner();
         let digest: Hash = parse("digest", &request.digest).map_err(Refusal::from)?;
-        if !self.gateway.may_fetch(&machine.name, &digest) {
+        if !tenant.gateway.may_fetch(&machine.name, &digest) {
             return Err(Refusal::new(
                 Reason::NotFound,
                 format!(
@@ -90,7 +91,7 @@ impl v1::agents_server::Agents for Agents {
             .into());
         }
         let (tx, rx) = mpsc::channel(PIECES);
-        let blobs = self.blobs.clone();
+        let blobs = tenant.blobs.clone();
         tokio::spawn(async move {
             if let Err(refusal) = send_blob(blobs, digest, request.offset, &tx).await {
                 let _ = tx.send(Err(refusal.into())).await;
@@ -104,12 +105,13 @@ impl v1::agents_server::Agents for Agents {
         request: Request<Streaming<v1::PushLogsRequest>>,
     ) -> Result<Response<v1::PushLogsResponse>, Status> {
         let machine = machine(&request)?;
+        let tenant = tenant_of(&request)?;
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(HELLO_WITHIN, incoming.message())
             .await
             .map_err(|_| Refusal::from(WireError::FirstMessage("a request")))??
             .ok_or_else(|| Refusal::from(WireError::FirstMessage("a request")))?;
-        let Some(sink) = self.gateway.logs().claim(first.request, &machine.name) else {
+        let Some(sink) = tenant.gateway.logs().claim(first.request, &machine.name) else {
             // Whoever asked has gone meanwhile: that is nothing to be told off for.
             return Ok(Response::new(v1::PushLogsResponse {}));
         };

@@ -23,11 +23,11 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Access, Caller, Role};
-use crate::blobs::Blobs;
+use crate::access::Role;
 use crate::gateway::{Gateway, WantedLogs};
-use crate::recorder::Recorder;
+use crate::guard::Caller;
 use crate::refuse;
+use crate::tenants::tenant_of;
 
 /// The name of the token that is made anew at each start.
 pub(crate) const LOCAL: &str = "local";
@@ -58,11 +58,6 @@ const JOIN_LIFE: (u32, u32) = (3600, 30 * 24 * 3600);
 
 /// The `ControlPlane` service.
 pub(crate) struct Api {
-    pub recorder: Arc<Recorder>,
-    pub gateway: Gateway,
-    pub ledger: Ledger,
-    pub access: Arc<Access>,
-    pub blobs: Arc<Blobs>,
     pub ca: CaDigest,
     pub now: fn() -> Timestamp,
     pub uploads: Arc<Semaphore>,
@@ -105,6 +100,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) fn api_token(
     name: &str,
     role: Role,
+    all: bool,
     now: Timestamp,
 ) -> Result<(ApiToken, TokenRecord), Refusal> {
     let secret = secret()?;
@@ -113,6 +109,7 @@ pub(crate) fn api_token(
         secret: Hash::of(secret.expose().as_bytes()),
         kind: TokenKind::Api {
             role: role.as_str().to_owned(),
+            all,
         },
         created: now,
         expires_at: None,
@@ -143,7 +140,7 @@ impl Api {
                         "the token `local` is the control plane's own; choose another name",
                     ));
                 }
-                let (token, record) = api_token(&api.name, role, now)?;
+                let (token, record) = api_token(&api.name, role, false, now)?;
                 Ok((token.text(), record))
             }
             Kind::Join(join) => {
@@ -200,14 +197,15 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::GetInfoRequest>,
     ) -> Result<Response<v1::GetInfoResponse>, Status> {
         let caller = caller(&request)?;
+        let tenant = tenant_of(&request)?;
         Ok(Response::new(v1::GetInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            lineage: self.recorder.lineage.to_string(),
-            workspace: self.recorder.workspace.to_string(),
-            revision: self.recorder.revision().0,
+            lineage: tenant.recorder.lineage.to_string(),
+            workspace: tenant.recorder.workspace.to_string(),
+            revision: tenant.recorder.revision().0,
             token: caller.name,
             role: v1::Role::from(caller.role).into(),
-            plan_key: self.recorder.signer.key().to_string(),
+            plan_key: tenant.recorder.signer.key().to_string(),
         }))
     }
 
@@ -215,7 +213,8 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::PlanRequest>,
     ) -> Result<Response<v1::PlanResponse>, Status> {
-        let planned = self.recorder.plan(request.into_inner()).await?;
+        let tenant = tenant_of(&request)?;
+        let planned = tenant.recorder.plan(request.into_inner()).await?;
         Ok(Response::new(v1::PlanResponse {
             plan_json: to_json(&planned.plan),
             approval: planned.plan.approval.to_string(),
@@ -228,7 +227,8 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
         let caller = caller(&request)?;
-        let applied = self
+        let tenant = tenant_of(&request)?;
+        let applied = tenant
             .recorder
             .apply(caller.name, request.into_inner())
             .await?;
@@ -246,9 +246,10 @@ impl v1::control_plane_server::ControlPlane for Api {
 
     async fn snapshot(
         &self,
-        _request: Request<v1::SnapshotRequest>,
+        request: Request<v1::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let bytes = self.recorder.snapshot().await?;
+        let tenant = tenant_of(&request)?;
+        let bytes = tenant.recorder.snapshot().await?;
         let (tx, rx) = mpsc::channel(READER);
         tokio::spawn(async move {
             for piece in bytes.chunks(PIECE_BYTES) {
@@ -269,7 +270,8 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::PlanRequest>,
     ) -> Result<Response<v1::SignPlanResponse>, Status> {
         let caller = caller(&request)?;
-        let signed = self
+        let tenant = tenant_of(&request)?;
+        let signed = tenant
             .recorder
             .sign(caller.name, request.into_inner())
             .await?;
@@ -283,7 +285,8 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::ApplySignedRequest>,
     ) -> Result<Response<v1::ApplySignedResponse>, Status> {
         let caller = caller(&request)?;
-        let applied = self
+        let tenant = tenant_of(&request)?;
+        let applied = tenant
             .recorder
             .apply_signed(caller.name, request.into_inner())
             .await?;
@@ -302,12 +305,13 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::MissingBlobsRequest>,
     ) -> Result<Response<v1::MissingBlobsResponse>, Status> {
+        let tenant = tenant_of(&request)?;
         let digests = request.into_inner().digests;
         if digests.len() > MAX_DIGESTS {
             let message = format!("at most {MAX_DIGESTS} digests may be asked about at once");
             return Err(Refusal::new(Reason::TooLarge, message).into());
         }
-        let blobs = self.blobs.clone();
+        let blobs = tenant.blobs.clone();
         let digests = refuse::blocking(move || {
             let mut missing = Vec::new();
             for text in digests {
@@ -325,6 +329,7 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<Streaming<v1::UploadBlobRequest>>,
     ) -> Result<Response<v1::UploadBlobResponse>, Status> {
+        let tenant = tenant_of(&request)?;
         let mut incoming = request.into_inner();
         let first = incoming
             .message()
@@ -333,7 +338,7 @@ impl v1::control_plane_server::ControlPlane for Api {
         let digest: Hash = parse("digest", &first.digest).map_err(Refusal::from)?;
         let _place = self.uploads.acquire().await.map_err(|_| closing())?;
         let (tx, mut rx) = mpsc::channel::<Option<Vec<u8>>>(4);
-        let blobs = self.blobs.clone();
+        let blobs = tenant.blobs.clone();
         // Dropping `tx` without the final `None` says that the caller went away: nothing is kept then.
         let stored = tokio::task::spawn_blocking(move || {
             let mut upload = blobs.upload(digest).map_err(|e| refuse::blob(&e))?;
@@ -369,18 +374,20 @@ impl v1::control_plane_server::ControlPlane for Api {
 
     async fn watch(
         &self,
-        _request: Request<v1::WatchRequest>,
+        request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let tenant = tenant_of(&request)?;
         let (tx, rx) = mpsc::channel(READER);
-        tokio::spawn(watch(self.gateway.clone(), self.stopping.clone(), tx));
+        tokio::spawn(watch(tenant.gateway.clone(), self.stopping.clone(), tx));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 
     async fn get_status(
         &self,
-        _request: Request<v1::GetStatusRequest>,
+        request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let (_, view) = self.gateway.view().await.ok_or_else(closing)?;
+        let tenant = tenant_of(&request)?;
+        let (_, view) = tenant.gateway.view().await.ok_or_else(closing)?;
         Ok(Response::new(v1::GetStatusResponse {
             view_json: view.to_vec(),
         }))
@@ -390,13 +397,14 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryResponse>, Status> {
+        let tenant = tenant_of(&request)?;
         let request = request.into_inner();
         let owner = parse_optional::<OwnerName>("owner", &request.owner).map_err(Refusal::from)?;
         let limit = match request.limit as usize {
             0 => HISTORY.1,
             limit => limit.min(HISTORY.0),
         };
-        let ledger = self.ledger.clone();
+        let ledger = tenant.ledger.clone();
         let entries = refuse::blocking(move || history(&ledger, owner.as_ref(), limit)).await?;
         Ok(Response::new(v1::HistoryResponse { entries }))
     }
@@ -407,11 +415,12 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
+        let tenant = tenant_of(&request)?;
         let request = request.into_inner();
         let wanted = wanted_logs(&request).map_err(Refusal::from)?;
         let (tx, rx) = mpsc::channel(READER);
         let owner = wanted.owner.clone();
-        let requests = self
+        let requests = tenant
             .gateway
             .open_logs(wanted, tx)
             .await
@@ -426,7 +435,7 @@ impl v1::control_plane_server::ControlPlane for Api {
             })?;
         Ok(Response::new(LogStream {
             inner: ReceiverStream::new(rx),
-            gateway: self.gateway.clone(),
+            gateway: tenant.gateway.clone(),
             requests,
         }))
     }
@@ -436,8 +445,9 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let caller = caller(&request)?;
+        let tenant = tenant_of(&request)?;
         let (text, record) = self.new_token(request.into_inner())?;
-        let ledger = self.ledger.clone();
+        let ledger = tenant.ledger.clone();
         let record = refuse::blocking(move || {
             ledger
                 .put_token(&record)
@@ -445,7 +455,7 @@ impl v1::control_plane_server::ControlPlane for Api {
                 .map(|()| record)
         })
         .await?;
-        self.access.token_stored(record.clone());
+        tenant.access.token_stored(record.clone());
         tracing::info!(by = %caller.name, id = %record.id, "token made");
         Ok(Response::new(v1::CreateTokenResponse {
             token: text.expose().to_owned(),

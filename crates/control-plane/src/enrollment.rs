@@ -12,25 +12,18 @@ use plumb_wire::convert::parse_optional;
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::token::JoinToken;
 use plumb_wire::v1;
-use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Access, enrolled_key};
-use crate::gateway::Gateway;
-use crate::identity::{Authority, Identity, Issued, requested_key};
+use crate::identity::{Authority, Identity, Issued, RequestedKey, requested_key};
 use crate::refuse;
+use crate::tenants::{Tenant, Tenants};
 
 /// The `Enrollment` service.
 pub(crate) struct Enrollment {
     pub authority: Arc<Authority>,
-    pub ledger: Ledger,
-    pub access: Arc<Access>,
-    pub gateway: Gateway,
-    pub lineage: Lineage,
-    pub workspace: WorkspaceName,
+    pub tenants: Arc<Tenants>,
     pub now: fn() -> Timestamp,
-    /// One join or renewal at a time, so that two tokens cannot give one name to two machines.
-    pub turn: Arc<Mutex<()>>,
 }
 
 /// What the blocking part of a join needs.
@@ -44,13 +37,13 @@ struct Joining {
 }
 
 impl Enrollment {
-    fn joining(&self) -> Joining {
+    fn joining(&self, tenant: &Tenant) -> Joining {
         Joining {
             authority: self.authority.clone(),
-            ledger: self.ledger.clone(),
-            access: self.access.clone(),
-            lineage: self.lineage.clone(),
-            workspace: self.workspace.clone(),
+            ledger: tenant.ledger.clone(),
+            access: tenant.access.clone(),
+            lineage: tenant.ledger.lineage().clone(),
+            workspace: tenant.workspace.clone(),
             now: (self.now)(),
         }
     }
@@ -65,14 +58,11 @@ impl Joining {
         }
     }
 
-    fn join(self, request: &v1::JoinRequest) -> Result<(MachineName, Issued), Refusal> {
-        let unknown = || {
-            Refusal::new(
-                Reason::TokenUnknown,
-                "the join token is not valid; make one with `plumb token create --join`",
-            )
-        };
-        let token: JoinToken = request.token.parse().map_err(|_| unknown())?;
+    fn join(
+        self,
+        token: &JoinToken,
+        request: &v1::JoinRequest,
+    ) -> Result<(MachineName, Issued), Refusal> {
         let wanted = parse_optional::<MachineName>("machine", &request.machine)?;
         let key = requested_key(&request.csr_der).map_err(|e| refuse::csr(&e))?;
         // The secret comes first: without it nothing is told about the token.
@@ -81,9 +71,9 @@ impl Joining {
             .get_token(&token.id)
             .map_err(|e| refuse::ledger(&e))?
             .filter(|record| record.matches(token.secret.expose()))
-            .ok_or_else(unknown)?;
+            .ok_or_else(unknown_token)?;
         let TokenKind::Join { machine: bound } = record.kind else {
-            return Err(unknown());
+            return Err(unknown_token());
         };
         let bound_here = bound.is_some();
         let machine = wanted.or(bound).ok_or_else(|| {
@@ -126,25 +116,41 @@ impl Joining {
         Ok((machine, issued))
     }
 
-    fn renew(self, request: &v1::RenewRequest) -> Result<Issued, Refusal> {
-        let machine: MachineName = plumb_wire::convert::parse("machine", &request.machine)?;
-        let key = requested_key(&request.csr_der).map_err(|e| refuse::csr(&e))?;
-        enrolled_key(
-            self.access.machine(&machine).as_ref(),
-            &machine,
-            &key.digest,
-        )?;
+    fn renew(self, machine: &MachineName, key: &RequestedKey) -> Result<Issued, Refusal> {
+        enrolled_key(self.access.machine(machine).as_ref(), machine, &key.digest)?;
         let issued = self
             .authority
-            .issue(&key, &self.identity(&machine), self.now)
+            .issue(key, &self.identity(machine), self.now)
             .map_err(|e| refuse::identity(&e))?;
         let identity = self
             .ledger
-            .renew_identity(&machine, &key.digest.0, &issued.serial)
+            .renew_identity(machine, &key.digest.0, &issued.serial)
             .map_err(|e| refuse::record(&e))?;
         self.access.machine_stored(identity);
         Ok(issued)
     }
+}
+
+fn unknown_token() -> Refusal {
+    Refusal::new(
+        Reason::TokenUnknown,
+        "the join token is not valid; make one with `plumb token create --join`",
+    )
+}
+
+/// Whose renewal this is: the machine that it names, in the workspace where it was enrolled with the key that the
+/// request is signed with.
+fn renewing(
+    tenants: &Tenants,
+    request: &v1::RenewRequest,
+) -> Result<(Arc<Tenant>, MachineName, RequestedKey), Refusal> {
+    let machine: MachineName = plumb_wire::convert::parse("machine", &request.machine)?;
+    let key = requested_key(&request.csr_der).map_err(|e| refuse::csr(&e))?;
+    let Some(tenant) = tenants.enrolled(&machine, &key.digest) else {
+        enrolled_key(None, &machine, &key.digest)?;
+        return Err(unknown_token());
+    };
+    Ok((tenant, machine, key))
 }
 
 #[tonic::async_trait]
@@ -154,16 +160,22 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
         let request = request.into_inner();
-        let joining = self.joining();
-        let turn = self.turn.clone().lock_owned().await;
+        let token: JoinToken = request.token.parse().map_err(|_| unknown_token())?;
+        let (tenant, _) = self
+            .tenants
+            .token(&token.id, token.secret.expose())
+            .ok_or_else(unknown_token)?;
+        let joining = self.joining(&tenant);
+        let turn = tenant.enrolling.clone().lock_owned().await;
         // The turn is given back by the work, not by this call: a caller who hangs up must not let the next one in
         // between the token and the identity.
         let (machine, issued) = refuse::blocking(move || {
             let _turn = turn;
-            joining.join(&request)
+            joining.join(&token, &request)
         })
         .await?;
-        self.gateway
+        tenant
+            .gateway
             .evict(
                 machine.clone(),
                 "another machine was enrolled under this name".to_owned(),
@@ -171,8 +183,8 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             .await;
         Ok(Response::new(v1::JoinResponse {
             chain_der: issued.chain_der,
-            lineage: self.lineage.to_string(),
-            workspace: self.workspace.to_string(),
+            lineage: tenant.ledger.lineage().to_string(),
+            workspace: tenant.workspace.to_string(),
             machine: machine.into(),
             not_after: issued.not_after.to_string(),
         }))
@@ -183,11 +195,13 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let request = request.into_inner();
-        let joining = self.joining();
-        let turn = self.turn.clone().lock_owned().await;
+        let tenants = self.tenants.clone();
+        let (tenant, machine, key) = refuse::blocking(move || renewing(&tenants, &request)).await?;
+        let joining = self.joining(&tenant);
+        let turn = tenant.enrolling.clone().lock_owned().await;
         let issued = refuse::blocking(move || {
             let _turn = turn;
-            joining.renew(&request)
+            joining.renew(&machine, &key)
         })
         .await?;
         Ok(Response::new(v1::RenewResponse {

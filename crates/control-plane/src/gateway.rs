@@ -21,7 +21,8 @@ use plumb_planner::Observed;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::access::{Access, FromMachine};
+use crate::access::Access;
+use crate::guard::FromMachine;
 use crate::logs::{Logs, Sink, notice};
 
 /// How many events may wait for the task; past it, whoever sends waits.

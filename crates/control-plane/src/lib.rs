@@ -1,6 +1,7 @@
 //! The control plane: the tokio shell around the planner, the ledger and dispatch.
 //!
-//! Tour: [`server`] starts it; [`access`] holds every call against one table of rules; [`identity`] is the CA;
+//! Tour: [`server`] starts it; `tenants` are its workspaces; [`guard`] holds every call against the one table of rules
+//! in [`access`], and finds its workspace; [`identity`] is the CA;
 //! `enrollment`, `agents` and `api` are the three services of `plumb.v1`; `recorder` plans and records, one apply at
 //! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts; `signing` signs plan files.
 //!
@@ -10,6 +11,7 @@
 pub mod access;
 pub mod blobs;
 pub mod gateway;
+pub mod guard;
 pub mod identity;
 pub mod server;
 
@@ -21,6 +23,7 @@ mod logs;
 mod recorder;
 mod refuse;
 mod signing;
+mod tenants;
 #[cfg(test)]
 mod tests;
 

@@ -79,7 +79,7 @@ pub(crate) struct Recorder {
     pub now: fn() -> Timestamp,
     pub gateway: Gateway,
     pub blobs: Arc<Blobs>,
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     current: RwLock<Current>,
     applying: Arc<tokio::sync::Mutex<()>>,
 }
@@ -114,7 +114,7 @@ impl Recorder {
         now: fn() -> Timestamp,
         gateway: Gateway,
         blobs: Arc<Blobs>,
-        signer: Signer,
+        signer: Arc<Signer>,
         recorded: Recorded,
         assignments: BTreeMap<MachineName, Arc<Assignment>>,
     ) -> Self {

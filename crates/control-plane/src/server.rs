@@ -3,15 +3,13 @@
 //! Flow of a start: data folder (lock, format, lineage) → store → CA → blobs → recorded state → fleet → listen. What
 //! fails is one line with the next step, and nothing was served. It writes nothing to standard output.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumb_dispatch::{Fleet, Recording};
-use plumb_ledger::{DataFolder, FolderError, Ledger, LedgerError, SledStore, StoreError};
+use plumb_ledger::{DataFolder, FolderError, LedgerError, SledStore, StoreError};
 use plumb_model::{Lineage, Secret, Timestamp, WorkspaceName};
 use plumb_wire::plan_file::PlanKey;
 use plumb_wire::v1::agents_server::AgentsServer;
@@ -19,20 +17,20 @@ use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::access::{Access, GuardLayer, Role};
+use crate::access::Role;
 use crate::agents::Agents;
 use crate::api::{Api, LOCAL, api_token};
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::BlobError;
 use crate::enrollment::Enrollment;
-use crate::gateway::Gateway;
+use crate::guard::GuardLayer;
 use crate::identity::{Authority, IdentityError, ServerIdentity};
 use crate::incoming;
-use crate::recorder::{Recorder, load};
 use crate::signing::Signer;
+use crate::tenants::{Opened, Plane, Tenants};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -141,7 +139,7 @@ pub struct Running {
     /// The public key that signs its plan files.
     pub plan_key: PlanKey,
     stopping: watch::Sender<bool>,
-    gateway: Gateway,
+    tenants: Arc<Tenants>,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -159,7 +157,9 @@ impl Running {
     /// returns, and the data folder is free.
     pub async fn stop(mut self) {
         let _ = self.stopping.send(true);
-        self.gateway.stop().await;
+        for tenant in self.tenants.list() {
+            tenant.gateway.stop().await;
+        }
         if tokio::time::timeout(DRAIN, &mut self.served).await.is_err() {
             self.served.abort();
         }
@@ -169,29 +169,21 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.stopping.send(true);
-        self.gateway.stop_soon();
+        for tenant in self.tenants.list() {
+            tenant.gateway.stop_soon();
+        }
         self.served.abort();
     }
 }
 
 /// What the blocking part of a start brings along.
-struct Opened {
+struct Ready {
     authority: Authority,
     server: ServerIdentity,
-    signer: Signer,
-    ledger: Ledger,
-    access: Access,
-    blobs: Blobs,
-    fleet: Fleet,
-    recording: Recording,
-    recorder: RecorderParts,
+    plane: Plane,
+    home: Opened,
     admin_token: Secret,
 }
-
-type RecorderParts = (
-    plumb_model::state::Recorded,
-    BTreeMap<plumb_model::MachineName, Arc<plumb_model::Assignment>>,
-);
 
 /// Notes in the folder which workspace it holds, or refuses one that holds another: it would look empty, and its
 /// agents would be turned away.
@@ -218,52 +210,35 @@ fn claim(data: &Path, asked: &WorkspaceName) -> Result<(), StartError> {
     }
 }
 
-fn open(config: &Config) -> Result<Opened, StartError> {
+fn open(config: &Config) -> Result<Ready, StartError> {
     let now = (config.now)();
     let folder = DataFolder::open(&config.data)?;
     claim(&config.data, &config.workspace)?;
     let lineage = folder.lineage().clone();
     let store = Arc::new(SledStore::open(&folder)?);
-    let ledger = Ledger::open(store, lineage.clone(), config.workspace.clone());
     let identity = folder.path().join("identity");
     let authority = Authority::open(&identity, &lineage, now)?;
-    let signer = Signer::open(&identity)?;
     let server = authority.server(config.listen.ip(), now)?;
-    let blobs = Blobs::open(&folder.path().join("blobs"))?;
-
+    let plane = Plane {
+        data: folder.path().to_owned(),
+        store,
+        lineage,
+        signer: Arc::new(Signer::open(&identity)?),
+        now: config.now,
+    };
+    let ledger = plane.ledger(&config.workspace);
     let (token, record) =
-        api_token(LOCAL, Role::Admin, now).map_err(|e| StartError::Token(e.message))?;
+        api_token(LOCAL, Role::Admin, true, now).map_err(|e| StartError::Token(e.message))?;
     ledger.remove_token(LOCAL)?;
     ledger
         .put_token(&record)
         .map_err(|e| StartError::Token(e.to_string()))?;
-    let access = Access::new(
-        lineage.clone(),
-        config.workspace.clone(),
-        config.now,
-        ledger.list_tokens()?,
-        ledger.identities()?,
-    );
-
-    let (recorded, assignments) = load(&ledger)?;
-    let recording = Recording::new(&recorded, &assignments)?;
-    let mut outcomes = BTreeMap::new();
-    for owner in recording.owners.keys() {
-        for (release, outcome) in ledger.outcomes(owner)? {
-            outcomes.insert((owner.clone(), release), outcome);
-        }
-    }
-    let fleet = Fleet::new(lineage, recording.clone(), &outcomes);
-    Ok(Opened {
+    let home = Opened::read(&plane, &config.workspace, &plane.data.join("blobs"))?;
+    Ok(Ready {
         authority,
         server,
-        signer,
-        ledger,
-        access,
-        blobs,
-        fleet,
-        recording,
-        recorder: (recorded, assignments),
+        plane,
+        home,
         admin_token: token.text(),
     })
 }
@@ -287,61 +262,34 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .await
         .map_err(|e| StartError::Inside(e.to_string()))??;
 
-    let access = Arc::new(opened.access);
+    let plane = opened.plane;
     let authority = Arc::new(opened.authority);
-    let blobs = Arc::new(opened.blobs);
-    let lineage = opened.ledger.lineage().clone();
     let (stopping, stop) = watch::channel(false);
-    let gateway = Gateway::start(
-        opened.fleet,
-        &opened.recording,
-        opened.ledger.clone(),
-        access.clone(),
-        config.now,
-    );
-    let plan_key = opened.signer.key();
+    let plan_key = plane.signer.key();
     tracing::info!(key = %plan_key.id(), "plan files are signed with this key");
-    let (recorded, assignments) = opened.recorder;
-    let recorder = Arc::new(Recorder::new(
-        opened.ledger.clone(),
-        config.now,
-        gateway.clone(),
-        blobs.clone(),
-        opened.signer,
-        recorded,
-        assignments,
+    let tenants = Arc::new(Tenants::new(
+        plane.lineage.clone(),
+        opened.home.serve(&plane),
     ));
     let api = Api {
-        recorder,
-        gateway: gateway.clone(),
-        ledger: opened.ledger.clone(),
-        access: access.clone(),
-        blobs: blobs.clone(),
         ca: authority.digest(),
         now: config.now,
         uploads: Arc::new(Semaphore::new(crate::api::UPLOADS)),
         stopping: stop.clone(),
     };
     let agents = Agents {
-        gateway: gateway.clone(),
-        blobs,
         stopping: stop.clone(),
     };
     let enrollment = Enrollment {
         authority: authority.clone(),
-        ledger: opened.ledger,
-        access: access.clone(),
-        gateway: gateway.clone(),
-        lineage: lineage.clone(),
-        workspace: config.workspace.clone(),
+        tenants: tenants.clone(),
         now: config.now,
-        turn: Arc::new(Mutex::new(())),
     };
     let served = serve(
         listener,
         &authority,
         &opened.server,
-        access,
+        tenants.clone(),
         (enrollment, agents, api),
         stop,
     )
@@ -350,11 +298,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         local_addr,
         ca_pem: authority.certificate_pem(),
         admin_token: opened.admin_token,
-        lineage,
+        lineage: plane.lineage,
         workspace: config.workspace,
         plan_key,
         stopping,
-        gateway,
+        tenants,
         served: tokio::spawn(served),
     })
 }
@@ -363,7 +311,7 @@ async fn serve(
     listener: TcpListener,
     authority: &Authority,
     server: &ServerIdentity,
-    access: Arc<Access>,
+    tenants: Arc<Tenants>,
     (enrollment, agents, api): (Enrollment, Agents, Api),
     mut stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
@@ -394,7 +342,7 @@ async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
-        .layer(GuardLayer(access))
+        .layer(GuardLayer(tenants))
         .add_service(
             EnrollmentServer::new(enrollment)
                 .max_decoding_message_size(MAX_AGENT_MESSAGE)

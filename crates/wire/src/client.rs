@@ -20,6 +20,9 @@ use crate::{MAX_AGENT_MESSAGE, MAX_API_MESSAGE, SERVER_NAME};
 /// How long reaching the control plane may take, for TCP and for TLS each: a lost packet or two, not a lost host.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The header that says which workspace a call is for. Without it, it is for the one that the token belongs to.
+pub const WORKSPACE_HEADER: &str = "plumb-workspace";
+
 /// How often a quiet connection is probed, so that one that died silently is noticed.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -47,6 +47,8 @@ reasons! {
     BadToken = "BAD_TOKEN", Unauthenticated;
     /// The token's role does not reach.
     RoleTooLow = "ROLE_TOO_LOW", PermissionDenied;
+    /// The token is for another workspace than the call.
+    OtherWorkspace = "OTHER_WORKSPACE", PermissionDenied;
     /// A client certificate that this control plane did not issue for its workspace, or that has been replaced.
     BadCertificate = "BAD_CERTIFICATE", Unauthenticated;
     /// The machine has been removed.

@@ -38,6 +38,9 @@ pub enum TokenKind {
     Api {
         /// The name of the role; what it may do is the control plane's business.
         role: String,
+        /// Whether it is for every workspace of the control plane, and not only for the one that keeps it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
     },
     /// To enrol one machine, once.
     Join {
@@ -61,6 +64,12 @@ impl TokenRecord {
     pub fn matches(&self, secret: &str) -> bool {
         // blake3's own comparison is the constant-time one.
         blake3::hash(secret.as_bytes()) == blake3::Hash::from_bytes(self.secret.0)
+    }
+
+    /// Whether it is for every workspace of the control plane.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        matches!(self.kind, TokenKind::Api { all: true, .. })
     }
 
     /// Whether it is refused by now.

@@ -450,6 +450,7 @@ fn a_join_token_is_refused_for_each_reason_and_stays_as_it_was() {
         "api",
         TokenKind::Api {
             role: "admin".to_owned(),
+            all: false,
         },
     );
     ledger.put_token(&bound).unwrap();
@@ -489,6 +490,7 @@ fn tokens_are_made_once_listed_touched_and_removed() {
         "ci",
         TokenKind::Api {
             role: "deployer".to_owned(),
+            all: false,
         },
     );
     ledger.put_token(&api).unwrap();

@@ -1,0 +1,304 @@
+//! The rules without a network: who passes, by which rule, and into which workspace.
+
+use std::collections::BTreeSet;
+
+use plumb_ledger::{MachineIdentity, MemoryStore, TokenKind, TokenRecord};
+use plumb_model::{Hash, Lineage, Secret, Timestamp};
+
+use super::*;
+use crate::access::RULES;
+use crate::identity::Identity;
+use crate::signing::Signer;
+use crate::tenants::{Opened, Plane};
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn token(id: &str, kind: TokenKind) -> (TokenRecord, String) {
+    let secret = id.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+    let secret = format!("{secret:0>64}");
+    let record = TokenRecord {
+        id: id.to_owned(),
+        secret: Hash::of(secret.as_bytes()),
+        kind,
+        created: now(),
+        expires_at: None,
+        last_used: None,
+        consumed: None,
+    };
+    let token = ApiToken {
+        id: id.to_owned(),
+        secret: Secret::new(secret),
+    };
+    (record, format!("Bearer {}", token.text().expose()))
+}
+
+fn api(id: &str, role: Role) -> (TokenRecord, String) {
+    let role = role.as_str().to_owned();
+    token(id, TokenKind::Api { role, all: false })
+}
+
+fn for_all(id: &str) -> (TokenRecord, String) {
+    let role = Role::Admin.as_str().to_owned();
+    token(id, TokenKind::Api { role, all: true })
+}
+
+fn name(workspace: &str) -> WorkspaceName {
+    WorkspaceName::new(workspace).unwrap()
+}
+
+/// Two workspaces, `shop` (the home) and `shop2`, each with these tokens and machines.
+fn tenants(shop: (&[&TokenRecord], &[&MachineIdentity]), shop2: &[&TokenRecord]) -> Tenants {
+    let temp = tempfile::tempdir().unwrap();
+    let plane = Plane {
+        data: temp.path().to_owned(),
+        store: Arc::new(MemoryStore::default()),
+        lineage: Lineage::from_random([1; 16]),
+        signer: Arc::new(Signer::open(temp.path()).unwrap()),
+        now,
+    };
+    let open = |workspace: &str, tokens: &[&TokenRecord], machines: &[&MachineIdentity]| {
+        let ledger = plane.ledger(&name(workspace));
+        for token in tokens {
+            ledger.put_token(token).unwrap();
+        }
+        for machine in machines {
+            ledger.put_identity(machine).unwrap();
+        }
+        let blobs = temp.path().join(workspace);
+        let opened = Opened::read(&plane, &name(workspace), &blobs).unwrap();
+        opened.serve(&plane)
+    };
+    let tenants = Tenants::new(plane.lineage.clone(), open("shop", shop.0, shop.1));
+    tenants.add(open("shop2", shop2, &[]));
+    tenants
+}
+
+/// What a call comes to: nothing proven, or the name and the workspace of who called; or why not.
+fn called(
+    tenants: &Tenants,
+    path: &str,
+    bearer: Option<&str>,
+    workspace: Option<&str>,
+) -> Result<Option<(String, String)>, Reason> {
+    let shown = Shown {
+        authorization: bearer.map(str::as_bytes),
+        workspace: workspace.map(str::as_bytes),
+        certificate: None,
+    };
+    match check(tenants, path, &shown) {
+        Ok(Proven::Nothing) => Ok(None),
+        Ok(Proven::Caller(caller, tenant)) => Ok(Some((caller.name, tenant.workspace.to_string()))),
+        Ok(Proven::Machine(machine, tenant)) => Ok(Some((
+            machine.name.to_string(),
+            tenant.workspace.to_string(),
+        ))),
+        Err(refusal) => Err(refusal.reason),
+    }
+}
+
+/// Threat 22, and 18: nothing that is not listed passes. Mutation: drop a row of [`RULES`], or let `check` return
+/// `Ok(Proven::Nothing)` where `rule` finds none.
+#[tokio::test]
+async fn every_method_that_is_served_has_one_rule_and_any_other_path_is_denied() {
+    let ruled: BTreeSet<&str> = RULES.iter().map(|row| row.path).collect();
+    assert_eq!(ruled.len(), RULES.len(), "a path has two rules");
+    for method in plumb_wire::METHODS {
+        assert!(ruled.contains(method), "{method} has no rule");
+    }
+    for path in ruled.iter().filter(|p| p.starts_with("/plumb.v1.")) {
+        assert!(plumb_wire::METHODS.contains(path), "{path} is not served");
+    }
+    let (record, bearer) = for_all("root");
+    let tenants = tenants((&[&record], &[]), &[]);
+    for path in [
+        "",
+        "/",
+        "/plumb.v1.ControlPlane/Drop",
+        "/plumb.v1.ControlPlane/Plan/",
+        "//plumb.v1.ControlPlane/Plan",
+        "/plumb.v1.controlplane/plan",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        let got = called(&tenants, path, Some(&bearer), None);
+        assert_eq!(got, Err(Reason::NoSuchMethod), "{path}");
+    }
+}
+
+/// Threat 22: every RPC × every role × nobody. Mutation: compare roles with `<=`, or leave the comparison out.
+#[tokio::test]
+async fn every_rpc_takes_exactly_the_roles_that_reach_it() {
+    let tokens: Vec<_> = Role::ALL
+        .iter()
+        .map(|role| (*role, api(role.as_str(), *role)))
+        .collect();
+    let records: Vec<_> = tokens.iter().map(|(_, (record, _))| record).collect();
+    let tenants = tenants((&records, &[]), &[]);
+    for row in RULES {
+        let path = row.path;
+        let nobody = called(&tenants, path, None, None);
+        match row.rule {
+            Rule::Public | Rule::ProofInMessage => assert_eq!(nobody, Ok(None)),
+            Rule::Machine | Rule::Role(_) => {
+                assert_eq!(nobody, Err(Reason::NoCredential), "{path}")
+            }
+        }
+        for (role, (_, bearer)) in &tokens {
+            let got = called(&tenants, path, Some(bearer), None);
+            match row.rule {
+                Rule::Public | Rule::ProofInMessage => {}
+                // A token never stands in for a certificate.
+                Rule::Machine => assert_eq!(got, Err(Reason::NoCredential), "{path}"),
+                Rule::Role(least) if *role >= least => assert!(got.is_ok(), "{path} {role}"),
+                Rule::Role(_) => assert_eq!(got, Err(Reason::RoleTooLow), "{path} {role}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_counts_only_whole_unexpired_and_of_the_right_kind() {
+    let (good, bearer) = api("good", Role::Admin);
+    let (join, join_bearer) = token("joiner", TokenKind::Join { machine: None });
+    let (mut old, old_bearer) = api("old", Role::Admin);
+    old.expires_at = Some(now());
+    let god = TokenKind::Api {
+        role: "god".into(),
+        all: true,
+    };
+    let (strange, strange_bearer) = token("strange", god);
+    let tenants = tenants((&[&good, &join, &old, &strange], &[]), &[]);
+    let check = |bearer: &str| {
+        called(
+            &tenants,
+            "/plumb.v1.ControlPlane/GetInfo",
+            Some(bearer),
+            None,
+        )
+    };
+    assert!(check(&bearer).is_ok());
+    let other = api("other", Role::Admin).1;
+    let foreign = bearer.replace("good", "gooo");
+    let mut flipped = bearer.clone();
+    flipped.pop();
+    flipped.push('f');
+    for bad in [
+        join_bearer.as_str(),
+        &old_bearer,
+        &strange_bearer,
+        &other,
+        &foreign,
+        &flipped,
+        &bearer[..bearer.len() - 1],
+        "Bearer ",
+        "",
+        bearer.trim_start_matches("Bearer "),
+    ] {
+        assert_eq!(check(bad), Err(Reason::BadToken), "{bad}");
+    }
+}
+
+/// Threats 22 and 23: a token is for one workspace, by exact match, and only one that was made for all goes anywhere.
+/// Mutation: in `asked_workspace` compare with `starts_with`, or leave the look at `all` out; in `check_token` take
+/// the workspace that the header names without asking.
+#[tokio::test]
+async fn a_token_goes_into_its_own_workspace_and_no_other_however_like_the_name() {
+    let (own, bearer) = api("own", Role::Admin);
+    let (theirs, their_bearer) = api("theirs", Role::Admin);
+    let (all, all_bearer) = for_all("all");
+    let tenants = tenants((&[&own, &all], &[]), &[&theirs]);
+    let get = |bearer: &str, workspace: Option<&str>| {
+        let path = "/plumb.v1.ControlPlane/GetInfo";
+        called(&tenants, path, Some(bearer), workspace)
+            .map(|found| found.expect("the rule asks for a token").1)
+    };
+    let into = |workspace: &str| Ok(workspace.to_owned());
+    assert_eq!(get(&bearer, None), into("shop"));
+    assert_eq!(get(&bearer, Some("shop")), into("shop"));
+    assert_eq!(get(&their_bearer, None), into("shop2"));
+    for other in [
+        "shop2", "sho", "shop ", "Shop", "", "*", "shop*", "sh?p", "../shop", "shop/", "nowhere",
+    ] {
+        assert_eq!(
+            get(&bearer, Some(other)),
+            Err(Reason::OtherWorkspace),
+            "{other}"
+        );
+    }
+    assert_eq!(
+        get(&their_bearer, Some("shop")),
+        Err(Reason::OtherWorkspace)
+    );
+    assert_eq!(get(&all_bearer, None), into("shop"));
+    assert_eq!(get(&all_bearer, Some("shop2")), into("shop2"));
+    for none in ["shop3", "sho", "*", ""] {
+        assert_eq!(
+            get(&all_bearer, Some(none)),
+            Err(Reason::NotFound),
+            "{none}"
+        );
+    }
+}
+
+/// Threat 22 (a foreign workspace) and 19. Mutation: leave one of the comparisons of `check_peer` or
+/// `enrolled_key` out.
+#[tokio::test]
+async fn a_certificate_counts_only_here_for_the_enrolled_key_of_a_machine_that_was_not_removed() {
+    let machine = MachineName::new("web-1").unwrap();
+    let key = |c: &str| KeyDigest(c.repeat(64));
+    let record = MachineIdentity {
+        machine: machine.clone(),
+        public_key_sha256: key("a").0,
+        certificate_serial: "1".into(),
+        enrolled_at: now(),
+        removed: None,
+    };
+    let tenants = tenants((&[], &[&record]), &[]);
+    let access = tenants.home().access.clone();
+    let good = Peer {
+        identity: Identity {
+            lineage: Lineage::from_random([1; 16]),
+            workspace: name("shop"),
+            machine: machine.clone(),
+        },
+        key: key("a"),
+    };
+    let check = |change: &dyn Fn(&mut Peer), expected: Option<Reason>| {
+        let mut peer = good.clone();
+        change(&mut peer);
+        let got = check_peer(&tenants, &peer).err().map(|r| r.reason);
+        assert_eq!(got, expected, "{peer:?}");
+    };
+    check(&|_| {}, None);
+    check(&|p| p.key = key("b"), Some(Reason::WrongKey));
+    // One that exists, and one that does not.
+    check(
+        &|p| p.identity.workspace = name("shop2"),
+        Some(Reason::WrongKey),
+    );
+    check(
+        &|p| p.identity.workspace = name("shop3"),
+        Some(Reason::BadCertificate),
+    );
+    check(
+        &|p| p.identity.lineage = Lineage::from_random([2; 16]),
+        Some(Reason::BadCertificate),
+    );
+    check(
+        &|p| p.identity.machine = MachineName::new("web-2").unwrap(),
+        Some(Reason::WrongKey),
+    );
+    access.machine_stored(MachineIdentity {
+        removed: Some(now()),
+        ..record.clone()
+    });
+    check(&|_| {}, Some(Reason::MachineRemoved));
+    // The name is used again: the old key has nothing to do with it.
+    access.machine_stored(MachineIdentity {
+        public_key_sha256: key("c").0,
+        ..record
+    });
+    check(&|_| {}, Some(Reason::WrongKey));
+    check(&|p| p.key = key("c"), None);
+}
