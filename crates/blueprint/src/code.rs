@@ -168,6 +168,8 @@ codes! {
     NotOneMachine = "P0411",
     /// A former name that still has, or had, another owner.
     FormerNameTaken = "P0412",
+    /// A source that is not there, or that cannot be packed.
+    UnusableSource = "P0413",
     /// A command uses `PORT` where it is not set.
     PortNotSet = "P0501",
     /// Something that looks like a credential, in an environment or a command.

@@ -35,6 +35,7 @@ mod reference;
 mod scalar;
 mod shape;
 mod spans;
+mod unusable;
 mod value;
 mod written;
 
@@ -63,3 +64,4 @@ pub use set::{
     Selector, Service, Setup, Source, Text, Volume, Workload, Workspace,
 };
 pub use source::{MAX_FILE_BYTES, SourceFile};
+pub use unusable::{Unusable, unusable};

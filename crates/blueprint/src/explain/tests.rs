@@ -4,11 +4,12 @@ use super::{diagnostics_page, explain, explanations};
 use crate::Code;
 use crate::source::SourceFile;
 
-/// Codes without an example: nets below the others, and those that are given no longer.
-const NETS: [Code; 3] = [
+/// Codes without an example: nets below the others, those that are given no longer, and what takes a look at other files.
+const NETS: [Code; 4] = [
     Code::KindWithoutDriver,
     Code::KeyWithoutDriver,
     Code::AgainstSchema,
+    Code::UnusableSource,
 ];
 
 #[test]
