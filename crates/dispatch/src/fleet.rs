@@ -18,8 +18,9 @@ use plumb_model::{
 
 use crate::machine::{MAX_RESYNCS, Machine, Refused, Session};
 use crate::protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, ToAgent, ToServer};
-use crate::record::Recording;
+use crate::record::{MachineRecord, Recording};
 use crate::releases::Track;
+use crate::view::RolloutView;
 
 /// How many events of the workspace are kept.
 pub const KEPT_EVENTS: usize = 1000;
@@ -67,6 +68,13 @@ pub enum Event {
     },
     /// Something was recorded: the whole of it, as it is now.
     Recorded(Recording),
+    /// Rollouts have gone on: the machines that a wave has moved, and how every rollout stands.
+    Advanced {
+        /// Only those that moved.
+        machines: BTreeMap<MachineName, MachineRecord>,
+        /// All of them.
+        rollouts: BTreeMap<OwnerName, RolloutView>,
+    },
     /// An operator says to go on with a regressed machine from what is recorded now.
     Recovered(MachineName),
     /// Time has passed.
@@ -134,6 +142,7 @@ pub struct Fleet {
     pub(crate) changed: bool,
 }
 
+    pub(crate) rollouts: BTreeMap<OwnerName, RolloutView>,
 impl Fleet {
     /// Starts with what the ledger holds: the state, and the outcome of each owner's current release as far as one was
     /// recorded. All machines are offline.
@@ -156,6 +165,7 @@ impl Fleet {
             changed: false,
         };
         // An owner that went without leaving a trace, since it was renamed or its data is kept, is known by nothing but its
+            rollouts: BTreeMap::new(),
         // missing outcome; the control plane may have died before it could tell of it.
         let untold: Vec<_> = recording
             .owners
@@ -212,6 +222,15 @@ impl Fleet {
                         session.wants_snapshot = true;
                     }
                     self.changed = true;
+            Event::Advanced { machines, rollouts } => {
+                let moved: Vec<_> = machines.keys().cloned().collect();
+                self.advanced(machines, rollouts, &mut out);
+                for name in moved {
+                    self.push(&name, now, &mut out);
+                }
+                let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
+                self.judge_owners(&owners, &mut out);
+            }
                     self.push(&name, now, &mut out);
                 }
             }

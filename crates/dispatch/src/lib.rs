@@ -17,6 +17,9 @@ pub mod judge;
 mod machine;
 pub mod record;
 mod releases;
+mod sight;
+
+pub mod rollout;
 
 mod show;
 pub mod view;
@@ -29,4 +32,5 @@ pub use fence::Identity;
 pub use fleet::Fleet;
 pub use protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, Releases, ToAgent, ToServer};
 pub use record::{MachineRecord, OwnerRecord, Recording, RecordingError};
+pub use rollout::Rollouts;
 pub use view::WorkspaceView;

@@ -3,13 +3,15 @@
 //!
 //! It never reads the ledger itself. The control plane makes one at start and after every apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_model::state::{MachineInfo, OwnerKind, Recorded};
+use plumb_model::state::{MachineInfo, MachineState, OwnerKind, Recorded};
 use plumb_model::{Assignment, Generation, Hash, MachineName, OwnerName, ReleaseNumber, Revision};
 
 use crate::protocol::Releases;
+use crate::rollout::Rollouts;
+use crate::view::RolloutView;
 
 /// One machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct MachineRecord {
     pub releases: Releases,
     /// It goes as soon as all that was ordered removed from it is.
     pub leaving: bool,
+    /// The owners that have not moved to their release on it.
+    pub behind: BTreeSet<OwnerName>,
 }
 
 /// One owner.
@@ -46,6 +50,8 @@ pub struct Recording {
     pub machines: BTreeMap<MachineName, MachineRecord>,
     /// Every owner that ever was.
     pub owners: BTreeMap<OwnerName, OwnerRecord>,
+    /// The rollouts, as they stand.
+    pub rollouts: BTreeMap<OwnerName, RolloutView>,
 }
 
 /// Why state and assignments do not belong together. Each means that the ledger is damaged or was misread.
@@ -69,7 +75,7 @@ pub enum RecordingError {
 }
 
 impl Recording {
-    /// Takes what dispatch needs out of the recorded state.
+    /// Takes what dispatch needs out of the recorded state, where nothing moves in waves.
     ///
     /// `assignments` holds each machine's current assignment; those of machines at generation 0 may be left out.
     ///
@@ -78,6 +84,20 @@ impl Recording {
     pub fn new(
         recorded: &Recorded,
         assignments: &BTreeMap<MachineName, Arc<Assignment>>,
+    ) -> Result<Self, RecordingError> {
+        Self::with(recorded, assignments, &Rollouts::default())
+    }
+
+    /// Takes what dispatch needs out of the recorded state, where machines stand as the rollouts say.
+    ///
+    /// `targets` holds each machine's recorded assignment; those of machines at generation 0 may be left out.
+    ///
+    /// # Errors
+    /// If an assignment is missing or is not the one that the state names by hash.
+    pub fn with(
+        recorded: &Recorded,
+        targets: &BTreeMap<MachineName, Arc<Assignment>>,
+        rollouts: &Rollouts,
     ) -> Result<Self, RecordingError> {
         let state = &recorded.state;
         let mut owners: BTreeMap<_, _> = state
@@ -102,10 +122,8 @@ impl Recording {
         }
         let mut machines = BTreeMap::new();
         for (name, machine) in &state.machines {
-            let assignment = if machine.generation == Generation(0) {
-                None
-            } else {
-                let found = assignments
+            if machine.generation != Generation(0) {
+                let found = targets
                     .get(name)
                     .ok_or_else(|| RecordingError::Missing(name.clone(), machine.generation))?;
                 if found.hash() != machine.assignment || found.header().machine != *name {
@@ -115,29 +133,61 @@ impl Recording {
                         found: found.hash(),
                     });
                 }
-                Some(found.clone())
-            };
-            let releases = assignment
-                .iter()
-                .flat_map(|a| a.entries())
-                .filter_map(|entry| {
-                    let owner = &entry.address().owner;
-                    Some((owner.clone(), owners.get(owner)?.release))
-                })
-                .collect();
-            let record = MachineRecord {
-                info: machine.info.clone(),
-                generation: machine.generation,
-                assignment,
-                releases,
-                leaving: machine.leaving,
-            };
+            }
+            let released = |owner: &OwnerName| owners.get(owner).map(|record| record.release);
+            let target = targets.get(name);
+            let record = MachineRecord::of(name, machine, target, rollouts, &released);
             machines.insert(name.clone(), record);
         }
         Ok(Self {
             revision: state.revision,
             machines,
             owners,
+            rollouts: rollouts.views(),
         })
+    }
+}
+
+impl MachineRecord {
+    /// One machine, as the rollouts say that it stands.
+    pub fn of(
+        name: &MachineName,
+        machine: &MachineState,
+        target: Option<&Arc<Assignment>>,
+        rollouts: &Rollouts,
+        released: &dyn Fn(&OwnerName) -> Option<ReleaseNumber>,
+    ) -> Self {
+        let standing = rollouts.standing(name);
+        let assignment = match standing {
+            Some(standing) => Some(standing.held.clone()),
+            None => target
+                .filter(|_| machine.generation != Generation(0))
+                .cloned(),
+        };
+        let behind = standing.map(|standing| &standing.behind);
+        let release = |owner: &OwnerName| {
+            let held = behind.and_then(|behind| behind.get(owner)).copied();
+            held.filter(|held| held.0 > 0).or_else(|| released(owner))
+        };
+        let releases = assignment
+            .iter()
+            .flat_map(|a| a.entries())
+            .filter_map(|entry| {
+                let owner = &entry.address().owner;
+                Some((owner.clone(), release(owner)?))
+            })
+            .collect();
+        Self {
+            info: machine.info.clone(),
+            generation: rollouts.generation(name, machine),
+            assignment,
+            releases,
+            leaving: machine.leaving,
+            behind: behind
+                .into_iter()
+                .flatten()
+                .map(|(o, _)| o.clone())
+                .collect(),
+        }
     }
 }

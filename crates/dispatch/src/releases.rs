@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plumb_model::rollout::Phase;
 use plumb_model::state::{Outcome, OwnerKind};
 use plumb_model::{Generation, MachineName, OwnerName, ReleaseNumber};
 
 use crate::fleet::{Effect, Fleet};
 use crate::judge::{Progress, judge};
-use crate::record::{OwnerRecord, Recording};
+use crate::record::{MachineRecord, OwnerRecord, Recording};
+use crate::view::RolloutView;
 
 /// An owner's current release and how far it has come.
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Fleet {
                 }
             }
         }
+        self.rollouts = recording.rollouts;
         for (name, record) in recording.machines {
             let machine = self.machines.entry(name).or_default();
             machine.set_record(record);
@@ -120,6 +123,53 @@ impl Fleet {
             });
             self.owners.insert(owner, track);
         }
+    }
+
+    /// Takes what a wave has moved, and how the rollouts stand. Release by release nothing is new.
+    pub(crate) fn advanced(
+        &mut self,
+        machines: BTreeMap<MachineName, MachineRecord>,
+        rollouts: BTreeMap<OwnerName, RolloutView>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.changed = true;
+        for (name, record) in machines {
+            let machine = self.machines.entry(name.clone()).or_default();
+            let before = machine.record.as_ref().map(|r| r.behind.clone());
+            let generation = record.generation;
+            let moved = before.unwrap_or_default();
+            let moved: Vec<_> = moved.difference(&record.behind).cloned().collect();
+            machine.set_record(record);
+            machine.compare();
+            for owner in moved {
+                if let Some(track) = self.owners.get_mut(&owner) {
+                    track.brought.insert(name.clone(), generation);
+                }
+            }
+        }
+        for (owner, rollout) in &rollouts {
+            let failed = matches!(rollout.phase, Phase::Failed | Phase::Reverting);
+            if let Some(track) = self.owners.get_mut(owner)
+                && failed
+                && track.release == rollout.release
+                && track.outcome == Outcome::Converging
+            {
+                track.outcome = Outcome::Failed;
+                out.push(Effect::Outcome {
+                    owner: owner.clone(),
+                    release: track.release,
+                    outcome: Outcome::Failed,
+                });
+            }
+        }
+        self.rollouts = rollouts;
+    }
+
+    /// Whether an owner's rollout has still to say that its release has proven itself.
+    fn is_rolling(&self, owner: &OwnerName, track: &Track) -> bool {
+        self.rollouts.get(owner).is_some_and(|rollout| {
+            rollout.release == track.release && rollout.phase != Phase::Done && !track.removed
+        })
     }
 
     /// The machines that speak of an owner, each with its generation now.
@@ -181,9 +231,14 @@ impl Fleet {
 
     /// What an owner's release has come to, if that is settled either way.
     fn judge_owner(&self, owner: &OwnerName, track: &Track) -> Option<Outcome> {
-        let mut all_done = true;
+        let mut all_done = !self.is_rolling(owner, track);
         let mut failed = false;
         for (name, machine) in &self.machines {
+            let behind = machine.record.as_ref();
+            if behind.is_some_and(|record| record.behind.contains(owner)) {
+                all_done = false;
+                continue;
+            }
             let Some(assignment) = machine.assignment() else {
                 continue;
             };

@@ -15,8 +15,8 @@ use crate::judge::{Progress, judge};
 use crate::machine::Machine;
 use crate::releases::Track;
 use crate::view::{
-    Counts, FORMAT, MachineView, MachineWord, OwnerView, ProcessView, ResourceView, StateWord,
-    WorkspaceView,
+    Counts, FORMAT, MachineView, MachineWord, OwnerView, ProcessView, ResourceView, RolloutView,
+    StateWord, WorkspaceView,
 };
 
 impl Fleet {
@@ -93,6 +93,7 @@ fn answers(spec: &ProcessSpec, info: &MachineInfo) -> Vec<String> {
         return Vec::new();
     }
     let host = info
+                    self.rollouts.get(owner).cloned(),
         .address
         .get("public")
         .or_else(|| info.address.get("private"))
@@ -313,3 +314,5 @@ fn owner_view(
         resources,
     }
 }
+    rollout: Option<RolloutView>,
+        rollout: rollout.filter(|rollout| rollout.release == track.release && !track.removed),

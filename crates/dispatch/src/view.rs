@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use plumb_model::observation::Exit;
-use plumb_model::state::{Outcome, OwnerKind};
+use plumb_model::rollout::Phase;
+use plumb_model::state::{Outcome, OwnerKind, RolloutStrategy};
 use plumb_model::{
     Address, Condition, ConditionKind, Generation, MachineName, OwnerName, PortName, ProbeResult,
     ReleaseNumber, ResourceKind, Revision, RunState, Timestamp,
@@ -202,6 +203,59 @@ pub struct OwnerView {
 }
 
 /// A whole workspace.
+    /// How its machines move to the release, where they move in waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
+}
+
+/// A rollout, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// Whose.
+    pub owner: OwnerName,
+    /// The release that machines move to.
+    pub release: ReleaseNumber,
+    /// The apply that began it.
+    pub apply: Revision,
+    /// In which way machines move.
+    pub strategy: RolloutStrategy,
+    /// So many instances at a time.
+    pub batch: u32,
+    /// So many instances may be unavailable at once.
+    pub max_unavailable: u32,
+    /// An instance has proven itself once it has been healthy for so many milliseconds.
+    pub min_healthy_ms: u64,
+    /// So long may nothing go on, in milliseconds.
+    pub deadline_ms: u64,
+    /// Whether it is taken back if it fails.
+    pub auto_revert: bool,
+    /// How it stands.
+    pub phase: Phase,
+    /// Why, where the phase alone does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it waits for just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    /// The waves so far.
+    pub waves: u32,
+    /// It has run without progress for so many milliseconds.
+    pub waited_ms: u64,
+    /// All instances that the release has or will have.
+    pub instances: u32,
+    /// Those of them that are at the release.
+    pub moved: u32,
+    /// Those of these that are available.
+    pub healthy: u32,
+    /// The machines that have not moved, by name.
+    pub behind: Vec<MachineName>,
+    /// The failed release that it takes back, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts: Option<ReleaseNumber>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When its phase last changed, or a wave was made.
+    pub changed: Timestamp,
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceView {
     /// [`FORMAT`].

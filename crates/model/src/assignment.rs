@@ -5,14 +5,14 @@
 //!
 //! Invariant: lines are unique by address and sorted, so equal content means equal bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Generation;
 use crate::address::Address;
 use crate::hash::Hash;
-use crate::name::{Lineage, MachineName, WorkspaceName};
+use crate::name::{Lineage, MachineName, OwnerName, WorkspaceName};
 use crate::resource::Resource;
 
 /// The newest assignment format that this version reads and the one it writes.
@@ -226,6 +226,36 @@ impl Assignment {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// The owners of which the two do not hold the very same lines.
+    #[must_use]
+    pub fn differing_owners(&self, other: &Self) -> BTreeSet<OwnerName> {
+        let mut differing = BTreeSet::new();
+        let one_way = |from: &Self, to: &Self, out: &mut BTreeSet<OwnerName>| {
+            for (address, (line, _)) in &from.lines {
+                let same = to.lines.get(address).is_some_and(|(there, _)| there == line);
+                if !same && !out.contains(&address.owner) {
+                    out.insert(address.owner.clone());
+                }
+            }
+        };
+        one_way(self, other, &mut differing);
+        one_way(other, self, &mut differing);
+        differing
+    }
+
+    /// The lines of `self`, but those of some owners as `held` has them. No line is written anew.
+    #[must_use]
+    pub fn with_lines_of(&self, held: &Self, owners: &BTreeSet<OwnerName>) -> Self {
+        let kept = |(address, _): &(&Address, &(Vec<u8>, Entry))| !owners.contains(&address.owner);
+        let theirs = |line: &(&Address, &(Vec<u8>, Entry))| !kept(line);
+        let lines = self.lines.iter().filter(kept);
+        let lines = lines.chain(held.lines.iter().filter(theirs));
+        let lines = lines
+            .map(|(address, line)| (address.clone(), line.clone()))
+            .collect();
+        Self::from_lines(self.header.clone(), self.header_line.clone(), lines)
     }
 
     /// The lines that lead from `self` to `to`. An address that `to` no longer speaks of is listed in `removes`:

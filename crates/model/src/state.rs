@@ -3,7 +3,7 @@
 //! The planner reads a [`Recorded`] and produces a [`Next`]; the ledger stores one and loads the other,
 //! and decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::hash::Hash;
 use crate::name::{MachineName, OwnerName, WorkspaceName};
 use crate::resource::Resource;
+use crate::rollout::Rolling;
 use crate::{Generation, ReleaseNumber, Revision};
 
 /// The newest format of [`StateBody`] and [`ReleaseBody`] that this version reads and the one it writes.
@@ -231,14 +232,17 @@ pub struct OwnerState {
 pub struct MachineState {
     /// What the blueprint says of it.
     pub info: MachineInfo,
-    /// The generation of its assignment.
+    /// The generation of its assignment. While it is rolling, the one that it would have had at once.
     pub generation: Generation,
-    /// The hash of its assignment's bytes.
+    /// The hash of its assignment's bytes. While it is rolling, the one that it comes to in the end.
     pub assignment: Hash,
     /// What has been ordered removed and not yet been proven gone.
     pub tombstones: BTreeMap<Address, Generation>,
     /// It is in no blueprint any more, and kept only until its tombstones are settled.
     pub leaving: bool,
+    /// What it holds meanwhile, where rollouts take it there in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
 }
 
 /// The whole recorded state of a workspace at one revision, with bodies by hash.
@@ -256,6 +260,10 @@ pub struct StateBody {
     pub machines: BTreeMap<MachineName, MachineState>,
     /// The highest release number ever given to each owner, deleted ones included, so that none is used twice.
     pub last_release: BTreeMap<OwnerName, ReleaseNumber>,
+    /// The generation that a machine had when it left, where that is above the number of the revision. One that comes back
+    /// under its name counts on from there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<MachineName, Generation>,
 }
 
 impl Default for StateBody {
@@ -267,6 +275,7 @@ impl Default for StateBody {
             owners: BTreeMap::new(),
             machines: BTreeMap::new(),
             last_release: BTreeMap::new(),
+            left: BTreeMap::new(),
         }
     }
 }

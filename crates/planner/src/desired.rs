@@ -207,49 +207,7 @@ pub(crate) fn claimed_ports(resource: &Resource) -> Vec<u16> {
     }
 }
 
-/// Something of a machine that only one resource can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Claim<'a> {
-    Path(&'a str),
-    Port { number: u16, udp: bool },
-    Route { host: &'a str, path: &'a str },
-}
-
-impl std::fmt::Display for Claim<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Path(path) => write!(f, "path {path}"),
-            Self::Port { number, udp } => {
-                let protocol = if *udp { " (udp)" } else { "" };
-                write!(f, "port {number}{protocol}")
-            }
-            Self::Route { host, path } => write!(f, "route {host}{path}"),
-        }
-    }
-}
-
-/// What a resource has for itself alone on its machine.
-pub(crate) fn each_claim<'a>(resource: &'a Resource, mut each: impl FnMut(Claim<'a>)) {
-    use plumb_model::ResourceSpec::{Container, Directory, File, Process, Route, Service};
-    let port = |number: u16, udp: bool| Claim::Port { number, udp };
-    match &resource.spec {
-        Directory(spec) => each(Claim::Path(&spec.path)),
-        File(spec) => each(Claim::Path(&spec.path)),
-        Process(spec) => spec.ports.values().for_each(|p| each(port(*p, false))),
-        Container(spec) => spec
-            .ports
-            .values()
-            .for_each(|p| each(port(p.machine, p.udp))),
-        Service(spec) => each(port(spec.port, false)),
-        Route(spec) => spec.hosts.iter().for_each(|host| {
-            each(Claim::Route {
-                host,
-                path: &spec.path,
-            });
-        }),
-        _ => {}
-    }
-}
+pub(crate) use plumb_model::claim::{Claim, each_claim};
 
 /// The same in words, with its machine.
 pub(crate) fn claims(resource: &Resource) -> Vec<(MachineName, String)> {

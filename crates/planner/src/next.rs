@@ -121,6 +121,7 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
         revision: recorded.revision.next(),
         manifest: desired.manifest.clone(),
         owners,
+        left: left(recorded, &machines),
         machines,
         last_release,
     };
@@ -130,6 +131,19 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
         released,
         moved,
     }
+}
+
+/// The generations of machines that are gone, where waves took them above the number of the revision.
+fn left(
+    recorded: &StateBody,
+    machines: &BTreeMap<MachineName, MachineState>,
+) -> BTreeMap<MachineName, Generation> {
+    let gone = recorded.machines.iter().map(|(name, m)| (name, m.generation));
+    let before = recorded.left.iter().map(|(name, at)| (name, *at));
+    gone.chain(before)
+        .filter(|(name, at)| !machines.contains_key(*name) && at.0 > recorded.revision.0)
+        .map(|(name, at)| (name.clone(), at))
+        .collect()
 }
 
 /// A release as the bytes that it is stored as, with where in them each of its resources stands.
@@ -268,13 +282,12 @@ enum Part<'a> {
 
 /// One machine's next state, with its assignment if that moves; none if it has left and nothing of it remains.
 fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, Option<Vec<u8>>)> {
-    // A machine that comes starts at the number of its revision. No generation is ever higher than that, so one
-    // that left and comes again stays above what its agent may still hold and what was once proven under it.
-    let generation = next
-        .old
-        .map_or(Generation(input.recorded.state.revision.0), |o| {
-            o.generation
-        });
+    // A machine that comes starts at the number of its revision. Where a generation was higher when its machine left, that is
+    // kept: so one that comes again stays above what its agent may still hold and what was once proven under it.
+    let recorded = &input.recorded.state;
+    let first = Generation(recorded.revision.0);
+    let first = first.max(recorded.left.get(next.name).copied().unwrap_or_default());
+    let generation = next.old.map_or(first, |o| o.generation);
     let pending = pending_tombstones(next, generation.next());
     let old = next.old;
     let settled = still_unsettled(&pending, input.observed);
@@ -316,6 +329,7 @@ fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, O
             assignment: hash,
             tombstones,
             leaving,
+            rolling: None,
         },
         bytes,
     ))

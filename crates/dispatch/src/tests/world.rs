@@ -185,6 +185,7 @@ pub(super) fn recording(
             tombstones: BTreeMap::new(),
             leaving: false,
         },
+            rolling: None,
     );
     let assignments = BTreeMap::from([(machine(), assignment.clone())]);
     Recording::new(&recorded, &assignments).unwrap()

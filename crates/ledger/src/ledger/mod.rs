@@ -1,12 +1,13 @@
 //! The recorded state of one workspace: head, revision log, bodies, outcomes, tokens and machine identities.
 //!
 //! Everything is under `LINEAGE/WORKSPACE/`: `head`, `revision/N`, `body/HASH` and `body/HASH/PIECE`,
-//! `outcome/OWNER/RELEASE`, `token/ID`, `machine/NAME`. What is stored stays: revisions, releases and the
+//! `outcome/OWNER/RELEASE`, `token/ID`, `machine/NAME`, `rollout/…`. What is stored stays: revisions, releases and the
 //! bodies that they refer to are only ever added.
 
 mod access;
 mod body;
 mod records;
+mod rollouts;
 #[cfg(test)]
 mod tests;
 

@@ -67,6 +67,7 @@ fn next_of(recorded: &Recorded, machines: usize, text: &str) -> Next {
                 assignment: Hash::of(&bytes),
                 tombstones: BTreeMap::new(),
                 leaving: false,
+            rolling: None,
             },
         );
         moved.insert(name, Generation(state.revision.0));

@@ -1,0 +1,167 @@
+//! What a machine holds between two assignments, and which owners have to move there together or in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plumb_model::claim::{Claim, each_claim};
+use plumb_model::{Address, Assignment, Entry, OwnerName};
+
+/// For each owner that is behind, every other one that has to move before or along with it, directly or not.
+pub(super) type Needs = BTreeMap<OwnerName, BTreeSet<OwnerName>>;
+
+fn resource(assignment: &Assignment, address: &Address) -> bool {
+    matches!(assignment.get(address), Some(Entry::Resource(_)))
+}
+
+/// What the instances of an owner are counted by: what runs, or the owner as one where nothing of it does.
+pub(super) fn instances(assignment: &Assignment, owner: &OwnerName) -> u32 {
+    let mut any = false;
+    let mut running = 0;
+    for resource in assignment.resources() {
+        if resource.address.owner == *owner {
+            any = true;
+            running += u32::from(resource.address.kind.runs());
+        }
+    }
+    running.max(u32::from(any))
+}
+
+/// Whether only orders to remove come or go, of what the machine does not hold: such a difference touches nothing.
+pub(super) fn touches_nothing(held: &Assignment, target: &Assignment, owner: &OwnerName) -> bool {
+    let of_owner = |entry: &&Entry| entry.address().owner == *owner;
+    let stays = |entry: &Entry| match entry {
+        Entry::Resource(_) => target.get(entry.address()) == Some(entry),
+        Entry::Tombstone(_) => !resource(target, entry.address()),
+    };
+    let was = |entry: &Entry| match entry {
+        Entry::Resource(_) => held.get(entry.address()) == Some(entry),
+        Entry::Tombstone(_) => !resource(held, entry.address()),
+    };
+    held.entries().filter(of_owner).all(stays) && target.entries().filter(of_owner).all(was)
+}
+
+/// The content between two: as recorded, but for the owners that are behind.
+pub(super) fn between(
+    held: &Arc<Assignment>,
+    target: &Arc<Assignment>,
+    behind: &BTreeSet<OwnerName>,
+) -> Arc<Assignment> {
+    if behind.is_empty() {
+        return target.clone();
+    }
+    let between = target.with_lines_of(held, behind);
+    if between.hash() == held.hash() {
+        held.clone()
+    } else {
+        Arc::new(between)
+    }
+}
+
+/// What has to move before or along with what, among the owners that are behind on a machine.
+///
+/// A resource needs what it is `after`, unless that is there already just as recorded. Whatever is removed goes only once
+/// nothing that is still held is `after` it. What takes over a path, port or route waits until it is let go. What was
+/// renamed moves in one go, or it would be there twice.
+pub(super) fn needs(held: &Assignment, target: &Assignment, behind: &BTreeSet<OwnerName>) -> Needs {
+    let mut needs: Needs = behind
+        .iter()
+        .map(|owner| (owner.clone(), BTreeSet::new()))
+        .collect();
+    if behind.len() < 2 {
+        return needs;
+    }
+    let mut edge = |from: &OwnerName, to: &OwnerName| {
+        if from != to
+            && behind.contains(to)
+            && let Some(set) = needs.get_mut(from)
+        {
+            set.insert(to.clone());
+        }
+    };
+    let mut claimed: BTreeMap<Claim<'_>, &Address> = BTreeMap::new();
+    for old in held.resources() {
+        each_claim(old, |claim| {
+            claimed.insert(claim, &old.address);
+        });
+        for before in &old.after {
+            if resource(held, before) && !resource(target, before) {
+                edge(&before.owner, &old.address.owner);
+            }
+        }
+    }
+    for new in target.resources() {
+        let owner = &new.address.owner;
+        for before in &new.after {
+            if held.get(before) != target.get(before) {
+                edge(owner, &before.owner);
+            }
+        }
+        if !resource(held, &new.address) {
+            let old = new.addresses_before();
+            if let Some(old) = old.iter().find(|old| resource(held, old)) {
+                edge(owner, &old.owner);
+                edge(&old.owner, owner);
+            }
+        }
+        each_claim(new, |claim| {
+            if let Some(old) = claimed.get(&claim) {
+                edge(owner, &old.owner);
+            }
+        });
+    }
+    closed(&needs)
+}
+
+/// With what is needed by what is needed.
+fn closed(needs: &Needs) -> Needs {
+    let reach = |owner: &OwnerName| {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![owner];
+        while let Some(next) = open.pop() {
+            for needed in needs.get(next).into_iter().flatten() {
+                if needed != owner && reached.insert(needed.clone()) {
+                    open.push(needed);
+                }
+            }
+        }
+        reached
+    };
+    needs
+        .keys()
+        .map(|owner| (owner.clone(), reach(owner)))
+        .collect()
+}
+
+/// The owners that move along when one does, itself among them; or the one whose own rollout has to come first.
+pub(super) fn along<'a>(
+    needs: &'a Needs,
+    owner: &'a OwnerName,
+    paced: &dyn Fn(&OwnerName) -> bool,
+) -> Result<BTreeSet<OwnerName>, &'a OwnerName> {
+    let needed = needs.get(owner);
+    let first = needed.into_iter().flatten().find(|other| {
+        let mutual = needs.get(*other).is_some_and(|back| back.contains(owner));
+        paced(other) && !mutual
+    });
+    match first {
+        Some(first) => Err(first),
+        None => {
+            let needed = needed.into_iter().flatten();
+            Ok(needed.chain([owner]).cloned().collect())
+        }
+    }
+}
+
+/// The owners that nothing holds back: those without a pace of their own that need none which has one and stays.
+pub(super) fn free(
+    needs: &Needs,
+    moving: &BTreeSet<OwnerName>,
+    paced: &dyn Fn(&OwnerName) -> bool,
+) -> BTreeSet<OwnerName> {
+    let stays = |owner: &OwnerName| paced(owner) && !moving.contains(owner);
+    needs
+        .iter()
+        .filter(|(owner, needed)| !stays(owner) && !needed.iter().any(stays))
+        .map(|(owner, _)| owner.clone())
+        .collect()
+}
