@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 4] = ["error", "enrollment", "agents", "control_plane"];
+const FILES: [&str; 5] = ["error", "enrollment", "agents", "control_plane", "access"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");

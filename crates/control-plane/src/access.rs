@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use plumb_ledger::{MachineIdentity, TokenKind, TokenRecord};
 use plumb_model::{MachineName, Timestamp};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::v1;
+use tokio::sync::watch;
 
 use crate::identity::KeyDigest;
 
@@ -87,6 +89,8 @@ pub enum Rule {
     Machine,
     /// A token of this role or more.
     Role(Role),
+    /// An admin's token that is for all workspaces.
+    AdminOfAll,
 }
 
 /// What the table says of one method.
@@ -144,6 +148,12 @@ pub const RULES: &[Row] = &[
     reads("/plumb.v1.ControlPlane/History", VIEWER),
     reads("/plumb.v1.ControlPlane/Logs", VIEWER),
     mutates("/plumb.v1.ControlPlane/CreateToken", ADMIN),
+    reads("/plumb.v1.Access/ListTokens", ADMIN),
+    mutates("/plumb.v1.Access/RevokeToken", ADMIN),
+    reads("/plumb.v1.Access/ListWorkspaces", VIEWER),
+    mutates("/plumb.v1.Access/CreateWorkspace", Rule::AdminOfAll),
+    reads("/plumb.v1.Access/ListAudit", ADMIN),
+    reads("/plumb.v1.Access/VerifyAudit", ADMIN),
     reads("/grpc.health.v1.Health/Check", Rule::Public),
     reads("/grpc.health.v1.Health/Watch", Rule::Public),
     reads(
@@ -158,11 +168,31 @@ pub fn rule(path: &str) -> Option<&'static Row> {
     RULES.iter().find(|row| row.path == path)
 }
 
-/// The tokens and identities of one workspace that count now. Shared by the guard and the services.
+/// A token for the API that counts now.
+#[derive(Debug)]
+struct Held {
+    record: TokenRecord,
+    /// Turns true when the token counts no more: what streams to its holder ends then.
+    ended: watch::Sender<bool>,
+    /// When it was last used, in milliseconds of Unix time; 0 if not since the last note.
+    used_ms: AtomicI64,
+}
+
+/// A token whose secret was shown, and what tells of its end.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The token.
+    pub record: TokenRecord,
+    /// Turns true when it counts no more; so does the end of it.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// The tokens for the API and the identities of one workspace that count now. Shared by the guard and the services.
+/// Join tokens are looked up in the ledger: each serves once, and there may be as many as machines.
 #[derive(Debug)]
 pub struct Access {
     now: fn() -> Timestamp,
-    tokens: RwLock<BTreeMap<String, TokenRecord>>,
+    tokens: RwLock<BTreeMap<String, Held>>,
     machines: RwLock<BTreeMap<MachineName, MachineIdentity>>,
 }
 
@@ -174,22 +204,68 @@ impl Access {
         tokens: Vec<TokenRecord>,
         machines: Vec<MachineIdentity>,
     ) -> Self {
-        let tokens = tokens.into_iter().map(|t| (t.id.clone(), t)).collect();
         let machines = machines
             .into_iter()
             .map(|m| (m.machine.clone(), m))
             .collect();
-        Self {
+        let access = Self {
             now,
-            tokens: RwLock::new(tokens),
+            tokens: RwLock::default(),
             machines: RwLock::new(machines),
+        };
+        for token in tokens {
+            access.token_stored(token);
         }
+        access
     }
 
     /// Takes note of a token that the ledger has stored.
     pub fn token_stored(&self, token: TokenRecord) {
+        if matches!(token.kind, TokenKind::Join { .. }) {
+            return;
+        }
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(token.id.clone(), token);
+        let held = Held {
+            record: token,
+            ended: watch::Sender::new(false),
+            used_ms: AtomicI64::new(0),
+        };
+        tokens.insert(held.record.id.clone(), held);
+    }
+
+    /// Takes note of a token that the ledger has let go: it is refused from now on, and its streams end.
+    pub fn token_revoked(&self, id: &str) {
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever watches sees its end.
+        tokens.remove(id);
+    }
+
+    /// Ends the streams of tokens that have run out.
+    pub fn end_expired(&self) {
+        let now = (self.now)();
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        for held in tokens.values().filter(|held| held.record.is_expired(now)) {
+            held.ended
+                .send_if_modified(|ended| !std::mem::replace(ended, true));
+        }
+    }
+
+    /// The tokens that were used since the last call of this, with when.
+    #[must_use]
+    pub fn take_uses(&self) -> Vec<(String, Timestamp)> {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let uses = tokens.iter().filter_map(|(id, held)| {
+            let ms = held.used_ms.swap(0, Ordering::Relaxed);
+            Some((id.clone(), at(ms)?))
+        });
+        uses.collect()
+    }
+
+    /// When a token was used since that was last noted in the ledger.
+    #[must_use]
+    pub fn used_since(&self, id: &str) -> Option<Timestamp> {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        at(tokens.get(id)?.used_ms.load(Ordering::Relaxed))
     }
 
     /// Takes note of an identity that the ledger has stored.
@@ -208,14 +284,24 @@ impl Access {
         machines.get(name).cloned()
     }
 
-    /// The token of this id, if that is its secret.
+    /// How many machines are enrolled and were not removed.
     #[must_use]
-    pub fn token(&self, id: &str, secret: &str) -> Option<TokenRecord> {
+    pub fn machines(&self) -> usize {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines.values().filter(|m| m.removed.is_none()).count()
+    }
+
+    /// The token of this id, if that is its secret, and with it the time of its last use.
+    #[must_use]
+    pub fn token(&self, id: &str, secret: &str) -> Option<Shown> {
         let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
-        tokens
-            .get(id)
-            .filter(|record| record.matches(secret))
-            .cloned()
+        let held = tokens.get(id).filter(|held| held.record.matches(secret))?;
+        held.used_ms
+            .store((self.now)().as_millisecond(), Ordering::Relaxed);
+        Some(Shown {
+            record: held.record.clone(),
+            ended: held.ended.subscribe(),
+        })
     }
 
     /// The role of a token for the API; none if it has run out, or is for something else.
@@ -226,6 +312,13 @@ impl Access {
             TokenKind::Api { .. } | TokenKind::Join { .. } => None,
         }
     }
+}
+
+/// A time that was noted in milliseconds; 0 is none.
+fn at(ms: i64) -> Option<Timestamp> {
+    (ms != 0)
+        .then(|| Timestamp::from_millisecond(ms).ok())
+        .flatten()
 }
 
 /// Whether a machine is enrolled with this key and has not been removed. The one check for calls and for renewal.

@@ -24,10 +24,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Role;
+use crate::audit::{Detail, Owners};
 use crate::gateway::{Gateway, WantedLogs};
-use crate::guard::Caller;
+use crate::guard::{Caller, caller_of};
+use crate::recorder::Applied;
 use crate::refuse;
-use crate::tenants::tenant_of;
+use crate::tenants::{Tenants, tenant_of};
 
 /// The name of the token that is made anew at each start.
 pub(crate) const LOCAL: &str = "local";
@@ -56,27 +58,17 @@ const HISTORY: (usize, usize) = (1000, 50);
 /// How long a join token is good for unless told otherwise, and at most.
 const JOIN_LIFE: (u32, u32) = (3600, 30 * 24 * 3600);
 
+/// How long a token for the API that runs out is good for at most, in seconds.
+const API_LIFE: u64 = 10 * 365 * 24 * 3600;
+
 /// The `ControlPlane` service.
 pub(crate) struct Api {
+    pub tenants: Arc<Tenants>,
     pub ca: CaDigest,
     pub now: fn() -> Timestamp,
     pub uploads: Arc<Semaphore>,
     /// Turns true when the control plane goes down.
     pub stopping: watch::Receiver<bool>,
-}
-
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    request
-        .extensions()
-        .get::<Caller>()
-        .cloned()
-        .ok_or_else(|| {
-            Refusal::new(
-                Reason::NoCredential,
-                "this call came past the access rules and is refused; report it",
-            )
-            .into()
-        })
 }
 
 fn closing() -> Refusal {
@@ -124,7 +116,11 @@ pub(crate) fn api_token(
 }
 
 impl Api {
-    fn new_token(&self, request: v1::CreateTokenRequest) -> Result<(Secret, TokenRecord), Refusal> {
+    fn new_token(
+        &self,
+        request: v1::CreateTokenRequest,
+        caller: &Caller,
+    ) -> Result<(Secret, TokenRecord), Refusal> {
         use v1::create_token_request::Kind;
         let now = (self.now)();
         match request.kind.ok_or(WireError::Missing("kind"))? {
@@ -140,7 +136,21 @@ impl Api {
                         "the token `local` is the control plane's own; choose another name",
                     ));
                 }
-                let (token, record) = api_token(&api.name, role, false, now)?;
+                if api.all_workspaces && (!caller.all || role != Role::Admin) {
+                    return Err(Refusal::new(
+                        Reason::RoleTooLow,
+                        "a token for all workspaces is an admin's, and made only with such a token, as the control plane's own context has it; make one for this workspace",
+                    ));
+                }
+                if api.ttl_seconds > API_LIFE {
+                    return Err(Refusal::new(
+                        Reason::BadMessage,
+                        "a token that runs out does so within ten years; ask for less, or for one that does not",
+                    ));
+                }
+                let (token, mut record) = api_token(&api.name, role, api.all_workspaces, now)?;
+                record.expires_at =
+                    (api.ttl_seconds > 0).then(|| now + Duration::from_secs(api.ttl_seconds));
                 Ok((token.text(), record))
             }
             Kind::Join(join) => {
@@ -196,7 +206,7 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::GetInfoRequest>,
     ) -> Result<Response<v1::GetInfoResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
         Ok(Response::new(v1::GetInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -226,20 +236,17 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
         let applied = tenant
             .recorder
             .apply(caller.name, request.into_inner())
             .await?;
-        Ok(Response::new(v1::ApplyResponse {
+        let response = Response::new(v1::ApplyResponse {
             revision: applied.revision.0,
-            releases: applied
-                .releases
-                .into_iter()
-                .map(|(owner, release)| (owner.into(), release.0))
-                .collect(),
-        }))
+            releases: releases(&applied),
+        });
+        Ok(recorded(response, &applied))
     }
 
     type SnapshotStream = ReceiverStream<Result<v1::SnapshotResponse, Status>>;
@@ -269,7 +276,7 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::PlanRequest>,
     ) -> Result<Response<v1::SignPlanResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
         let signed = tenant
             .recorder
@@ -284,21 +291,18 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::ApplySignedRequest>,
     ) -> Result<Response<v1::ApplySignedResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
         let applied = tenant
             .recorder
             .apply_signed(caller.name, request.into_inner())
             .await?;
-        Ok(Response::new(v1::ApplySignedResponse {
+        let response = Response::new(v1::ApplySignedResponse {
             revision: applied.revision.0,
-            releases: applied
-                .releases
-                .into_iter()
-                .map(|(owner, release)| (owner.into(), release.0))
-                .collect(),
+            releases: releases(&applied),
             recorded_before: applied.recorded_before,
-        }))
+        });
+        Ok(recorded(response, &applied))
     }
 
     async fn missing_blobs(
@@ -444,9 +448,15 @@ impl v1::control_plane_server::ControlPlane for Api {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
-        let (text, record) = self.new_token(request.into_inner())?;
+        let (text, record) = self.new_token(request.into_inner(), &caller)?;
+        // What is for all belongs to no workspace alone.
+        let tenant = if record.is_for_all() {
+            self.tenants.home().clone()
+        } else {
+            tenant
+        };
         let ledger = tenant.ledger.clone();
         let record = refuse::blocking(move || {
             ledger
@@ -457,12 +467,59 @@ impl v1::control_plane_server::ControlPlane for Api {
         .await?;
         tenant.access.token_stored(record.clone());
         tracing::info!(by = %caller.name, id = %record.id, "token made");
-        Ok(Response::new(v1::CreateTokenResponse {
+        let detail = Detail(token_made(&record));
+        let mut response = Response::new(v1::CreateTokenResponse {
             token: text.expose().to_owned(),
             id: record.id,
             expires: time_text(record.expires_at),
-        }))
+        });
+        response.extensions_mut().insert(detail);
+        Ok(response)
     }
+}
+
+/// What the audit log says of a new token.
+fn token_made(record: &TokenRecord) -> String {
+    let until = match record.expires_at {
+        Some(expires) => format!(" until {expires}"),
+        None => String::new(),
+    };
+    match &record.kind {
+        TokenKind::Api { role, all } => {
+            let of = if *all { " for all workspaces" } else { "" };
+            format!("made token {}, role {role}{of}{until}", record.id)
+        }
+        TokenKind::Join { machine } => {
+            let machine = machine.as_ref().map_or("any machine", |name| name.as_str());
+            format!("made join token {} for {machine}{until}", record.id)
+        }
+    }
+}
+
+fn releases(applied: &Applied) -> BTreeMap<String, u64> {
+    let releases = applied.releases.iter();
+    releases
+        .map(|(owner, release)| (owner.to_string(), release.0))
+        .collect()
+}
+
+/// What the audit log says of what was recorded: the revision, and each release.
+fn recorded<T>(mut response: Response<T>, applied: &Applied) -> Response<T> {
+    let releases: Vec<String> = applied
+        .releases
+        .iter()
+        .map(|(owner, release)| format!("{owner} {release}"))
+        .collect();
+    let what = match (applied.recorded_before, releases.is_empty()) {
+        (true, _) => "which was recorded before".to_owned(),
+        (false, true) => "without a release".to_owned(),
+        (false, false) => format!("releases {}", releases.join(", ")),
+    };
+    let detail = Detail(format!("revision {}, {what}", applied.revision));
+    response.extensions_mut().insert(detail);
+    let owners = Owners(applied.releases.keys().cloned().collect());
+    response.extensions_mut().insert(owners);
+    response
 }
 
 fn wanted_logs(request: &v1::LogsRequest) -> Result<WantedLogs, WireError> {

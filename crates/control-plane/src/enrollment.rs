@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use plumb_ledger::{Ledger, MachineIdentity, TokenKind};
+use plumb_ledger::{Actor, Ledger, MachineIdentity, TokenKind};
 use plumb_model::{Lineage, MachineName, Timestamp, WorkspaceName};
 use plumb_wire::convert::parse_optional;
 use plumb_wire::error::{Reason, Refusal};
@@ -15,6 +15,8 @@ use plumb_wire::v1;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Access, enrolled_key};
+use crate::audit::Detail;
+use crate::guard::Whose;
 use crate::identity::{Authority, Identity, Issued, RequestedKey, requested_key};
 use crate::refuse;
 use crate::tenants::{Tenant, Tenants};
@@ -159,12 +161,19 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         &self,
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
+        let whose = Whose::of(&request);
         let request = request.into_inner();
         let token: JoinToken = request.token.parse().map_err(|_| unknown_token())?;
-        let (tenant, _) = self
-            .tenants
-            .token(&token.id, token.secret.expose())
-            .ok_or_else(unknown_token)?;
+        let tenants = self.tenants.clone();
+        let (id, secret) = (token.id.clone(), token.secret.clone());
+        let tenant = refuse::blocking(move || {
+            tenants
+                .join_token(&id, secret.expose())
+                .map_err(|e| refuse::ledger(&e))?
+                .ok_or_else(unknown_token)
+        })
+        .await?;
+        whose.is(Actor::JoinToken(token.id.clone()), tenant.clone());
         let joining = self.joining(&tenant);
         let turn = tenant.enrolling.clone().lock_owned().await;
         // The turn is given back by the work, not by this call: a caller who hangs up must not let the next one in
@@ -181,13 +190,16 @@ impl v1::enrollment_server::Enrollment for Enrollment {
                 "another machine was enrolled under this name".to_owned(),
             )
             .await;
-        Ok(Response::new(v1::JoinResponse {
+        let detail = Detail(format!("enrolled machine {machine}"));
+        let mut response = Response::new(v1::JoinResponse {
             chain_der: issued.chain_der,
             lineage: tenant.ledger.lineage().to_string(),
             workspace: tenant.workspace.to_string(),
             machine: machine.into(),
             not_after: issued.not_after.to_string(),
-        }))
+        });
+        response.extensions_mut().insert(detail);
+        Ok(response)
     }
 
     async fn renew(

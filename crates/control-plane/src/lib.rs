@@ -1,22 +1,26 @@
 //! The control plane: the tokio shell around the planner, the ledger and dispatch.
 //!
 //! Tour: [`server`] starts it; `tenants` are its workspaces; [`guard`] holds every call against the one table of rules
-//! in [`access`], and finds its workspace; [`identity`] is the CA;
-//! `enrollment`, `agents` and `api` are the three services of `plumb.v1`; `recorder` plans and records, one apply at
+//! in [`access`], and finds its workspace, with [`limits`], [`audit`] and `cut` (revoked tokens' streams) at its side;
+//! [`identity`] is the CA; `enrollment`, `agents`, `api` and `access_service` are services of `plumb.v1`; `recorder` plans and records, one apply at
 //! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts; `signing` signs plan files.
 //!
 //! It never plans by itself, never decides what a machine holds, and writes nothing to standard output. Called by
 //! the command line: `plumb server` and `plumb dev`.
 
 pub mod access;
+pub mod audit;
 pub mod blobs;
 pub mod gateway;
 pub mod guard;
 pub mod identity;
+pub mod limits;
 pub mod server;
 
+mod access_service;
 mod agents;
 mod api;
+mod cut;
 mod enrollment;
 mod incoming;
 mod logs;

@@ -7,11 +7,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use plumb_ledger::{DataFolder, FolderError, LedgerError, SledStore, StoreError};
+use plumb_ledger::{
+    Actor, AuditEntry, DataFolder, FolderError, LedgerError, SledStore, StoreError,
+};
 use plumb_model::{Lineage, Secret, Timestamp, WorkspaceName};
 use plumb_wire::plan_file::PlanKey;
+use plumb_wire::v1::access_server::AccessServer;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
@@ -22,13 +25,15 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::access::Role;
+use crate::access_service::AccessService;
 use crate::agents::Agents;
 use crate::api::{Api, LOCAL, api_token};
 use crate::blobs::BlobError;
 use crate::enrollment::Enrollment;
-use crate::guard::GuardLayer;
+use crate::guard::{Gate, GuardLayer};
 use crate::identity::{Authority, IdentityError, ServerIdentity};
 use crate::incoming;
+use crate::limits::{LimitRates, Limits};
 use crate::signing::Signer;
 use crate::tenants::{Opened, Plane, Tenants};
 
@@ -61,6 +66,8 @@ pub struct Config {
     pub workspace: WorkspaceName,
     /// The clock: [`Timestamp::now`] outside tests.
     pub now: fn() -> Timestamp,
+    /// How often one may call: [`LimitRates::default`] outside tests.
+    pub limits: LimitRates,
 }
 
 /// Why a control plane does not start. One line each, with the next step; causes in the source chain.
@@ -182,6 +189,7 @@ struct Ready {
     server: ServerIdentity,
     plane: Plane,
     home: Opened,
+    others: Vec<Opened>,
     admin_token: Secret,
 }
 
@@ -233,12 +241,27 @@ fn open(config: &Config) -> Result<Ready, StartError> {
     ledger
         .put_token(&record)
         .map_err(|e| StartError::Token(e.to_string()))?;
+    ledger.append_audit(&[AuditEntry {
+        at: now,
+        who: Actor::ControlPlane,
+        from: String::new(),
+        method: "start".to_owned(),
+        refused: None,
+        detail: format!("started; the token {LOCAL} was made anew"),
+        owners: Vec::new(),
+    }])?;
     let home = Opened::read(&plane, &config.workspace, &plane.data.join("blobs"))?;
+    let others = ledger
+        .workspaces()?
+        .iter()
+        .map(|record| Opened::read(&plane, &record.name, &plane.blobs(&record.name)))
+        .collect::<Result<_, _>>()?;
     Ok(Ready {
         authority,
         server,
         plane,
         home,
+        others,
         admin_token: token.text(),
     })
 }
@@ -267,11 +290,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stopping, stop) = watch::channel(false);
     let plan_key = plane.signer.key();
     tracing::info!(key = %plan_key.id(), "plan files are signed with this key");
-    let tenants = Arc::new(Tenants::new(
-        plane.lineage.clone(),
-        opened.home.serve(&plane),
-    ));
+    let tenants = Arc::new(Tenants::new(plane.clone(), opened.home.serve(&plane)));
+    for other in opened.others {
+        tenants.add(other.serve(&plane));
+    }
+    tokio::spawn(crate::tenants::keep(tenants.clone(), stop.clone()));
+    let gate = Gate {
+        tenants: tenants.clone(),
+        limits: Limits::new(config.limits),
+        now: config.now,
+        started: Instant::now(),
+    };
     let api = Api {
+        tenants: tenants.clone(),
         ca: authority.digest(),
         now: config.now,
         uploads: Arc::new(Semaphore::new(crate::api::UPLOADS)),
@@ -289,7 +320,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         listener,
         &authority,
         &opened.server,
-        tenants.clone(),
+        gate,
         (enrollment, agents, api),
         stop,
     )
@@ -311,7 +342,7 @@ async fn serve(
     listener: TcpListener,
     authority: &Authority,
     server: &ServerIdentity,
-    tenants: Arc<Tenants>,
+    gate: Gate,
     (enrollment, agents, api): (Enrollment, Agents, Api),
     mut stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
@@ -329,10 +360,14 @@ async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|e| setup(&e))?;
+    let access = AccessService {
+        tenants: gate.tenants.clone(),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<EnrollmentServer<Enrollment>>().await;
     health.set_serving::<AgentsServer<Agents>>().await;
     health.set_serving::<ControlPlaneServer<Api>>().await;
+    health.set_serving::<AccessServer<AccessService>>().await;
     let router = Server::builder()
         .tls_config(tls)
         .map_err(|e| setup(&e))?
@@ -342,7 +377,7 @@ async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
-        .layer(GuardLayer(tenants))
+        .layer(GuardLayer(Arc::new(gate)))
         .add_service(
             EnrollmentServer::new(enrollment)
                 .max_decoding_message_size(MAX_AGENT_MESSAGE)
@@ -358,6 +393,7 @@ async fn serve(
                 .max_decoding_message_size(MAX_API_MESSAGE)
                 .max_encoding_message_size(MAX_API_MESSAGE),
         )
+        .add_service(AccessServer::new(access))
         .add_service(health_service)
         .add_service(reflection);
     let incoming = incoming::accept(listener);

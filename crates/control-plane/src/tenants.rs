@@ -10,19 +10,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use plumb_dispatch::{Fleet, Recording};
-use plumb_ledger::{Ledger, Store, TokenRecord};
+use plumb_ledger::{Actor, AuditEntry, Ledger, LedgerError, Store, WorkspaceRecord};
 use plumb_model::{Lineage, MachineName, Timestamp, WorkspaceName};
 use plumb_wire::error::{Reason, Refusal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::{Request, Status};
 
-use crate::access::Access;
+use crate::access::{Access, Shown};
+use crate::audit::Log;
 use crate::blobs::Blobs;
 use crate::gateway::Gateway;
+use crate::guard::past_the_rules;
 use crate::identity::KeyDigest;
 use crate::recorder::{Recorder, load};
+use crate::refuse;
 use crate::server::StartError;
 use crate::signing::Signer;
 
@@ -40,6 +44,8 @@ pub(crate) struct Tenant {
     pub recorder: Arc<Recorder>,
     /// Its artifacts and files.
     pub blobs: Arc<Blobs>,
+    /// Who did what in it.
+    pub audit: Log,
     /// One join or renewal at a time, so that two tokens cannot give one name to two machines.
     pub enrolling: Arc<Mutex<()>>,
 }
@@ -63,6 +69,12 @@ impl Plane {
     /// The ledger of a workspace.
     pub fn ledger(&self, workspace: &WorkspaceName) -> Ledger {
         Ledger::open(self.store.clone(), self.lineage.clone(), workspace.clone())
+    }
+
+    /// Where the blobs of a workspace besides the home are.
+    pub fn blobs(&self, workspace: &WorkspaceName) -> PathBuf {
+        let folder = self.data.join("workspaces").join(workspace.as_str());
+        folder.join("blobs")
     }
 }
 
@@ -131,6 +143,7 @@ impl Opened {
         ));
         Tenant {
             workspace: self.ledger.workspace().clone(),
+            audit: Log::start(self.ledger.clone()),
             ledger: self.ledger,
             access,
             gateway,
@@ -141,9 +154,49 @@ impl Opened {
     }
 }
 
+fn taken(name: &WorkspaceName) -> Refusal {
+    Refusal::new(
+        Reason::NameTaken,
+        format!("there is a workspace {name} on this control plane already; choose another name"),
+    )
+}
+
+/// The blocking part of making a workspace.
+fn make(plane: &Plane, home: &Ledger, name: &WorkspaceName, by: String) -> Result<Opened, Refusal> {
+    let now = (plane.now)();
+    let record = WorkspaceRecord {
+        name: name.clone(),
+        created: now,
+        by: by.clone(),
+    };
+    if !home
+        .add_workspace(&record)
+        .map_err(|e| refuse::ledger(&e))?
+    {
+        return Err(taken(name));
+    }
+    let opened = Opened::read(plane, name, &plane.blobs(name)).map_err(|e| refuse::storage(&e))?;
+    let entry = AuditEntry {
+        at: now,
+        who: Actor::Token(by),
+        from: String::new(),
+        method: "Access/CreateWorkspace".to_owned(),
+        refused: None,
+        detail: format!("made workspace {name}"),
+        owners: Vec::new(),
+    };
+    opened
+        .ledger
+        .append_audit(&[entry])
+        .map_err(|e| refuse::ledger(&e))?;
+    Ok(opened)
+}
+
 /// All workspaces of a control plane.
 pub(crate) struct Tenants {
-    lineage: Lineage,
+    plane: Plane,
+    /// One workspace is made at a time.
+    making: Mutex<()>,
     home: Arc<Tenant>,
     all: RwLock<BTreeMap<WorkspaceName, Arc<Tenant>>>,
 }
@@ -156,11 +209,12 @@ impl std::fmt::Debug for Tenants {
 
 impl Tenants {
     /// Starts with the home of the data folder.
-    pub fn new(lineage: Lineage, home: Tenant) -> Self {
+    pub fn new(plane: Plane, home: Tenant) -> Self {
         let home = Arc::new(home);
         let all = BTreeMap::from([(home.workspace.clone(), home.clone())]);
         Self {
-            lineage,
+            plane,
+            making: Mutex::default(),
             home,
             all: RwLock::new(all),
         }
@@ -168,7 +222,7 @@ impl Tenants {
 
     /// Whose history all of them are.
     pub fn lineage(&self) -> &Lineage {
-        &self.lineage
+        &self.plane.lineage
     }
 
     /// The first workspace, which also keeps what belongs to no workspace alone.
@@ -189,20 +243,54 @@ impl Tenants {
     }
 
     /// Adds one.
-    pub fn add(&self, tenant: Tenant) -> Arc<Tenant> {
-        let tenant = Arc::new(tenant);
+    pub fn add(&self, tenant: Tenant) {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(tenant.workspace.clone(), tenant.clone());
-        tenant
+        all.insert(tenant.workspace.clone(), Arc::new(tenant));
+    }
+
+    /// Makes a new workspace and serves it. Its own audit log begins with who made it.
+    ///
+    /// # Errors
+    /// If there is one of that name, or the ledger refuses; nothing is served then.
+    pub async fn make(self: &Arc<Self>, name: WorkspaceName, by: String) -> Result<(), Refusal> {
+        let this = self.clone();
+        // In a task of its own: a caller who goes away leaves no workspace that is noted and not served.
+        let made = tokio::spawn(async move {
+            let _turn = this.making.lock().await;
+            if this.get(&name).is_some() {
+                return Err(taken(&name));
+            }
+            let plane = this.plane.clone();
+            let home = this.home.ledger.clone();
+            let opened = refuse::blocking(move || make(&plane, &home, &name, by)).await?;
+            this.add(opened.serve(&this.plane));
+            Ok(())
+        });
+        made.await.map_err(|e| refuse::panicked(&e))?
     }
 
     /// The token of this id and secret, with the workspace that it belongs to. The same id may be in several
     /// workspaces: the secret says which is meant.
-    pub fn token(&self, id: &str, secret: &str) -> Option<(Arc<Tenant>, TokenRecord)> {
+    pub fn token(&self, id: &str, secret: &str) -> Option<(Arc<Tenant>, Shown)> {
         self.list().into_iter().find_map(|tenant| {
-            let record = tenant.access.token(id, secret)?;
-            Some((tenant, record))
+            let shown = tenant.access.token(id, secret)?;
+            Some((tenant, shown))
         })
+    }
+
+    /// The workspace that keeps a join token of this id and secret. Blocks.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn join_token(&self, id: &str, secret: &str) -> Result<Option<Arc<Tenant>>, LedgerError> {
+        for tenant in self.list() {
+            if let Some(record) = tenant.ledger.get_token(id)?
+                && record.matches(secret)
+            {
+                return Ok(Some(tenant));
+            }
+        }
+        Ok(None)
     }
 
     /// The workspace in which a machine was enrolled with this key, whether it has been removed or not.
@@ -214,17 +302,54 @@ impl Tenants {
     }
 }
 
+/// How often tokens are looked at for having run out.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many looks apart the last uses of tokens are noted in the ledger.
+const NOTE_EVERY: u32 = 60;
+
+/// Ends the streams of tokens that have run out, and notes now and then when tokens were used. Until the control plane
+/// goes down; then it notes them once more.
+pub(crate) async fn keep(tenants: Arc<Tenants>, mut stop: watch::Receiver<bool>) {
+    let mut looks = 0;
+    loop {
+        let stopping = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        looks += 1;
+        for tenant in tenants.list() {
+            tenant.access.end_expired();
+            if stopping || looks % NOTE_EVERY == 0 {
+                tenant.note_uses().await;
+            }
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+impl Tenant {
+    async fn note_uses(&self) {
+        let uses = self.access.take_uses();
+        let ledger = self.ledger.clone();
+        let noted = tokio::task::spawn_blocking(move || {
+            uses.into_iter()
+                .try_for_each(|(id, at)| ledger.touch_token(&id, at))
+        })
+        .await;
+        // A note for people: what is lost of it harms nobody.
+        match noted {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("cannot note when tokens were used: {error}"),
+            Err(error) => tracing::warn!("cannot note when tokens were used: {error}"),
+        }
+    }
+}
+
 /// The workspace that the guard has found for a call.
 pub(crate) fn tenant_of<T>(request: &Request<T>) -> Result<Arc<Tenant>, Status> {
-    request
-        .extensions()
-        .get::<Arc<Tenant>>()
-        .cloned()
-        .ok_or_else(|| {
-            Refusal::new(
-                Reason::NoCredential,
-                "this call came past the access rules and is refused; report it",
-            )
-            .into()
-        })
+    let tenant = request.extensions().get::<Arc<Tenant>>().cloned();
+    tenant.ok_or_else(|| past_the_rules().into())
 }

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::limits::LimitRates;
 use crate::{Config, Running, start};
 
 /// Past it a test fails rather than hangs.
@@ -35,6 +36,7 @@ fn config(data: &std::path::Path, now: fn() -> Timestamp) -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         workspace: WorkspaceName::new("shop").unwrap(),
         now,
+        limits: LimitRates::default(),
     }
 }
 
@@ -98,6 +100,7 @@ impl World {
         let kind = v1::create_token_request::Kind::Api(v1::ApiToken {
             name: name.to_owned(),
             role: role.into(),
+            ..v1::ApiToken::default()
         });
         self.create_token(kind).await.unwrap()
     }

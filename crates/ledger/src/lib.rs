@@ -16,8 +16,8 @@ mod store;
 
 pub use folder::{DATA_FORMAT, DataFolder, FolderError, write_durably};
 pub use ledger::{
-    ApplyError, ConsumeError, Head, IdentityError, Ledger, LedgerError, MachineIdentity,
-    RECORD_FORMAT, TokenError, TokenKind, TokenRecord, TokenUse,
+    Actor, ApplyError, AuditBreak, AuditEntry, AuditHead, AuditLink, ConsumeError, Head, IdentityError, Ledger, LedgerError, MachineIdentity,
+    MAX_AUDIT_BATCH, RECORD_FORMAT, TokenError, TokenKind, TokenRecord, TokenUse, WorkspaceRecord,
 };
 pub use memory::MemoryStore;
 pub use sled_store::SledStore;

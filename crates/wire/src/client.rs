@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use plumb_model::Secret;
+use plumb_model::{Secret, WorkspaceName};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -203,34 +203,79 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     find(error, |e| Some(e.to_string())).unwrap_or_else(|| error.to_string())
 }
 
-/// Adds the bearer token to every call.
+/// Adds the bearer token to every call, and the workspace that it is for.
 #[derive(Debug, Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer {
+    token: MetadataValue<Ascii>,
+    workspace: Option<MetadataValue<Ascii>>,
+}
+
+impl Bearer {
+    /// The token, for the workspace that it belongs to.
+    ///
+    /// # Errors
+    /// When the token cannot stand in a header, so is none.
+    pub fn new(token: &Secret) -> Result<Self, crate::token::TokenError> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose())
+            .parse()
+            .map_err(|_| crate::token::TokenError::NotAnApiToken)?;
+        value.set_sensitive(true);
+        Ok(Self {
+            token: value,
+            workspace: None,
+        })
+    }
+
+    /// The same, for this workspace: the token's own, or any for a token of all.
+    #[must_use]
+    pub fn for_workspace(mut self, workspace: &WorkspaceName) -> Self {
+        // Every name can stand in a header.
+        self.workspace = workspace.as_str().parse().ok();
+        self
+    }
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.token.clone());
+        if let Some(workspace) = &self.workspace {
+            metadata.insert(WORKSPACE_HEADER, workspace.clone());
+        }
         Ok(request)
     }
 }
 
+/// A connection that shows a token with every call. Every client of the API is made over it.
+pub type WithToken = InterceptedService<Channel, Bearer>;
+
 /// The API with a token and its message bounds.
-pub type ApiClient = ControlPlaneClient<InterceptedService<Channel, Bearer>>;
+pub type ApiClient = ControlPlaneClient<WithToken>;
+
+/// Tokens, workspaces and audit with a token.
+pub type AccessClient = crate::v1::access_client::AccessClient<WithToken>;
 
 /// The API over a connection.
 ///
 /// # Errors
 /// When the token cannot stand in a header, so is none.
 pub fn api(channel: Channel, token: &Secret) -> Result<ApiClient, crate::token::TokenError> {
-    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose())
-        .parse()
-        .map_err(|_| crate::token::TokenError::NotAnApiToken)?;
-    value.set_sensitive(true);
-    Ok(ControlPlaneClient::with_interceptor(channel, Bearer(value))
+    Ok(api_with(channel, Bearer::new(token)?))
+}
+
+/// The API over a connection, with what it is to show.
+#[must_use]
+pub fn api_with(channel: Channel, bearer: Bearer) -> ApiClient {
+    ControlPlaneClient::with_interceptor(channel, bearer)
         .max_decoding_message_size(MAX_API_MESSAGE)
-        .max_encoding_message_size(MAX_API_MESSAGE))
+        .max_encoding_message_size(MAX_API_MESSAGE)
+}
+
+/// Tokens, workspaces and audit over a connection.
+#[must_use]
+pub fn access_with(channel: Channel, bearer: Bearer) -> AccessClient {
+    crate::v1::access_client::AccessClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
 }
 
 /// The agents' service over a connection that was made with the machine's certificate.

@@ -93,6 +93,8 @@ reasons! {
     DigestMismatch = "DIGEST_MISMATCH", InvalidArgument;
     /// Past a bound.
     TooLarge = "TOO_LARGE", ResourceExhausted;
+    /// Too many calls, or too many refusals, in a short time. `retry_after_ms` says when there is room again.
+    RateLimited = "RATE_LIMITED", ResourceExhausted;
     /// Too many at once.
     TooMany = "TOO_MANY", ResourceExhausted;
     /// The reader was too slow, or the control plane is going down.

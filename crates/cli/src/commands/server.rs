@@ -59,6 +59,7 @@ pub async fn start(
         listen,
         workspace,
         now: Timestamp::now,
+        limits: control_plane::limits::LimitRates::default(),
     };
     Ok(control_plane::start(config).await?)
 }

@@ -254,6 +254,7 @@ async fn tokens_are_unique_by_name_and_local_is_the_control_planes_own() {
         let kind = v1::create_token_request::Kind::Api(v1::ApiToken {
             name: name.into(),
             role: role.into(),
+            ..v1::ApiToken::default()
         });
         assert_eq!(reason(world.create_token(kind).await), expected, "{name}");
     }

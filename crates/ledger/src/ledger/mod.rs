@@ -1,13 +1,16 @@
 //! The recorded state of one workspace: head, revision log, bodies, outcomes, tokens and machine identities.
 //!
 //! Everything is under `LINEAGE/WORKSPACE/`: `head`, `revision/N`, `body/HASH` and `body/HASH/PIECE`,
-//! `outcome/OWNER/RELEASE`, `token/ID`, `machine/NAME`, `rollout/…`. What is stored stays: revisions, releases and the
+//! `outcome/OWNER/RELEASE`, `token/ID`, `machine/NAME`, `rollout/…`, `audit/N` and `audit-head`; and in the home of a
+//! control plane, its first workspace, `workspace/NAME` for every other one. What is stored stays: revisions, releases and the
 //! bodies that they refer to are only ever added.
 
 mod access;
+mod audit;
 mod body;
 mod records;
 mod rollouts;
+mod workspaces;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +26,9 @@ use serde::{Deserialize, Serialize};
 pub use access::{
     ConsumeError, IdentityError, MachineIdentity, TokenError, TokenKind, TokenRecord, TokenUse,
 };
+pub use audit::{Actor, AuditBreak, AuditEntry, AuditHead, AuditLink, MAX_AUDIT_BATCH};
 pub use records::RECORD_FORMAT;
+pub use workspaces::WorkspaceRecord;
 
 use crate::store::{Committed, MAX_OPERATIONS, MAX_SCAN, Store, StoreError, Txn};
 
