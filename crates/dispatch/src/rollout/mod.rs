@@ -15,6 +15,8 @@ mod begin;
 mod compose;
 mod orders;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -250,7 +250,12 @@ impl Rollouts {
         };
         if going.record.waited_ms >= settings.deadline_ms {
             let seconds = settings.deadline_ms / 1000;
-            match online.first() {
+            // One that is healthy just now is let prove itself, or fail to.
+            let stuck = online
+                .iter()
+                .find(|name| counted.held[**name].1 != Health::Available);
+            match stuck {
+                None if !online.is_empty() => {}
                 Some(name) => {
                     let words = counted.held[*name].1.words();
                     going.fail(format!("no progress within {seconds} s: on {name} {words}"));
