@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plumb_driver::host::RunAs;
-use plumb_model::{MachineName, Secret};
+use plumb_model::{MachineName, Secret, Timestamp};
 
 /// What an agent is told when it is started.
 #[derive(Debug, Clone)]
@@ -24,4 +24,6 @@ pub struct Config {
     pub run_as: RunAs,
     /// The command, with leading arguments, that becomes a shim.
     pub shim: Vec<OsString>,
+    /// The clock by which certificates are renewed: [`Timestamp::now`] outside tests.
+    pub now: fn() -> Timestamp,
 }

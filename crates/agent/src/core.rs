@@ -32,7 +32,7 @@ use crate::exits::Exits;
 use crate::folder::{Folder, Keeper};
 use crate::identity::{Enrolled, join};
 use crate::lanes::Lanes;
-use crate::link::{self, LinkEvent, Uplink, random_bytes};
+use crate::link::{self, LinkEvent, Uplink, hex, random_bytes};
 use crate::logs;
 use crate::watch::{Watch, concerns};
 
@@ -126,7 +126,7 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
         }
     })?;
     let task = tokio::spawn(core.run(link_in, stops));
-    let link = tokio::spawn(link::run(enrolled, link_out));
+    let link = tokio::spawn(link::run(enrolled, link_out, config.now, host.data.clone()));
     Ok(Running {
         machine,
         stop,
@@ -191,10 +191,7 @@ impl Core {
             seed: u64::from_le_bytes(random_bytes()),
         };
         let facts = capability::machine_facts(env!("CARGO_PKG_VERSION"));
-        let instance: String = random_bytes::<16>()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let instance = hex(&random_bytes::<16>());
         Ok(Self {
             keeper: folder.keeper(),
             blobs: Blobs::new(folder.path()),
@@ -385,6 +382,8 @@ impl Core {
     fn linked(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Connected(uplink) => {
+                self.session
+                    .introduce(uplink.host.clone(), uplink.trusted_cas.clone());
                 self.uplink = Some(uplink);
                 self.tell_session(SessionEvent::Connected {
                     instance: self.instance.clone(),

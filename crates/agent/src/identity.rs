@@ -11,15 +11,17 @@ use std::path::{Path, PathBuf};
 use plumb_model::{Lineage, MachineName, Secret, Timestamp, WorkspaceName};
 use plumb_wire::client::{self, CallError, ClientIdentity, ConnectError, Target};
 use plumb_wire::error::Reason;
-use plumb_wire::token::JoinToken;
+use plumb_wire::token::{CaDigest, JoinToken};
 use plumb_wire::{pin, v1};
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
+use tonic::transport::Channel;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::Config;
 use crate::error::AgentError;
 use crate::folder::replace;
+use crate::link::{hex, random_bytes};
 
 /// An enrolled machine.
 #[derive(Debug, Clone)]
@@ -41,15 +43,21 @@ pub struct Record {
     pub workspace: WorkspaceName,
     /// This machine's name.
     pub machine: MachineName,
-    /// The control plane's CA.
+    /// The CAs that a control plane may be of: two, while one takes the other's place.
     pub ca_pem: String,
-    /// This machine's certificate, then the CA's.
+    /// This machine's certificate, then its CA's.
     pub chain_pem: String,
     /// When the certificate was made, as this machine's clock says.
     pub made: Timestamp,
     /// When it runs out.
     pub not_after: Timestamp,
+    /// The file beside this one that holds the key; none is `key.pem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
 }
+
+/// The key that a machine is enrolled with at first.
+const KEY_FILE: &str = "key.pem";
 
 impl Enrolled {
     /// Reads a stored enrolment.
@@ -67,11 +75,11 @@ impl Enrolled {
                 });
             }
         };
-        let record = serde_json::from_slice(&bytes).map_err(|e| AgentError::Damaged {
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| AgentError::Damaged {
             path,
             why: e.to_string(),
         })?;
-        let key_path = folder.join("key.pem");
+        let key_path = folder.join(record.key_file.as_deref().unwrap_or(KEY_FILE));
         let key_pem = fs::read_to_string(&key_path).map_err(|source| AgentError::Folder {
             doing: "read",
             path: key_path,
@@ -107,13 +115,41 @@ impl Enrolled {
         Timestamp::from_millisecond(at as i64).unwrap_or(self.record.made)
     }
 
-    /// Fetches and stores the next certificate.
-    pub async fn renew(&mut self) -> Result<(), AgentError> {
+    /// The digests of the CAs that it trusts, as a hello says them.
+    pub fn trusted_cas(&self) -> Vec<String> {
+        x509_parser::pem::Pem::iter_from_buffer(self.record.ca_pem.as_bytes())
+            .filter_map(Result::ok)
+            .map(|pem| CaDigest::of(&pem.contents).to_string())
+            .collect()
+    }
+
+    /// Fetches and stores the next certificate, and the CAs to trust from now on.
+    ///
+    /// Assumptions: the key of this record may have been replaced by an order whose answer was lost. Then the control plane
+    /// knows one of the other keys that lie beside it.
+    pub async fn renew(&mut self, now: Timestamp) -> Result<(), AgentError> {
+        let error = match self.renew_with(&self.key_pem.clone(), now).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let replaced = matches!(&error, AgentError::Call(CallError::Refused(refusal)) if refusal.reason == Reason::WrongKey);
+        if !replaced {
+            return Err(error);
+        }
+        for (name, key_pem) in self.other_keys() {
+            if self.renew_with(&key_pem, now).await.is_ok() {
+                return self.took_key(name, key_pem);
+            }
+        }
+        Err(error)
+    }
+
+    async fn renew_with(&mut self, key_pem: &Secret, now: Timestamp) -> Result<(), AgentError> {
         let target = Target {
             identity: None,
             ..self.target()
         };
-        let csr_der = request(&self.key_pem)?;
+        let csr_der = request(key_pem)?;
         let channel = client::connect(&target).await?;
         let asked = v1::RenewRequest {
             csr_der,
@@ -124,10 +160,80 @@ impl Enrolled {
             .await
             .map_err(|status| CallError::of(&target.address, &status))?
             .into_inner();
-        self.record.chain_pem = chain(&answer.chain_der);
-        self.record.made = Timestamp::now();
-        self.record.not_after = parse_time(&answer.not_after)?;
-        self.save()
+        let issued = Issued {
+            chain_der: answer.chain_der,
+            trust_der: answer.trust_der,
+            not_after: parse_time(&answer.not_after)?,
+        };
+        self.take(issued, now);
+        // With another key than the record's it is stored together with that.
+        if key_pem.expose() == self.key_pem.expose() {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Makes another key and has it enrolled, over a connection of this machine's.
+    ///
+    /// Guarantees: the new key is on the disk before anybody hears of it, and record and key change places in one write.
+    pub async fn rekey(
+        &mut self,
+        channel: Channel,
+        code: String,
+        now: Timestamp,
+    ) -> Result<(), AgentError> {
+        let name = format!("key-{}.pem", hex(&random_bytes::<8>()));
+        let key_pem = new_key(&self.folder.join(&name))?;
+        let csr_der = request(&key_pem)?;
+        let answer = client::agents(channel)
+            .rekey(v1::RekeyRequest { code, csr_der })
+            .await
+            .map_err(|status| CallError::of(&self.record.server, &status))?
+            .into_inner();
+        let issued = Issued {
+            chain_der: answer.chain_der,
+            trust_der: answer.trust_der,
+            not_after: parse_time(&answer.not_after)?,
+        };
+        self.take(issued, now);
+        self.took_key(name, key_pem)
+    }
+
+    fn take(&mut self, issued: Issued, now: Timestamp) {
+        self.record.chain_pem = chain(&issued.chain_der);
+        if !issued.trust_der.is_empty() {
+            self.record.ca_pem = chain(&issued.trust_der);
+        }
+        self.record.made = now;
+        self.record.not_after = issued.not_after;
+    }
+
+    /// Goes on with another key, and removes those that count no more.
+    fn took_key(&mut self, name: String, key_pem: Secret) -> Result<(), AgentError> {
+        self.key_pem = key_pem;
+        self.record.key_file = Some(name);
+        self.save()?;
+        for (name, _) in self.other_keys() {
+            // One that stays is of no use to anybody: the control plane does not know it.
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+        Ok(())
+    }
+
+    /// The keys beside the one of the record.
+    fn other_keys(&self) -> Vec<(String, Secret)> {
+        let own = self.record.key_file.as_deref().unwrap_or(KEY_FILE);
+        fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.starts_with("key") && name.ends_with(".pem") && name != own)
+            .filter_map(|name| {
+                let pem = fs::read_to_string(self.folder.join(&name)).ok()?;
+                Some((name, Secret::new(pem)))
+            })
+            .collect()
     }
 
     /// Notes that the control plane is reached elsewhere from now on.
@@ -149,6 +255,13 @@ impl Enrolled {
             source,
         })
     }
+}
+
+/// What the control plane has issued.
+struct Issued {
+    chain_der: Vec<Vec<u8>>,
+    trust_der: Vec<Vec<u8>>,
+    not_after: Timestamp,
 }
 
 /// Enrols this machine with a join token.
@@ -186,10 +299,10 @@ pub async fn join(config: &Config) -> Result<Enrolled, AgentError> {
         csr_der: csr_der.clone(),
         machine: machine.clone(),
     };
-    let (chain_der, not_after) = match service.join(asked).await {
+    let (chain_der, trust_der, not_after) = match service.join(asked).await {
         Ok(answer) => {
             let answer = answer.into_inner();
-            (answer.chain_der, answer.not_after)
+            (answer.chain_der, answer.trust_der, answer.not_after)
         }
         Err(status) => {
             let error = CallError::of(server, &status);
@@ -200,7 +313,7 @@ pub async fn join(config: &Config) -> Result<Enrolled, AgentError> {
             // The token may have been spent by this very machine, whose disk or link failed before it got the answer.
             let renewed = service.renew(v1::RenewRequest { csr_der, machine }).await;
             let answer = renewed.map_err(|_| AgentError::Call(error))?.into_inner();
-            (answer.chain_der, answer.not_after)
+            (answer.chain_der, answer.trust_der, answer.not_after)
         }
     };
     let (lineage, workspace, machine) =
@@ -210,10 +323,14 @@ pub async fn join(config: &Config) -> Result<Enrolled, AgentError> {
         lineage,
         workspace,
         machine,
-        ca_pem,
+        ca_pem: match trust_der.as_slice() {
+            [] => ca_pem,
+            trusted => chain(trusted),
+        },
         chain_pem: chain(&chain_der),
-        made: Timestamp::now(),
+        made: (config.now)(),
         not_after: parse_time(&not_after)?,
+        key_file: None,
     };
     let enrolled = Enrolled {
         record,
@@ -226,26 +343,29 @@ pub async fn join(config: &Config) -> Result<Enrolled, AgentError> {
 
 /// The stored key, or a new one; and whether it was there.
 fn key(folder: &Path) -> Result<(Secret, bool), AgentError> {
-    let path = folder.join("key.pem");
+    let path = folder.join(KEY_FILE);
     match fs::read_to_string(&path) {
         Ok(pem) => Ok((Secret::new(pem), true)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let pem = KeyPair::generate()
-                .map_err(|e| AgentError::Crypto(e.to_string()))?
-                .serialize_pem();
-            replace(&path, pem.as_bytes(), 0o600).map_err(|source| AgentError::Folder {
-                doing: "write",
-                path,
-                source,
-            })?;
-            Ok((Secret::new(pem), false))
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((new_key(&path)?, false)),
         Err(source) => Err(AgentError::Folder {
             doing: "read",
             path,
             source,
         }),
     }
+}
+
+/// Makes a key and stores it.
+fn new_key(path: &Path) -> Result<Secret, AgentError> {
+    let pem = KeyPair::generate()
+        .map_err(|e| AgentError::Crypto(e.to_string()))?
+        .serialize_pem();
+    replace(path, pem.as_bytes(), 0o600).map_err(|source| AgentError::Folder {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Secret::new(pem))
 }
 
 /// A certificate request, signed by the key. It asks for nothing: the control plane sets the identity.

@@ -1,11 +1,15 @@
 //! Keeps a session with the control plane open: connects, renews the certificate when its time has come, carries
 //! messages, and comes back after a break with full jitter.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plumb_dispatch::protocol::{ToAgent, ToServer};
+use plumb_driver::capability::host_facts;
 use plumb_model::Timestamp;
-use plumb_wire::client::{self, CallError};
+use plumb_model::capability::HostFacts;
+use plumb_wire::client::{self, CallError, ConnectError};
+use plumb_wire::error::Reason;
 use plumb_wire::session::{FromServer, to_server};
 use plumb_wire::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const LASTED: Duration = Duration::from_secs(10);
 /// A renewal that failed is tried again after five minutes: there are twelve hours left when it is first tried.
 const RENEW_RETRY: Duration = Duration::from_secs(300);
+/// How often the clock is looked at, so that one that jumped, or a machine that slept, is noticed.
+const LOOK: Duration = Duration::from_secs(5);
 /// Messages that wait for the link. A complete status of 50,000 resources is about 200 of them.
 const QUEUE: usize = 1024;
 
@@ -42,6 +48,10 @@ pub struct Uplink {
     out: mpsc::Sender<v1::AgentMessage>,
     /// The connection, for streams of their own.
     pub channel: Channel,
+    /// The host as it is now.
+    pub host: HostFacts,
+    /// The digests of the CAs that are trusted.
+    pub trusted_cas: Vec<String>,
     _close: oneshot::Sender<()>,
 }
 
@@ -74,6 +84,11 @@ impl Dice {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Random bytes from the operating system.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     use ring::rand::{SecureRandom, SystemRandom};
@@ -84,29 +99,81 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// When the certificate is to be renewed.
+struct Renewal {
+    at: Timestamp,
+}
+
+impl Renewal {
+    fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.at
+    }
+
+    /// At the latest within this time from now.
+    fn hurry(&mut self, now: Timestamp, within: Duration) {
+        self.at = self.at.min(now.checked_add(within).unwrap_or(now));
+    }
+
+    fn put_off(&mut self, now: Timestamp) {
+        self.at = now.checked_add(RENEW_RETRY).unwrap_or(now);
+    }
+
+    /// How long to wait before looking again.
+    fn pause(&self, now: Timestamp) -> Duration {
+        let left = now.until(self.at).ok();
+        let left = left.and_then(|span| Duration::try_from(span).ok());
+        left.unwrap_or_default()
+            .clamp(Duration::from_millis(10), LOOK)
+    }
+}
+
 /// Runs until the core is gone.
-pub async fn run(mut enrolled: Enrolled, core: mpsc::Sender<LinkEvent>) {
+pub async fn run(
+    mut enrolled: Enrolled,
+    core: mpsc::Sender<LinkEvent>,
+    now: fn() -> Timestamp,
+    data: PathBuf,
+) {
     let mut dice = Dice::new();
-    let mut renew_at = enrolled.renew_at(dice.roll());
+    let mut renewal = Renewal {
+        at: enrolled.renew_at(dice.roll()),
+    };
     let mut bound = RETRY_INITIAL;
     let mut told = String::new();
     while !core.is_closed() {
-        if Timestamp::now() >= renew_at {
-            match enrolled.renew().await {
-                Ok(()) => renew_at = enrolled.renew_at(dice.roll()),
+        if renewal.is_due(now()) {
+            match enrolled.renew(now()).await {
+                Ok(()) => {
+                    tracing::info!(until = %enrolled.record.not_after, "the certificate is renewed");
+                    renewal.at = enrolled.renew_at(dice.roll());
+                }
                 Err(error) => {
                     tell(&mut told, &error);
                     // The session need not suffer from it meanwhile.
-                    renew_at = Timestamp::now()
-                        .checked_add(RENEW_RETRY)
-                        .unwrap_or(renew_at);
+                    renewal.put_off(now());
                 }
             }
         }
         let began = Instant::now();
-        match session(&enrolled, renew_at, &core).await {
-            Ok(()) => told.clear(),
-            Err(error) => tell(&mut told, &error),
+        let link = Link {
+            core: &core,
+            now,
+            data: &data,
+        };
+        match link.session(&mut enrolled, &mut renewal, &mut dice).await {
+            Ok(Ended::Anew) => {
+                told.clear();
+                bound = RETRY_INITIAL;
+                continue;
+            }
+            Ok(Ended::Closed) => told.clear(),
+            Err(error) => {
+                tell(&mut told, &error);
+                // Its clock may differ from this one's, or it may have another CA by now.
+                if is_about_the_certificate(&error) {
+                    renewal.at = now();
+                }
+            }
         }
         // How a session ended does not matter: a crash of the control plane breaks it with an error, and one that
         // refuses this agent may end it well, again and again.
@@ -122,6 +189,18 @@ pub async fn run(mut enrolled: Enrolled, core: mpsc::Sender<LinkEvent>) {
     }
 }
 
+/// Whether another certificate may help.
+fn is_about_the_certificate(error: &AgentError) -> bool {
+    match error {
+        AgentError::Connect(ConnectError::CertificateRefused { .. }) => true,
+        AgentError::Call(CallError::Refused(refusal)) => matches!(
+            refusal.reason,
+            Reason::CertificateExpired | Reason::BadCertificate | Reason::WrongKey
+        ),
+        _ => false,
+    }
+}
+
 /// Says what is wrong once, not at every try.
 fn tell(told: &mut String, error: &AgentError) {
     let text = error.to_string();
@@ -131,68 +210,136 @@ fn tell(told: &mut String, error: &AgentError) {
     }
 }
 
-/// One connection, until it breaks, the core closes it or the certificate is to be renewed.
-///
-/// # Errors
-/// When the control plane was not reached, or refused.
-async fn session(
-    enrolled: &Enrolled,
-    renew_at: Timestamp,
-    core: &mpsc::Sender<LinkEvent>,
-) -> Result<(), AgentError> {
-    let target = enrolled.target();
-    let channel = client::connect(&target).await?;
-    let (out, messages) = mpsc::channel(QUEUE);
-    let (close, mut closed) = oneshot::channel();
-    let uplink = Uplink {
-        out,
-        channel: channel.clone(),
-        _close: close,
-    };
-    if core.send(LinkEvent::Connected(uplink)).await.is_err() {
-        return Ok(());
-    }
-    let result = carry(channel, messages, &mut closed, renew_at, core).await;
-    let _ = core.send(LinkEvent::Disconnected).await;
-    result.map_err(|status| CallError::of(&target.address, &status).into())
+/// How a session has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ended {
+    /// It broke, or one of the two closed it.
+    Closed,
+    /// Another one is wanted at once: with another certificate.
+    Anew,
 }
 
-async fn carry(
-    channel: Channel,
-    messages: mpsc::Receiver<v1::AgentMessage>,
-    closed: &mut oneshot::Receiver<()>,
-    renew_at: Timestamp,
-    core: &mpsc::Sender<LinkEvent>,
-) -> Result<(), tonic::Status> {
-    let mut service = client::agents(channel);
-    let mut inbound = tokio::select! {
-        opened = service.session(ReceiverStream::new(messages)) => opened?.into_inner(),
-        _ = &mut *closed => return Ok(()),
-    };
-    let mut decoder = FromServer::default();
-    let until_renewal = Timestamp::now()
-        .until(renew_at)
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok());
-    let renewal = tokio::time::sleep(
-        until_renewal
-            .unwrap_or_default()
-            .max(Duration::from_secs(1)),
-    );
-    tokio::pin!(renewal);
-    loop {
-        tokio::select! {
-            message = inbound.message() => {
-                let Some(message) = message? else { return Ok(()) };
-                let message = decoder.take(message).map_err(|e| tonic::Status::data_loss(e.to_string()))?;
-                if let Some(message) = message
-                    && core.send(LinkEvent::Received(message)).await.is_err()
-                {
-                    return Ok(());
+/// Why the messages of a session stop.
+enum Stopped {
+    Closed,
+    Due,
+    Rekey(String),
+}
+
+/// What a session is carried with.
+struct Link<'a> {
+    core: &'a mpsc::Sender<LinkEvent>,
+    now: fn() -> Timestamp,
+    data: &'a Path,
+}
+
+impl Link<'_> {
+    /// One connection, until it breaks, the core closes it or the certificate is to be renewed.
+    ///
+    /// # Errors
+    /// When the control plane was not reached, or refused.
+    async fn session(
+        &self,
+        enrolled: &mut Enrolled,
+        renewal: &mut Renewal,
+        dice: &mut Dice,
+    ) -> Result<Ended, AgentError> {
+        let target = enrolled.target();
+        let channel = client::connect(&target).await?;
+        let (out, messages) = mpsc::channel(QUEUE);
+        let (close, mut closed) = oneshot::channel();
+        let uplink = Uplink {
+            out,
+            channel: channel.clone(),
+            host: host_facts(self.data),
+            trusted_cas: enrolled.trusted_cas(),
+            _close: close,
+        };
+        if self.core.send(LinkEvent::Connected(uplink)).await.is_err() {
+            return Ok(Ended::Closed);
+        }
+        let stopped = self
+            .carry(channel.clone(), messages, &mut closed, renewal, dice)
+            .await;
+        let ended = match stopped {
+            Ok(Stopped::Rekey(code)) => {
+                let done = enrolled.rekey(channel, code, (self.now)()).await;
+                if done.is_ok() {
+                    renewal.at = enrolled.renew_at(dice.roll());
+                    tracing::info!("this machine has another key");
+                }
+                done.map(|()| Ended::Anew)
+            }
+            Ok(Stopped::Due) => Ok(Ended::Anew),
+            Ok(Stopped::Closed) => Ok(Ended::Closed),
+            Err(status) => Err(CallError::of(&target.address, &status).into()),
+        };
+        let _ = self.core.send(LinkEvent::Disconnected).await;
+        ended
+    }
+
+    async fn carry(
+        &self,
+        channel: Channel,
+        messages: mpsc::Receiver<v1::AgentMessage>,
+        closed: &mut oneshot::Receiver<()>,
+        renewal: &mut Renewal,
+        dice: &mut Dice,
+    ) -> Result<Stopped, tonic::Status> {
+        let mut service = client::agents(channel);
+        let mut inbound = tokio::select! {
+            opened = service.session(ReceiverStream::new(messages)) => opened?.into_inner(),
+            _ = &mut *closed => return Ok(Stopped::Closed),
+        };
+        let mut decoder = FromServer::default();
+        loop {
+            tokio::select! {
+                message = inbound.message() => {
+                    let Some(message) = message? else { return Ok(Stopped::Closed) };
+                    let message = decoder.take(message).map_err(|e| tonic::Status::data_loss(e.to_string()))?;
+                    match message {
+                        None => {}
+                        Some(ToAgent::Renew { within_ms }) => {
+                            let within = Duration::from_millis(within_ms).mul_f64(dice.roll());
+                            renewal.hurry((self.now)(), within);
+                        }
+                        Some(ToAgent::Rekey { code }) => return Ok(Stopped::Rekey(code)),
+                        Some(message) => {
+                            if self.core.send(LinkEvent::Received(message)).await.is_err() {
+                                return Ok(Stopped::Closed);
+                            }
+                        }
+                    }
+                }
+                _ = &mut *closed => return Ok(Stopped::Closed),
+                () = tokio::time::sleep(renewal.pause((self.now)())) => {
+                    if renewal.is_due((self.now)()) {
+                        return Ok(Stopped::Due);
+                    }
                 }
             }
-            _ = &mut *closed => return Ok(()),
-            () = &mut renewal => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
+    }
+
+    #[test]
+    fn a_renewal_is_due_by_the_handed_in_clock_and_can_be_hurried_and_put_off() {
+        let mut renewal = Renewal { at: at(12) };
+        assert!(!renewal.is_due(at(11)) && renewal.is_due(at(12)) && renewal.is_due(at(1000)));
+        assert_eq!(renewal.pause(at(0)), LOOK);
+        renewal.hurry(at(1), Duration::from_secs(60));
+        assert!(renewal.is_due(at(2)));
+        renewal.hurry(at(1), Duration::from_secs(7200));
+        assert!(renewal.is_due(at(2)), "it is never put off by a hurry");
+        renewal.put_off(at(2));
+        assert!(!renewal.is_due(at(2)) && renewal.is_due(at(3)));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -123,6 +124,7 @@ const fn mutates(path: &'static str, rule: Rule) -> Row {
 const VIEWER: Rule = Rule::Role(Role::Viewer);
 const PLANNER: Rule = Rule::Role(Role::Planner);
 const DEPLOYER: Rule = Rule::Role(Role::Deployer);
+const OPERATOR: Rule = Rule::Role(Role::Operator);
 const ADMIN: Rule = Rule::Role(Role::Admin);
 
 /// Every method that may be called at all, by whom, and whether it changes anything.
@@ -135,6 +137,7 @@ pub const RULES: &[Row] = &[
     reads("/plumb.v1.Agents/Session", Rule::Machine),
     reads("/plumb.v1.Agents/FetchBlob", Rule::Machine),
     reads("/plumb.v1.Agents/PushLogs", Rule::Machine),
+    mutates("/plumb.v1.Agents/Rekey", Rule::Machine),
     reads("/plumb.v1.ControlPlane/GetInfo", VIEWER),
     reads("/plumb.v1.ControlPlane/Plan", PLANNER),
     reads("/plumb.v1.ControlPlane/Snapshot", PLANNER),
@@ -148,6 +151,13 @@ pub const RULES: &[Row] = &[
     reads("/plumb.v1.ControlPlane/History", VIEWER),
     reads("/plumb.v1.ControlPlane/Logs", VIEWER),
     mutates("/plumb.v1.ControlPlane/CreateToken", ADMIN),
+    reads("/plumb.v1.Machines/ListMachines", VIEWER),
+    reads("/plumb.v1.Machines/GetMachine", VIEWER),
+    mutates("/plumb.v1.Machines/RemoveMachine", ADMIN),
+    mutates("/plumb.v1.Machines/KeepMachine", ADMIN),
+    mutates("/plumb.v1.Machines/RecoverMachines", OPERATOR),
+    reads("/plumb.v1.Machines/GetCa", VIEWER),
+    mutates("/plumb.v1.Machines/RotateCa", Rule::AdminOfAll),
     reads("/plumb.v1.Access/ListTokens", ADMIN),
     mutates("/plumb.v1.Access/RevokeToken", ADMIN),
     reads("/plumb.v1.Access/ListWorkspaces", VIEWER),
@@ -168,7 +178,7 @@ pub fn rule(path: &str) -> Option<&'static Row> {
     RULES.iter().find(|row| row.path == path)
 }
 
-/// A token for the API that counts now.
+/// A token that counts now.
 #[derive(Debug)]
 struct Held {
     record: TokenRecord,
@@ -187,8 +197,8 @@ pub struct Shown {
     pub ended: watch::Receiver<bool>,
 }
 
-/// The tokens for the API and the identities of one workspace that count now. Shared by the guard and the services.
-/// Join tokens are looked up in the ledger: each serves once, and there may be as many as machines.
+/// The tokens and the identities of one workspace that count now. Shared by the guard and the services. Join tokens that
+/// have served are not among them: there may be as many as machines.
 #[derive(Debug)]
 pub struct Access {
     now: fn() -> Timestamp,
@@ -221,7 +231,8 @@ impl Access {
 
     /// Takes note of a token that the ledger has stored.
     pub fn token_stored(&self, token: TokenRecord) {
-        if matches!(token.kind, TokenKind::Join { .. }) {
+        // One that has served is of no use to anybody; the ledger keeps it for those who ask.
+        if token.consumed.is_some() {
             return;
         }
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
@@ -275,6 +286,40 @@ impl Access {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         machines.insert(machine.machine.clone(), machine);
+    }
+
+    /// The clock's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// Every machine that was ever enrolled, by name: at most `limit`, behind the one given.
+    #[must_use]
+    pub fn machines_after(
+        &self,
+        after: Option<&MachineName>,
+        limit: usize,
+    ) -> Vec<MachineIdentity> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines
+            .range::<MachineName, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, identity)| identity.clone())
+            .collect()
+    }
+
+    /// Looks at every machine that was ever enrolled.
+    pub fn each_machine(&self, look: impl FnMut(&MachineIdentity)) {
+        let machines = self.machines.read().unwrap_or_else(PoisonError::into_inner);
+        machines.values().for_each(look);
+    }
+
+    /// Looks at every token.
+    pub fn each_token(&self, look: impl FnMut(&TokenRecord)) {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.values().map(|held| &held.record).for_each(look);
     }
 
     /// The identity of a machine, if it was ever enrolled.

@@ -4,10 +4,12 @@
 //! name another. It decides nothing: what is said goes to the gateway, what is to be said comes from it.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumb_dispatch::protocol::ToServer;
+use plumb_dispatch::protocol::{ToAgent, ToServer};
+use plumb_ledger::CertificateSeen;
 use plumb_model::Hash;
 use plumb_wire::PIECE_BYTES;
 use plumb_wire::convert::{WireError, parse};
@@ -19,10 +21,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::blobs::Blobs;
-use crate::gateway::{Gateway, Session};
+use crate::gateway::Session;
 use crate::guard::FromMachine;
 use crate::refuse;
-use crate::tenants::tenant_of;
+use crate::roster::Seen;
+use crate::rotation::{Authorities, parse_digest};
+use crate::tenants::{Tenant, tenant_of};
 
 /// How long a new stream may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -35,6 +39,7 @@ const PIECES: usize = 4;
 
 /// The `Agents` service.
 pub(crate) struct Agents {
+    pub authorities: Arc<Authorities>,
     /// Turns true when the control plane goes down.
     pub stopping: watch::Receiver<bool>,
 }
@@ -64,9 +69,15 @@ impl v1::agents_server::Agents for Agents {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let machine = machine(&request)?;
         let tenant = tenant_of(&request)?;
+        let from = request.remote_addr();
         let incoming = request.into_inner();
         let (tx, rx) = mpsc::channel(PIECES);
-        tokio::spawn(session(machine, incoming, tx, tenant.gateway.clone()));
+        let greeting = Greeting {
+            tenant: tenant.clone(),
+            authorities: self.authorities.clone(),
+            from,
+        };
+        tokio::spawn(session(machine, incoming, tx, greeting));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 
@@ -93,7 +104,11 @@ impl v1::agents_server::Agents for Agents {
         let (tx, rx) = mpsc::channel(PIECES);
         let blobs = tenant.blobs.clone();
         tokio::spawn(async move {
-            if let Err(refusal) = send_blob(blobs, digest, request.offset, &tx).await {
+            let sent = tokio::select! {
+                sent = send_blob(blobs, digest, request.offset, &tx) => sent,
+                () = tenant.shut_out(&machine) => Err(shut_out()),
+            };
+            if let Err(refusal) = sent {
                 let _ = tx.send(Err(refusal.into())).await;
             }
         });
@@ -116,6 +131,7 @@ impl v1::agents_server::Agents for Agents {
             return Ok(Response::new(v1::PushLogsResponse {}));
         };
         let mut stopping = self.stopping.clone();
+        let mut out = std::pin::pin!(tenant.shut_out(&machine));
         let mut next = Some(first);
         while let Some(message) = next {
             if let Some(batch) = message.batch {
@@ -124,17 +140,131 @@ impl v1::agents_server::Agents for Agents {
                     news: Some(v1::logs_response::News::Batch(batch)),
                 };
                 // Waiting here holds the agent back through the stream's own flow control; it counts what it drops.
-                if sink.send(Ok(news)).await.is_err() {
+                let sent = tokio::select! {
+                    sent = sink.send(Ok(news)) => sent,
+                    () = &mut out => return Err(shut_out().into()),
+                };
+                if sent.is_err() {
                     break;
                 }
             }
             next = tokio::select! {
+                () = &mut out => return Err(shut_out().into()),
                 message = incoming.message() => message?,
                 () = sink.closed() => None,
                 _ = stopping.wait_for(|stop| *stop) => None,
             };
         }
         Ok(Response::new(v1::PushLogsResponse {}))
+    }
+
+    async fn rekey(
+        &self,
+        request: Request<v1::RekeyRequest>,
+    ) -> Result<Response<v1::RekeyResponse>, Status> {
+        let machine = machine(&request)?;
+        let tenant = tenant_of(&request)?;
+        let cas = self.authorities.now_in_force();
+        let trust_der = cas.trust_der();
+        let issued = crate::machines::rekey(tenant, cas, machine, request.into_inner()).await?;
+        Ok(Response::new(v1::RekeyResponse {
+            chain_der: issued.chain_der,
+            not_after: issued.not_after.to_string(),
+            trust_der,
+        }))
+    }
+}
+
+/// What a stream is ended with whose machine was removed, or has another key by now.
+fn shut_out() -> Refusal {
+    Refusal::new(
+        Reason::WrongKey,
+        "the machine was removed, or another key counts for it by now",
+    )
+}
+
+/// What is looked at when an agent says hello.
+struct Greeting {
+    tenant: Arc<Tenant>,
+    authorities: Arc<Authorities>,
+    from: Option<SocketAddr>,
+}
+
+/// What an agent that is taken in is told besides its assignment.
+struct Heard {
+    machine: FromMachine,
+    instance: String,
+    trusts: Vec<String>,
+}
+
+impl Greeting {
+    /// Notes who came, and with what.
+    async fn note(&self, heard: &Heard) {
+        let at = self.tenant.access.now();
+        let seen = Seen {
+            instance: heard.instance.clone(),
+            from: self.from,
+            at,
+        };
+        self.tenant.roster.note(&heard.machine.name, seen);
+        let cas = self.authorities.now_in_force();
+        let issuer = cas
+            .trusted()
+            .find(|ca| ca.key_id() == heard.machine.issuer)
+            .map(|ca| ca.digest().to_string());
+        let came_with = CertificateSeen {
+            ca: issuer.unwrap_or_default(),
+            not_after: heard.machine.not_after,
+            trusts: heard.trusts.clone(),
+        };
+        let known = self.tenant.access.machine(&heard.machine.name);
+        // Of an agent that only comes again there is nothing to write.
+        if known.is_some_and(|known| known.seen.as_ref() == Some(&came_with)) {
+            return;
+        }
+        let (ledger, machine) = (self.tenant.ledger.clone(), heard.machine.clone());
+        let noted = refuse::blocking(move || {
+            ledger
+                .note_seen(&machine.name, &machine.key.0, &came_with)
+                .map_err(|e| refuse::record(&e))
+        });
+        match noted.await {
+            Ok(Some(identity)) => self.tenant.access.machine_stored(identity),
+            Ok(None) => {}
+            // The next hello notes it; a rotation of the CA waits that long.
+            Err(refusal) => {
+                tracing::warn!("cannot note what an agent came with: {}", refusal.message)
+            }
+        }
+    }
+
+    /// Tells an agent that was taken in what is wanted of its certificate and key.
+    async fn ask(&self, heard: &Heard) {
+        // One of an older version knows neither message.
+        if heard.trusts.is_empty() {
+            return;
+        }
+        let gateway = &self.tenant.gateway;
+        let name = &heard.machine.name;
+        let order = self.tenant.roster.ordered(name);
+        if let Some(order) = order.filter(|order| order.instance == heard.instance) {
+            gateway
+                .tell(name.clone(), ToAgent::Rekey { code: order.code })
+                .await;
+            return;
+        }
+        let trusts: Vec<_> = heard
+            .trusts
+            .iter()
+            .filter_map(|d| parse_digest(d))
+            .collect();
+        let cas = self.authorities.now_in_force();
+        if cas.wants_renewal(heard.machine.issuer, &trusts) {
+            let within_ms = crate::machines::RENEW_SOON_MS;
+            gateway
+                .tell(name.clone(), ToAgent::Renew { within_ms })
+                .await;
+        }
     }
 }
 
@@ -180,8 +310,9 @@ async fn session(
     machine: FromMachine,
     mut incoming: Streaming<v1::AgentMessage>,
     tx: mpsc::Sender<Result<v1::ServerMessage, Status>>,
-    gateway: Gateway,
+    greeting: Greeting,
 ) {
+    let gateway = greeting.tenant.gateway.clone();
     let mut decoder = FromAgent::default();
     let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
     let hello = match first {
@@ -194,6 +325,12 @@ async fn session(
         Err(error) => return refuse_session(&tx, error).await,
     };
     let name = machine.name.clone();
+    let heard = Heard {
+        machine: machine.clone(),
+        instance: hello.instance.clone(),
+        trusts: hello.trusted_cas.clone(),
+    };
+    greeting.note(&heard).await;
     let Some(Session {
         id,
         mut outbox,
@@ -208,6 +345,9 @@ async fn session(
         return;
     };
     tracing::info!(machine = %name, session = id, "agent connected");
+    greeting.ask(&heard).await;
+    // A session stays for long: it holds no more than it needs.
+    drop((greeting, heard));
 
     let errors = tx.clone();
     let mut writer = tokio::spawn(async move {

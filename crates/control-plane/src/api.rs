@@ -15,7 +15,7 @@ use plumb_model::state::Outcome;
 use plumb_model::{Hash, MachineName, OwnerName, ReleaseNumber, Secret, Timestamp};
 use plumb_wire::convert::{WireError, parse, parse_optional, time_text, to_json};
 use plumb_wire::error::{Reason, Refusal};
-use plumb_wire::token::{ApiToken, CaDigest, JoinToken};
+use plumb_wire::token::{ApiToken, JoinToken};
 use plumb_wire::{PIECE_BYTES, v1};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use crate::gateway::{Gateway, WantedLogs};
 use crate::guard::{Caller, caller_of};
 use crate::recorder::Applied;
 use crate::refuse;
+use crate::rotation::Authorities;
 use crate::tenants::{Tenants, tenant_of};
 
 /// The name of the token that is made anew at each start.
@@ -64,7 +65,7 @@ const API_LIFE: u64 = 10 * 365 * 24 * 3600;
 /// The `ControlPlane` service.
 pub(crate) struct Api {
     pub tenants: Arc<Tenants>,
-    pub ca: CaDigest,
+    pub authorities: Arc<Authorities>,
     pub now: fn() -> Timestamp,
     pub uploads: Arc<Semaphore>,
     /// Turns true when the control plane goes down.
@@ -169,7 +170,7 @@ impl Api {
                 let token = JoinToken {
                     id: hex(&id),
                     secret: secret()?,
-                    ca: self.ca,
+                    ca: self.authorities.now_in_force().issuing().digest(),
                 };
                 let record = TokenRecord {
                     id: token.id.clone(),

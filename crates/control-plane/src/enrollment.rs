@@ -17,20 +17,21 @@ use tonic::{Request, Response, Status};
 use crate::access::{Access, enrolled_key};
 use crate::audit::Detail;
 use crate::guard::Whose;
-use crate::identity::{Authority, Identity, Issued, RequestedKey, requested_key};
+use crate::identity::{Identity, Issued, RequestedKey, requested_key};
 use crate::refuse;
+use crate::rotation::{Authorities, Cas};
 use crate::tenants::{Tenant, Tenants};
 
 /// The `Enrollment` service.
 pub(crate) struct Enrollment {
-    pub authority: Arc<Authority>,
+    pub authorities: Arc<Authorities>,
     pub tenants: Arc<Tenants>,
     pub now: fn() -> Timestamp,
 }
 
 /// What the blocking part of a join needs.
 struct Joining {
-    authority: Arc<Authority>,
+    cas: Arc<Cas>,
     ledger: Ledger,
     access: Arc<Access>,
     lineage: Lineage,
@@ -41,7 +42,7 @@ struct Joining {
 impl Enrollment {
     fn joining(&self, tenant: &Tenant) -> Joining {
         Joining {
-            authority: self.authority.clone(),
+            cas: self.authorities.now_in_force(),
             ledger: tenant.ledger.clone(),
             access: tenant.access.clone(),
             lineage: tenant.ledger.lineage().clone(),
@@ -97,18 +98,21 @@ impl Joining {
         }
         // Made before the token is spent, so that a failure here costs no token.
         let issued = self
-            .authority
+            .cas
+            .issuing()
             .issue(&key, &self.identity(&machine), self.now)
             .map_err(|e| refuse::identity(&e))?;
         self.ledger
             .consume_join(&token.id, token.secret.expose(), &machine, self.now)
             .map_err(|e| refuse::consume(&e))?;
+        self.access.token_revoked(&token.id);
         let identity = MachineIdentity {
             machine: machine.clone(),
             public_key_sha256: key.digest.0,
             certificate_serial: issued.serial.clone(),
             enrolled_at: self.now,
             removed: None,
+            seen: None,
         };
         self.ledger
             .put_identity(&identity)
@@ -121,7 +125,8 @@ impl Joining {
     fn renew(self, machine: &MachineName, key: &RequestedKey) -> Result<Issued, Refusal> {
         enrolled_key(self.access.machine(machine).as_ref(), machine, &key.digest)?;
         let issued = self
-            .authority
+            .cas
+            .issuing()
             .issue(key, &self.identity(machine), self.now)
             .map_err(|e| refuse::identity(&e))?;
         let identity = self
@@ -175,6 +180,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         .await?;
         whose.is(Actor::JoinToken(token.id.clone()), tenant.clone());
         let joining = self.joining(&tenant);
+        let trust_der = joining.cas.trust_der();
         let turn = tenant.enrolling.clone().lock_owned().await;
         // The turn is given back by the work, not by this call: a caller who hangs up must not let the next one in
         // between the token and the identity.
@@ -183,13 +189,8 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             joining.join(&token, &request)
         })
         .await?;
-        tenant
-            .gateway
-            .evict(
-                machine.clone(),
-                "another machine was enrolled under this name".to_owned(),
-            )
-            .await;
+        // Nothing that was heard of a machine of this name before is this one's.
+        tenant.identity_moved(&machine, false).await;
         let detail = Detail(format!("enrolled machine {machine}"));
         let mut response = Response::new(v1::JoinResponse {
             chain_der: issued.chain_der,
@@ -197,6 +198,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             workspace: tenant.workspace.to_string(),
             machine: machine.into(),
             not_after: issued.not_after.to_string(),
+            trust_der,
         });
         response.extensions_mut().insert(detail);
         Ok(response)
@@ -210,6 +212,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         let tenants = self.tenants.clone();
         let (tenant, machine, key) = refuse::blocking(move || renewing(&tenants, &request)).await?;
         let joining = self.joining(&tenant);
+        let trust_der = joining.cas.trust_der();
         let turn = tenant.enrolling.clone().lock_owned().await;
         let issued = refuse::blocking(move || {
             let _turn = turn;
@@ -219,6 +222,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
         Ok(Response::new(v1::RenewResponse {
             chain_der: issued.chain_der,
             not_after: issued.not_after.to_string(),
+            trust_der,
         }))
     }
 }

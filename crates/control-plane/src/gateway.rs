@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use plumb_dispatch::fleet::{Effect, Event};
 use plumb_dispatch::protocol::{Hello, LogsRequest, Now, ToAgent, ToServer};
-use plumb_dispatch::{Fleet, Recording};
+use plumb_dispatch::view::RolloutView;
+use plumb_dispatch::{Fleet, MachineRecord, Recording};
 use plumb_ledger::Ledger;
 use plumb_model::condition::MachineEvent;
 use plumb_model::state::Outcome;
@@ -23,7 +24,9 @@ use tokio::task::JoinHandle;
 
 use crate::access::Access;
 use crate::guard::FromMachine;
+use crate::identity::CaKeyId;
 use crate::logs::{Logs, Sink, notice};
+use crate::rotation::Cas;
 
 /// How many events may wait for the task; past it, whoever sends waits.
 const QUEUE: usize = 1024;
@@ -90,10 +93,26 @@ enum Input {
         recording: Recording,
         done: oneshot::Sender<()>,
     },
-    Evict {
+    Identity {
         machine: MachineName,
-        reason: String,
+        removed: bool,
     },
+    Tell {
+        machine: MachineName,
+        message: ToAgent,
+        reply: oneshot::Sender<bool>,
+    },
+    Renew {
+        within_ms: u64,
+    },
+    CutUntrusted(Arc<Cas>),
+    Advanced {
+        machines: BTreeMap<MachineName, MachineRecord>,
+        rollouts: BTreeMap<OwnerName, RolloutView>,
+        done: oneshot::Sender<()>,
+    },
+    Recovered(MachineName),
+    Look(Box<dyn FnOnce(&Fleet) + Send>),
     OpenLogs {
         wanted: WantedLogs,
         sink: Sink,
@@ -196,9 +215,63 @@ impl Gateway {
         let _ = self.ask(|done| Input::Recorded { recording, done }).await;
     }
 
-    /// Ends the session of a machine whose identity is no longer what it was.
-    pub async fn evict(&self, machine: MachineName, reason: String) {
-        let _ = self.inputs.send(Input::Evict { machine, reason }).await;
+    /// Another key counts for a machine from now on, or none: its session is closed, and what was heard under the key
+    /// before is forgotten.
+    pub async fn identity(&self, machine: MachineName, removed: bool) {
+        let _ = self.inputs.send(Input::Identity { machine, removed }).await;
+    }
+
+    /// Says something to a machine that does not concern its assignment. Whether it is connected.
+    pub async fn tell(&self, machine: MachineName, message: ToAgent) -> bool {
+        let told = self.ask(|reply| Input::Tell {
+            machine,
+            message,
+            reply,
+        });
+        told.await.unwrap_or(false)
+    }
+
+    /// Asks every agent that can be asked to renew its certificate.
+    pub async fn renew_all(&self, within_ms: u64) {
+        let _ = self.inputs.send(Input::Renew { within_ms }).await;
+    }
+
+    /// Ends every session whose certificate is of a CA that is trusted no more.
+    pub async fn cut_untrusted(&self, cas: Arc<Cas>) {
+        let _ = self.inputs.send(Input::CutUntrusted(cas)).await;
+    }
+
+    /// Goes on with a machine that held more than was recorded.
+    pub async fn recovered(&self, machine: MachineName) {
+        let _ = self.inputs.send(Input::Recovered(machine)).await;
+    }
+
+    /// Looks at the fleet. None if the control plane is going down.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fleet) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask(|reply| {
+            Input::Look(Box::new(move |fleet| {
+                let _ = reply.send(look(fleet));
+            }))
+        })
+        .await
+    }
+
+    /// Rollouts have gone on. Returns once the fleet knows.
+    pub(crate) async fn advanced(
+        &self,
+        machines: BTreeMap<MachineName, MachineRecord>,
+        rollouts: BTreeMap<OwnerName, RolloutView>,
+    ) {
+        let _ = self
+            .ask(|done| Input::Advanced {
+                machines,
+                rollouts,
+                done,
+            })
+            .await;
     }
 
     /// What is known of the fleet, for the planner.
@@ -273,6 +346,11 @@ impl Gateway {
 
 struct Link {
     machine: MachineName,
+    /// The CA of the certificate that it came with, and when that runs out.
+    issuer: CaKeyId,
+    not_after: Timestamp,
+    /// It can be asked to renew.
+    renews: bool,
     outbox: mpsc::Sender<ToAgent>,
     /// Dropped to say that the session is over.
     _over: oneshot::Sender<()>,
@@ -308,6 +386,11 @@ impl Task {
             let input = tokio::select! {
                 input = queue.recv() => input,
                 _ = tick.tick(), if !self.sessions.is_empty() => {
+                    let now = (self.now)();
+                    self.cut("this agent's certificate has run out; it renews it by itself", |link| {
+                        now >= link.not_after
+                    })
+                    .await;
                     self.handle(Event::Tick).await;
                     continue;
                 }
@@ -340,12 +423,42 @@ impl Task {
                 self.handle(Event::Recorded(recording)).await;
                 let _ = done.send(());
             }
-            Input::Evict { machine, reason } => {
-                if let Some(session) = self.fleet.session_of(&machine) {
-                    self.send(session, ToAgent::Goodbye { reason });
-                    self.gone(session).await;
+            Input::Advanced {
+                machines,
+                rollouts,
+                done,
+            } => {
+                for (name, record) in &machines {
+                    self.note_machine(name, record);
+                }
+                self.handle(Event::Advanced { machines, rollouts }).await;
+                let _ = done.send(());
+            }
+            Input::Identity { machine, removed } => {
+                self.handle(Event::Identity { machine, removed }).await;
+            }
+            Input::Tell {
+                machine,
+                message,
+                reply,
+            } => {
+                let session = self.fleet.session_of(&machine);
+                let told = session.is_some_and(|session| self.send(session, message));
+                let _ = reply.send(told);
+            }
+            Input::Renew { within_ms } => {
+                for (session, link) in &self.sessions {
+                    if link.renews {
+                        self.send(*session, ToAgent::Renew { within_ms });
+                    }
                 }
             }
+            Input::CutUntrusted(cas) => {
+                let reason = "the CA that issued this agent's certificate has been replaced";
+                self.cut(reason, |link| !cas.trusts(link.issuer)).await;
+            }
+            Input::Recovered(machine) => self.handle(Event::Recovered(machine)).await,
+            Input::Look(look) => look(&self.fleet),
             Input::OpenLogs {
                 wanted,
                 sink,
@@ -405,6 +518,9 @@ impl Task {
         }
         let link = Link {
             machine: machine.name.clone(),
+            issuer: machine.issuer,
+            not_after: machine.not_after,
+            renews: !hello.trusted_cas.is_empty(),
             outbox: outbox_tx,
             _over: over_tx,
         };
@@ -420,6 +536,21 @@ impl Task {
     async fn gone(&mut self, session: u64) {
         if self.forget(session) {
             self.handle(Event::Disconnected { session }).await;
+        }
+    }
+
+    /// Ends sessions, with a word to the agents.
+    async fn cut(&mut self, reason: &str, which: impl Fn(&Link) -> bool) {
+        let cut: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(_, link)| which(link))
+            .map(|(session, _)| *session)
+            .collect();
+        for session in cut {
+            let reason = reason.to_owned();
+            self.send(session, ToAgent::Goodbye { reason });
+            self.gone(session).await;
         }
     }
 
@@ -468,6 +599,9 @@ impl Task {
                             // Nobody listening is no failure.
                             let _ = self.events.send((machine.clone(), event));
                         }
+                    }
+                    Effect::HandOver { session, secrets } => {
+                        tracing::debug!(session, count = secrets.len(), "secrets are asked for");
                     }
                     Effect::LogsFailed {
                         machine,

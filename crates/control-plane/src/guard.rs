@@ -28,8 +28,9 @@ use tower::{Layer, Service};
 use crate::access::{Role, Row, Rule, enrolled_key, rule};
 use crate::audit::{AuditError, Detail, Owners};
 use crate::cut;
-use crate::identity::{self, KeyDigest, Peer};
+use crate::identity::{self, CaKeyId, KeyDigest, Peer};
 use crate::limits::{Counted, Limits};
+use crate::rotation::Authorities;
 use crate::tenants::{Tenant, Tenants};
 
 /// The token that a call came with, in the request's extensions.
@@ -64,6 +65,10 @@ pub struct FromMachine {
     pub name: MachineName,
     /// The key of the certificate that proved it.
     pub key: KeyDigest,
+    /// The CA that issued that certificate.
+    pub issuer: CaKeyId,
+    /// When the certificate runs out.
+    pub not_after: Timestamp,
 }
 
 /// What a call has shown of itself before anything was checked.
@@ -263,11 +268,37 @@ fn check_machine(
             .get(&peer.identity.workspace)
             .map(|tenant| (Actor::Machine(peer.identity.machine.clone()), tenant)),
     })?;
+    // TLS has looked at it when the connection was made, which may be long ago.
+    if tenant.access.now() >= peer.not_after {
+        return Err(Refusal::new(
+            Reason::CertificateExpired,
+            format!(
+                "the certificate of machine {} ran out at {}; it may do one thing, renew, which its agent does by itself",
+                peer.identity.machine, peer.not_after
+            ),
+        )
+        .into());
+    }
     let machine = FromMachine {
         name: peer.identity.machine,
         key: peer.key,
+        issuer: peer.issuer,
+        not_after: peer.not_after,
     };
     Ok((machine, tenant))
+}
+
+/// Refuses a certificate of a CA that was dropped since the connection was made.
+fn of_a_trusted_ca(proven: Proven, authorities: &Authorities) -> Result<Proven, Refusal> {
+    match &proven {
+        Proven::Machine(machine, _) if !authorities.now_in_force().trusts(machine.issuer) => {
+            Err(Refusal::new(
+                Reason::BadCertificate,
+                "the CA that issued the certificate has been replaced; renew it",
+            ))
+        }
+        _ => Ok(proven),
+    }
 }
 
 fn check_peer(tenants: &Tenants, peer: &Peer) -> Result<Arc<Tenant>, Refusal> {
@@ -294,6 +325,8 @@ pub(crate) struct GuardLayer(pub Arc<Gate>);
 pub(crate) struct Gate {
     /// The workspaces.
     pub tenants: Arc<Tenants>,
+    /// The CAs that count.
+    pub authorities: Arc<Authorities>,
     /// How often one may call.
     pub limits: Limits,
     /// The clock, for the audit log.
@@ -495,7 +528,8 @@ where
         };
         let path = request.uri().path();
         let row = rule(path);
-        let proven = check(&gate.tenants, row, &shown);
+        let proven = check(&gate.tenants, row, &shown)
+            .and_then(|proven| Ok(of_a_trusted_ca(proven, &gate.authorities)?));
         // Whatever a proxy or a bug may have left there must not pass for proof.
         let extensions = request.extensions_mut();
         extensions.remove::<Caller>();

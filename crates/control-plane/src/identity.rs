@@ -12,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use plumb_model::{Lineage, MachineName, Secret, Timestamp, WorkspaceName};
+use plumb_model::{Lineage, MachineName, Timestamp, WorkspaceName};
 use plumb_wire::SERVER_NAME;
 use plumb_wire::token::CaDigest;
 use rcgen::{
@@ -20,8 +20,9 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
+use zeroize::Zeroizing;
 
 /// How long the CA lasts.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -35,8 +36,16 @@ pub const SKEW: Duration = Duration::from_secs(5 * 60);
 /// The largest certificate signing request that is looked at, in bytes.
 pub const MAX_CSR_BYTES: usize = 8 * 1024;
 
-const CA_CERTIFICATE: &str = "ca.pem";
-const CA_KEY: &str = "ca.key";
+/// The number of the CA that a control plane begins with; each rotation makes the next.
+pub const FIRST_CA: u32 = 1;
+
+/// The files of a CA: its certificate and its key.
+fn files(number: u32) -> (String, String) {
+    match number {
+        FIRST_CA => ("ca.pem".to_owned(), "ca.key".to_owned()),
+        _ => (format!("ca-{number}.pem"), format!("ca-{number}.key")),
+    }
+}
 
 /// Why certificates cannot be made, kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +102,9 @@ pub enum PeerError {
     /// It does not carry exactly one name, or not one of ours.
     #[error("the client certificate names no machine of this workspace")]
     Name,
+    /// It does not say whose it is or when it runs out, as every certificate of ours does.
+    #[error("the client certificate was not made by this control plane")]
+    Foreign,
 }
 
 /// Who a machine is: what stands in its certificate, as a URI.
@@ -140,6 +152,44 @@ fn sha256_hex(bytes: &[u8]) -> String {
     CaDigest::of(bytes).to_string()
 }
 
+/// The key of a CA, as certificates name it that it has issued: the subject key identifier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CaKeyId([u8; 20]);
+
+impl fmt::Debug for CaKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl CaKeyId {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The identifier of a CA's own key, as its certificate says it.
+    fn of_ca(certificate: &X509Certificate<'_>) -> Option<Self> {
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Self::of(id.0),
+                _ => None,
+            })
+    }
+
+    /// The identifier of the CA key that a certificate was signed with, as it says.
+    fn of_issuer(certificate: &X509Certificate<'_>) -> Option<Self> {
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    Self::of(id.key_identifier.as_ref()?.0)
+                }
+                _ => None,
+            })
+    }
+}
+
 /// What a client certificate, already verified by TLS, proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -147,6 +197,11 @@ pub struct Peer {
     pub identity: Identity,
     /// The key that it was made for.
     pub key: KeyDigest,
+    /// The CA that issued it. TLS has checked its signature against the CAs that were trusted when the connection was
+    /// made.
+    pub issuer: CaKeyId,
+    /// When it runs out. TLS has looked at that only when the connection was made.
+    pub not_after: Timestamp,
 }
 
 /// Reads a client certificate.
@@ -160,9 +215,12 @@ pub fn peer(certificate_der: &[u8]) -> Result<Peer, PeerError> {
     let [GeneralName::URI(uri)] = &names.value.general_names[..] else {
         return Err(PeerError::Name);
     };
+    let not_after = certificate.validity().not_after.timestamp();
     Ok(Peer {
         identity: Identity::parse(uri).ok_or(PeerError::Name)?,
         key: KeyDigest(sha256_hex(certificate.public_key().raw)),
+        issuer: CaKeyId::of_issuer(&certificate).ok_or(PeerError::Foreign)?,
+        not_after: Timestamp::from_second(not_after).map_err(|_| PeerError::Foreign)?,
     })
 }
 
@@ -208,20 +266,36 @@ pub struct Issued {
     pub not_after: Timestamp,
 }
 
-/// The control plane's own certificate and key, PEM.
-#[derive(Debug)]
-pub struct ServerIdentity {
-    /// The certificate, then the CA's, so that a joining agent can compare the CA with its token.
-    pub chain_pem: String,
+/// The control plane's own certificate and key, DER.
+pub struct ServerChain {
+    /// The certificate, then the CA's, so that a joining agent can compare the CA with its token, then others'.
+    pub chain_der: Vec<Vec<u8>>,
     /// The key. Made anew at each start; never stored.
-    pub key_pem: Secret,
+    pub key_der: Zeroizing<Vec<u8>>,
 }
 
-/// The CA.
+impl fmt::Debug for ServerChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerChain").finish_non_exhaustive()
+    }
+}
+
+/// [`ServerChain`] in PEM.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    /// The chain.
+    pub chain_pem: String,
+    /// The key.
+    pub key_pem: plumb_model::Secret,
+}
+
+/// One CA.
 pub struct Authority {
+    number: u32,
     issuer: Issuer<'static, KeyPair>,
     certificate_der: Vec<u8>,
     not_after: Timestamp,
+    key_id: CaKeyId,
 }
 
 impl fmt::Debug for Authority {
@@ -233,18 +307,29 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Opens the CA in `DATA/identity`, or makes one where there is none yet.
+    /// [`Self::open_numbered`], of the first.
+    pub fn open(folder: &Path, lineage: &Lineage, now: Timestamp) -> Result<Self, IdentityError> {
+        Self::open_numbered(folder, lineage, FIRST_CA, now)
+    }
+
+    /// Opens the CA of this number in `DATA/identity`, or makes it where there is none yet.
     ///
     /// The key is written before the certificate: a certificate without its key is damage, a key without a
-    /// certificate is a first start that was cut short, and is finished.
-    pub fn open(folder: &Path, lineage: &Lineage, now: Timestamp) -> Result<Self, IdentityError> {
+    /// certificate is a making that was cut short, and is finished.
+    pub fn open_numbered(
+        folder: &Path,
+        lineage: &Lineage,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<Self, IdentityError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .map_err(failed("create", folder))?;
-        let key_path = folder.join(CA_KEY);
-        let certificate_path = folder.join(CA_CERTIFICATE);
+        let (certificate_name, key_name) = files(number);
+        let key_path = folder.join(&key_name);
+        let certificate_path = folder.join(&certificate_name);
         let key_text = read(&key_path)?;
         let certificate_text = read(&certificate_path)?;
         let damaged = |path: &Path, why: &dyn fmt::Display| IdentityError::Damaged {
@@ -256,23 +341,23 @@ impl Authority {
             (None, Some(_)) => return Err(damaged(&key_path, &"it is missing")),
             (None, None) => {
                 let key = KeyPair::generate().map_err(make)?;
-                write_private(folder, CA_KEY, key.serialize_pem().as_bytes())?;
+                write_private(folder, &key_name, key.serialize_pem().as_bytes())?;
                 key
             }
         };
         let pem = match certificate_text {
             Some(pem) => pem,
             None => {
-                let pem = ca_params(lineage, now)?
+                let pem = ca_params(lineage, number, now)?
                     .self_signed(&key)
                     .map_err(make)?
                     .pem();
-                write_private(folder, CA_CERTIFICATE, pem.as_bytes())?;
+                write_private(folder, &certificate_name, pem.as_bytes())?;
                 pem
             }
         };
         let certificate_der = der_of(&pem).map_err(|e| damaged(&certificate_path, &e))?;
-        let not_after = {
+        let (not_after, key_id) = {
             let (_, certificate) = X509Certificate::from_der(&certificate_der)
                 .map_err(|e| damaged(&certificate_path, &e))?;
             if !certificate.is_ca() {
@@ -280,18 +365,80 @@ impl Authority {
             }
             let theirs = &certificate.public_key().subject_public_key.data;
             if **theirs != *key.public_key_raw() {
-                return Err(damaged(&key_path, &"it is not the key of ca.pem"));
+                let why = format!("it is not the key of {certificate_name}");
+                return Err(damaged(&key_path, &why));
             }
-            Timestamp::from_second(certificate.validity().not_after.timestamp())
-                .map_err(|e| damaged(&certificate_path, &e))?
+            let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
+                .map_err(|e| damaged(&certificate_path, &e))?;
+            let key_id = CaKeyId::of_ca(&certificate)
+                .ok_or_else(|| damaged(&certificate_path, &"it names no key"))?;
+            (not_after, key_id)
         };
         let issuer =
             Issuer::from_ca_cert_pem(&pem, key).map_err(|e| damaged(&certificate_path, &e))?;
         Ok(Self {
+            number,
             issuer,
             certificate_der,
             not_after,
+            key_id,
         })
+    }
+
+    /// Removes the files of a CA that nothing is issued by any more, the key first.
+    pub fn remove(folder: &Path, number: u32) -> Result<(), IdentityError> {
+        let (certificate, key) = files(number);
+        for name in [key, certificate] {
+            let path = folder.join(name);
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("remove", &path)(source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of the control plane's CAs this is, counted from [`FIRST_CA`].
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// How certificates name it that it has issued.
+    #[must_use]
+    pub fn key_id(&self) -> CaKeyId {
+        self.key_id
+    }
+
+    /// When it runs out.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Its certificate, DER.
+    #[must_use]
+    pub fn certificate_der(&self) -> &[u8] {
+        &self.certificate_der
+    }
+
+    /// A certificate by which this CA vouches for `newer`, so that whoever knows only this one can follow from it to what
+    /// `newer` has issued. DER.
+    pub fn vouch_for(
+        &self,
+        newer: &Self,
+        lineage: &Lineage,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, IdentityError> {
+        let mut params = ca_params(lineage, newer.number, now)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.not_after = date(self.not_after.min(newer.not_after))?.into();
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(newer.issuer.key(), &self.issuer)
+            .map_err(make)?;
+        Ok(certificate.der().to_vec())
     }
 
     /// The CA's certificate, PEM: what clients pin.
@@ -307,8 +454,14 @@ impl Authority {
     }
 
     /// A server certificate for the fixed name, the loopback names and `listen`. It lasts as long as the CA, since
-    /// its key lives only as long as the process.
-    pub fn server(&self, listen: IpAddr, now: Timestamp) -> Result<ServerIdentity, IdentityError> {
+    /// its key lives only as long as the process. `beside` is shown along with it: certificates by which others can follow
+    /// to it, DER.
+    pub fn serve_as(
+        &self,
+        listen: IpAddr,
+        beside: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Result<ServerChain, IdentityError> {
         let key = KeyPair::generate().map_err(make)?;
         let mut params =
             CertificateParams::new(vec![SERVER_NAME.to_owned(), "localhost".to_owned()])
@@ -326,9 +479,25 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?;
+        let mut chain_der = vec![certificate.der().to_vec(), self.certificate_der.clone()];
+        chain_der.extend_from_slice(beside);
+        Ok(ServerChain {
+            chain_der,
+            key_der: Zeroizing::new(key.serialize_der()),
+        })
+    }
+
+    /// [`Self::serve_as`], in PEM.
+    pub fn server(&self, listen: IpAddr, now: Timestamp) -> Result<ServerIdentity, IdentityError> {
+        let chain = self.serve_as(listen, &[], now)?;
+        let key = KeyPair::try_from(chain.key_der.as_slice()).map_err(make)?;
         Ok(ServerIdentity {
-            chain_pem: certificate.pem() + &self.certificate_pem(),
-            key_pem: Secret::new(key.serialize_pem()),
+            chain_pem: chain
+                .chain_der
+                .iter()
+                .map(|der| plumb_wire::pin::to_pem(der))
+                .collect(),
+            key_pem: plumb_model::Secret::new(key.serialize_pem()),
         })
     }
 
@@ -367,13 +536,22 @@ impl Authority {
     }
 }
 
-fn ca_params(lineage: &Lineage, now: Timestamp) -> Result<CertificateParams, IdentityError> {
+fn ca_params(
+    lineage: &Lineage,
+    number: u32,
+    now: Timestamp,
+) -> Result<CertificateParams, IdentityError> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = common_name(&format!("plumb CA {lineage}"));
+    // No two CAs share a name, so that nobody has to try which of them has signed.
+    params.distinguished_name = common_name(&match number {
+        FIRST_CA => format!("plumb CA {lineage}"),
+        _ => format!("plumb CA {lineage} {number}"),
+    });
     params.not_before = (date(now)? - SKEW).into();
     params.not_after = (date(now)? + CA_LIFE).into();
     params.serial_number = Some(serial()?);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // One CA beneath it: its successor, while one takes the other's place.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
@@ -561,7 +739,7 @@ mod tests {
         assert_eq!(again.certificate_pem(), first.certificate_pem());
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
-        assert_eq!(mode(&folder.join(CA_KEY)), 0o600);
+        assert_eq!(mode(&folder.join("ca.key")), 0o600);
         let (_, ca) = X509Certificate::from_der(&first.certificate_der).unwrap();
         let name = ca.subject().iter_common_name().next().unwrap();
         assert_eq!(name.as_str().unwrap(), format!("plumb CA {}", lineage()));
@@ -575,21 +753,21 @@ mod tests {
         let folder = temp.path().join("identity");
         let (other_temp, _other) = authority();
         fs::copy(
-            other_temp.path().join("identity").join(CA_KEY),
-            folder.join(CA_KEY),
+            other_temp.path().join("identity").join("ca.key"),
+            folder.join("ca.key"),
         )
         .unwrap();
         let open = || Authority::open(&folder, &lineage(), now());
         let error = open().unwrap_err().to_string();
         assert!(error.contains("not the key of ca.pem"), "{error}");
-        fs::remove_file(folder.join(CA_KEY)).unwrap();
+        fs::remove_file(folder.join("ca.key")).unwrap();
         let error = open().unwrap_err().to_string();
         assert!(
             error.contains("ca.key is damaged: it is missing"),
             "{error}"
         );
-        fs::write(folder.join(CA_KEY), first.issuer.key().serialize_pem()).unwrap();
-        fs::remove_file(folder.join(CA_CERTIFICATE)).unwrap();
+        fs::write(folder.join("ca.key"), first.issuer.key().serialize_pem()).unwrap();
+        fs::remove_file(folder.join("ca.pem")).unwrap();
         open().unwrap();
     }
 

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod guard;
 pub mod identity;
 pub mod limits;
+pub mod rotation;
 pub mod server;
 
 mod access_service;
@@ -24,10 +25,13 @@ mod cut;
 mod enrollment;
 mod incoming;
 mod logs;
+mod machines;
 mod recorder;
 mod refuse;
+mod roster;
 mod signing;
 mod tenants;
+mod tls;
 #[cfg(test)]
 mod tests;
 

@@ -5,14 +5,20 @@
 //! either done, with the fleet told, or undone. It never decides what a plan holds: that is the planner's.
 
 mod moved;
+mod recover;
+mod rollouts;
 mod signed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-use plumb_dispatch::Recording;
+use plumb_dispatch::{Recording, Rollouts};
 use plumb_ledger::Ledger;
-use plumb_model::state::{Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord};
+use plumb_model::rollout::HeldBack;
+use plumb_model::state::{
+    Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord, with_name,
+};
 use plumb_model::{
     Assignment, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, Timestamp,
     WorkspaceName,
@@ -29,6 +35,8 @@ use crate::gateway::Gateway;
 use crate::refuse;
 use crate::signing::Signer;
 
+pub(crate) use rollouts::{keep_rolling, load_rollouts};
+
 /// How far back a rollback without a number looks: as many releases of an app as are kept.
 const KEPT_RELEASES: usize = 50;
 
@@ -39,7 +47,12 @@ const NAMED_BLOBS: usize = 64;
 #[derive(Clone)]
 struct Current {
     recorded: Arc<Recorded>,
+    /// What each machine comes to in the end.
     assignments: Arc<BTreeMap<MachineName, Arc<Assignment>>>,
+    /// Where machines are until then.
+    rollouts: Arc<Rollouts>,
+    /// What was taken back, and does not come again by itself.
+    held_back: Arc<BTreeMap<OwnerName, HeldBack>>,
 }
 
 /// What an apply came to.
@@ -80,6 +93,7 @@ pub(crate) struct Recorder {
     pub gateway: Gateway,
     pub blobs: Arc<Blobs>,
     pub signer: Arc<Signer>,
+    started: Instant,
     current: RwLock<Current>,
     applying: Arc<tokio::sync::Mutex<()>>,
 }
@@ -117,6 +131,8 @@ impl Recorder {
         signer: Arc<Signer>,
         recorded: Recorded,
         assignments: BTreeMap<MachineName, Arc<Assignment>>,
+        rollouts: Rollouts,
+        held_back: BTreeMap<OwnerName, HeldBack>,
     ) -> Self {
         Self {
             lineage: ledger.lineage().clone(),
@@ -126,9 +142,12 @@ impl Recorder {
             gateway,
             blobs,
             signer,
+            started: Instant::now(),
             current: RwLock::new(Current {
                 recorded: Arc::new(recorded),
                 assignments: Arc::new(assignments),
+                rollouts: Arc::new(rollouts),
+                held_back: Arc::new(held_back),
             }),
             applying: Arc::default(),
         }
@@ -159,8 +178,8 @@ impl Recorder {
     pub async fn plan(self: &Arc<Self>, request: v1::PlanRequest) -> Result<Planned, Refusal> {
         let observed = self.observed().await?;
         let this = self.clone();
-        let recorded = self.current().recorded;
-        refuse::blocking(move || this.plan_against(request, &recorded, &observed)).await
+        let current = self.current();
+        refuse::blocking(move || this.plan_against(request, &current, &observed)).await
     }
 
     /// Everything that a plan would be made against now, as bytes.
@@ -175,6 +194,7 @@ impl Recorder {
             }),
             recorded: Recorded::clone(&self.current().recorded),
             observed,
+            secrets: plumb_model::KnownSecrets::default(),
         };
         refuse::blocking(move || Ok(snapshot.bytes())).await
     }
@@ -183,23 +203,27 @@ impl Recorder {
     fn plan_against(
         &self,
         request: v1::PlanRequest,
-        recorded: &Recorded,
+        before: &Current,
         observed: &Observed,
     ) -> Result<Planned, Refusal> {
+        let recorded = &*before.counted();
         let commit = request.commit.map(Commit::from);
         let request = self.asked(
             request.request.ok_or(WireError::Missing("request"))?,
             recorded,
         )?;
-        plumb_planner::plan(Input {
+        let mut planned = plumb_planner::plan(Input {
             request: &request,
             recorded,
             lineage: &self.lineage,
             workspace: &self.workspace,
             observed,
+            secrets: plumb_model::KnownSecrets::UNASKED,
             commit: commit.as_ref(),
         })
-        .map_err(|e| refuse::plan(&e))
+        .map_err(|e| refuse::plan(&e))?;
+        self.ask_for_held(before, &mut planned);
+        Ok(planned)
     }
 
     fn asked(
@@ -242,6 +266,13 @@ impl Recorder {
                 }
             }
             Request::Destroy(v1::Destroy {}) => plumb_planner::Request::Destroy,
+            Request::RenewSecrets(secrets) => plumb_planner::Request::Secrets {
+                names: secrets
+                    .names
+                    .iter()
+                    .map(|name| parse("renew_secrets.names", name))
+                    .collect::<Result<_, _>>()?,
+            },
         })
     }
 
@@ -256,10 +287,12 @@ impl Recorder {
             .ledger
             .releases(owner, KEPT_RELEASES)
             .map_err(|e| refuse::ledger(&e))?;
-        let releases: Vec<(ReleaseNumber, Hash)> = history
-            .iter()
-            .filter_map(|record| record.released.get(owner))
-            .filter_map(|(number, body)| Some((*number, (*body)?)))
+        // Releases under a name that it had are its own too; their numbers go on.
+        let releases: Vec<(ReleaseNumber, Hash, OwnerName)> = with_name(owner, &history)
+            .filter_map(|(name, record)| {
+                let (number, body) = record.released.get(&name)?;
+                Some((*number, (*body)?, name))
+            })
             .collect();
         if releases.is_empty() {
             return Err(Refusal::new(
@@ -269,22 +302,25 @@ impl Recorder {
         }
         let current = recorded.state.owners.get(owner).map(|state| state.release);
         let found = match wanted {
-            Some(wanted) => releases.iter().find(|(number, _)| *number == wanted),
+            Some(wanted) => releases.iter().find(|(number, ..)| *number == wanted),
             None => {
-                let outcomes = self
-                    .ledger
-                    .outcomes(owner)
-                    .map_err(|e| refuse::ledger(&e))?;
+                let mut outcomes = BTreeMap::new();
+                let names: BTreeSet<&OwnerName> = releases.iter().map(|(.., name)| name).collect();
+                for name in names {
+                    let noted = self.ledger.outcomes(name);
+                    outcomes.insert(name, noted.map_err(|e| refuse::ledger(&e))?);
+                }
                 let mut before = releases
                     .iter()
-                    .filter(|(number, _)| current.is_none_or(|current| *number < current));
-                let converged = before
-                    .clone()
-                    .find(|(number, _)| outcomes.get(number) == Some(&Outcome::Converged));
+                    .filter(|(number, ..)| current.is_none_or(|current| *number < current));
+                let converged = before.clone().find(|(number, _, name)| {
+                    let outcome = outcomes.get(name).and_then(|noted| noted.get(number));
+                    outcome == Some(&Outcome::Converged)
+                });
                 converged.or_else(|| before.next())
             }
         };
-        let (number, hash) = found.ok_or_else(|| {
+        let (number, hash, _) = found.ok_or_else(|| {
             let message = match wanted {
                 Some(wanted) => format!(
                     "{owner} has no release {wanted} among its last {KEPT_RELEASES}; `plumb history {owner}` lists them"
@@ -383,7 +419,8 @@ impl Recorder {
             }
             Base::At(_) | Base::Read(..) => {}
         }
-        let Planned { plan, next } = self.plan_against(request, &before.recorded, observed)?;
+        let planned = self.plan_against(request, before, observed)?;
+        let plan = &planned.plan;
         if plan.approval != approval {
             return Err(Refusal::new(
                 Reason::PlanChanged,
@@ -430,15 +467,32 @@ impl Recorder {
             };
             return Ok((applied, None));
         }
-        let (current, bodies) = after(before, &next)?;
+        let (applied, current, recording) = self.commit(by, planned, allowed, before, None)?;
+        Ok((applied, Some((current, recording))))
+    }
+
+    /// Records a plan that may be.
+    fn commit(
+        &self,
+        by: String,
+        planned: Planned,
+        allowed: Vec<String>,
+        before: &Current,
+        reverts: Option<(OwnerName, ReleaseNumber)>,
+    ) -> Result<(Applied, Current, Recording), Refusal> {
+        let Planned { plan, mut next } = planned;
+        let revision = before.recorded.state.revision;
+        let (mut current, bodies) = after(before, &next)?;
         self.check_blobs(&bodies)?;
+        let at = (self.now)();
+        let begun = current.begin(before, &mut next, &plan, reverts.as_ref(), at);
         let record = RevisionRecord {
             revision: next.state.revision,
-            at: (self.now)(),
+            at,
             by,
             commit: plan.commit,
             kind: plan.kind,
-            approval,
+            approval: plan.approval,
             state: Hash::of(&next.state.bytes()),
             released: next
                 .released
@@ -449,19 +503,24 @@ impl Recorder {
                 })
                 .collect(),
             allowed,
+            renamed: plan
+                .owners
+                .iter()
+                .filter_map(|owner| Some((owner.owner.clone(), owner.renamed_from.clone()?)))
+                .collect(),
         };
-        let recording = Recording::new(&current.recorded, &current.assignments)
-            .map_err(|e| refuse::storage(&e))?;
+        let recording = current.recording()?;
         self.ledger
             .apply(revision, &next, &record)
             .map_err(|e| refuse::apply(&e))?;
         tracing::info!(revision = %next.state.revision, by = %record.by, "recorded");
+        self.begun(&mut current, &begun, &record.allowed);
         let applied = Applied {
             revision: next.state.revision,
             releases: next.released,
             recorded_before: false,
         };
-        Ok((applied, Some((current, recording))))
+        Ok((applied, current, recording))
     }
 
     /// Names what was recorded since.
@@ -557,6 +616,8 @@ fn after(before: &Current, next: &Next) -> Result<(Current, Vec<Arc<ReleaseBody>
     let current = Current {
         recorded: Arc::new(recorded),
         assignments: Arc::new(assignments),
+        rollouts: before.rollouts.clone(),
+        held_back: before.held_back.clone(),
     };
     Ok((current, bodies))
 }

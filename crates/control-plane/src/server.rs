@@ -18,11 +18,12 @@ use plumb_wire::v1::access_server::AccessServer;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
+use plumb_wire::v1::machines_server::MachinesServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::access::Role;
 use crate::access_service::AccessService;
@@ -31,14 +32,14 @@ use crate::api::{Api, LOCAL, api_token};
 use crate::blobs::BlobError;
 use crate::enrollment::Enrollment;
 use crate::guard::{Gate, GuardLayer};
-use crate::identity::{Authority, IdentityError, ServerIdentity};
+use crate::identity::IdentityError;
 use crate::incoming;
 use crate::limits::{LimitRates, Limits};
+use crate::machines::{Machines, Rotating};
+use crate::rotation::Authorities;
 use crate::signing::Signer;
 use crate::tenants::{Opened, Plane, Tenants};
-
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+use crate::tls::{Tls, TlsError};
 
 /// How often a quiet connection is probed, and how long the answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -107,6 +108,9 @@ pub enum StartError {
     /// The CA.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// TLS and its certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The folder of blobs.
     #[error(transparent)]
     Blobs(#[from] BlobError),
@@ -185,8 +189,8 @@ impl Drop for Running {
 
 /// What the blocking part of a start brings along.
 struct Ready {
-    authority: Authority,
-    server: ServerIdentity,
+    authorities: Authorities,
+    tls: Tls,
     plane: Plane,
     home: Opened,
     others: Vec<Opened>,
@@ -225,8 +229,8 @@ fn open(config: &Config) -> Result<Ready, StartError> {
     let lineage = folder.lineage().clone();
     let store = Arc::new(SledStore::open(&folder)?);
     let identity = folder.path().join("identity");
-    let authority = Authority::open(&identity, &lineage, now)?;
-    let server = authority.server(config.listen.ip(), now)?;
+    let authorities = Authorities::open(&identity, &lineage, now)?;
+    let tls = Tls::new(config.listen.ip(), &authorities.now_in_force(), config.now)?;
     let plane = Plane {
         data: folder.path().to_owned(),
         store,
@@ -257,8 +261,8 @@ fn open(config: &Config) -> Result<Ready, StartError> {
         .map(|record| Opened::read(&plane, &record.name, &plane.blobs(&record.name)))
         .collect::<Result<_, _>>()?;
     Ok(Ready {
-        authority,
-        server,
+        authorities,
+        tls,
         plane,
         home,
         others,
@@ -286,7 +290,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map_err(|e| StartError::Inside(e.to_string()))??;
 
     let plane = opened.plane;
-    let authority = Arc::new(opened.authority);
+    let authorities = Arc::new(opened.authorities);
+    let tls = Arc::new(opened.tls);
     let (stopping, stop) = watch::channel(false);
     let plan_key = plane.signer.key();
     tracing::info!(key = %plan_key.id(), "plan files are signed with this key");
@@ -297,37 +302,46 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(crate::tenants::keep(tenants.clone(), stop.clone()));
     let gate = Gate {
         tenants: tenants.clone(),
+        authorities: authorities.clone(),
         limits: Limits::new(config.limits),
         now: config.now,
         started: Instant::now(),
     };
     let api = Api {
         tenants: tenants.clone(),
-        ca: authority.digest(),
+        authorities: authorities.clone(),
         now: config.now,
         uploads: Arc::new(Semaphore::new(crate::api::UPLOADS)),
         stopping: stop.clone(),
     };
     let agents = Agents {
+        authorities: authorities.clone(),
         stopping: stop.clone(),
     };
     let enrollment = Enrollment {
-        authority: authority.clone(),
+        authorities: authorities.clone(),
         tenants: tenants.clone(),
         now: config.now,
     };
+    let rotating = Rotating {
+        authorities: authorities.clone(),
+        tls: tls.clone(),
+        tenants: tenants.clone(),
+        now: config.now,
+    };
+    tokio::spawn(rotating.clone().keep_going(stop.clone()));
+    let machines = Machines { rotating };
     let served = serve(
         listener,
-        &authority,
-        &opened.server,
+        tls,
         gate,
-        (enrollment, agents, api),
+        (enrollment, agents, api, machines),
         stop,
     )
     .await?;
     Ok(Running {
         local_addr,
-        ca_pem: authority.certificate_pem(),
+        ca_pem: authorities.now_in_force().trust_pem(),
         admin_token: opened.admin_token,
         lineage: plane.lineage,
         workspace: config.workspace,
@@ -340,21 +354,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 async fn serve(
     listener: TcpListener,
-    authority: &Authority,
-    server: &ServerIdentity,
+    tls: Arc<Tls>,
     gate: Gate,
-    (enrollment, agents, api): (Enrollment, Agents, Api),
+    (enrollment, agents, api, machines): (Enrollment, Agents, Api, Machines),
     mut stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
     let setup = |e: &dyn std::error::Error| StartError::Setup(e.to_string());
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(
-            &server.chain_pem,
-            server.key_pem.expose(),
-        ))
-        .client_ca_root(Certificate::from_pem(authority.certificate_pem()))
-        .client_auth_optional(true)
-        .timeout(HANDSHAKE);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -367,10 +372,9 @@ async fn serve(
     health.set_serving::<EnrollmentServer<Enrollment>>().await;
     health.set_serving::<AgentsServer<Agents>>().await;
     health.set_serving::<ControlPlaneServer<Api>>().await;
+    health.set_serving::<MachinesServer<Machines>>().await;
     health.set_serving::<AccessServer<AccessService>>().await;
     let router = Server::builder()
-        .tls_config(tls)
-        .map_err(|e| setup(&e))?
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .http2_max_header_list_size(MAX_HEADERS)
@@ -393,10 +397,15 @@ async fn serve(
                 .max_decoding_message_size(MAX_API_MESSAGE)
                 .max_encoding_message_size(MAX_API_MESSAGE),
         )
+        .add_service(
+            MachinesServer::new(machines)
+                .max_decoding_message_size(MAX_AGENT_MESSAGE)
+                .max_encoding_message_size(MAX_API_MESSAGE),
+        )
         .add_service(AccessServer::new(access))
         .add_service(health_service)
         .add_service(reflection);
-    let incoming = incoming::accept(listener);
+    let incoming = crate::tls::accept(incoming::accept(listener), tls);
     Ok(router.serve_with_incoming_shutdown(incoming, async move {
         // An error means that `Running` was dropped, which is the same.
         let _ = stop.wait_for(|stop| *stop).await;

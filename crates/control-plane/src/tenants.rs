@@ -12,21 +12,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use plumb_dispatch::{Fleet, Recording};
+use plumb_dispatch::fleet::Event;
+use plumb_dispatch::protocol::Now;
+use plumb_dispatch::{Fleet, Recording, Rollouts};
 use plumb_ledger::{Actor, AuditEntry, Ledger, LedgerError, Store, WorkspaceRecord};
-use plumb_model::{Lineage, MachineName, Timestamp, WorkspaceName};
+use plumb_model::rollout::HeldBack;
+use plumb_model::{Lineage, MachineName, OwnerName, Timestamp, WorkspaceName};
 use plumb_wire::error::{Reason, Refusal};
 use tokio::sync::{Mutex, watch};
 use tonic::{Request, Status};
 
-use crate::access::{Access, Shown};
+use crate::access::{Access, Shown, enrolled_key};
 use crate::audit::Log;
 use crate::blobs::Blobs;
 use crate::gateway::Gateway;
+use crate::guard::FromMachine;
 use crate::guard::past_the_rules;
 use crate::identity::KeyDigest;
-use crate::recorder::{Recorder, load};
+use crate::recorder::{Recorder, keep_rolling, load, load_rollouts};
 use crate::refuse;
+use crate::roster::Roster;
 use crate::server::StartError;
 use crate::signing::Signer;
 
@@ -44,10 +49,36 @@ pub(crate) struct Tenant {
     pub recorder: Arc<Recorder>,
     /// Its artifacts and files.
     pub blobs: Arc<Blobs>,
+    /// Who was heard under the identity of each machine.
+    pub roster: Arc<Roster>,
     /// Who did what in it.
     pub audit: Log,
     /// One join or renewal at a time, so that two tokens cannot give one name to two machines.
     pub enrolling: Arc<Mutex<()>>,
+}
+
+impl Tenant {
+    /// Another key counts for a machine from now on, or none: its streams are cut, and nothing that was heard under the one
+    /// before is believed.
+    pub async fn identity_moved(&self, machine: &MachineName, removed: bool) {
+        self.roster.forget(machine);
+        self.gateway.identity(machine.clone(), removed).await;
+    }
+
+    /// Resolves when the key that a call came with counts no more for its machine.
+    pub async fn shut_out(&self, machine: &FromMachine) {
+        let mut moves = self.roster.moves();
+        loop {
+            moves.mark_unchanged();
+            let record = self.access.machine(&machine.name);
+            if enrolled_key(record.as_ref(), &machine.name, &machine.key).is_err() {
+                return;
+            }
+            if moves.changed().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// What all workspaces of a control plane share.
@@ -87,6 +118,8 @@ pub(crate) struct Opened {
     recording: Recording,
     recorded: plumb_model::state::Recorded,
     assignments: BTreeMap<MachineName, Arc<plumb_model::Assignment>>,
+    rollouts: Rollouts,
+    held_back: BTreeMap<OwnerName, HeldBack>,
 }
 
 impl Opened {
@@ -102,14 +135,28 @@ impl Opened {
         let ledger = plane.ledger(workspace);
         let access = Access::new(plane.now, ledger.list_tokens()?, ledger.identities()?);
         let (recorded, assignments) = load(&ledger)?;
-        let recording = Recording::new(&recorded, &assignments)?;
+        let rollouts = load_rollouts(&ledger, &recorded, &assignments, (plane.now)())?;
+        let held_back = ledger.held_back()?;
+        let recording = Recording::with(&recorded, &assignments, &rollouts)?;
         let mut outcomes = BTreeMap::new();
         for owner in recording.owners.keys() {
             for (release, outcome) in ledger.outcomes(owner)? {
                 outcomes.insert((owner.clone(), release), outcome);
             }
         }
-        let fleet = Fleet::new(plane.lineage.clone(), recording.clone(), &outcomes);
+        let mut fleet = Fleet::new(plane.lineage.clone(), recording.clone(), &outcomes);
+        let now = Now {
+            wall: (plane.now)(),
+            mono_ms: 0,
+        };
+        access.each_machine(|identity| {
+            if identity.removed.is_some() {
+                // Nobody is connected, and nobody waits for what comes of it.
+                let machine = identity.machine.clone();
+                let removed = true;
+                let _ = fleet.handle(Event::Identity { machine, removed }, now);
+            }
+        });
         Ok(Self {
             ledger,
             access,
@@ -118,6 +165,8 @@ impl Opened {
             recording,
             recorded,
             assignments,
+            rollouts,
+            held_back,
         })
     }
 
@@ -140,7 +189,10 @@ impl Opened {
             plane.signer.clone(),
             self.recorded,
             self.assignments,
+            self.rollouts,
+            self.held_back,
         ));
+        tokio::spawn(keep_rolling(Arc::downgrade(&recorder), gateway.changes()));
         Tenant {
             workspace: self.ledger.workspace().clone(),
             audit: Log::start(self.ledger.clone()),
@@ -149,6 +201,7 @@ impl Opened {
             gateway,
             recorder,
             blobs,
+            roster: Arc::default(),
             enrolling: Arc::default(),
         }
     }

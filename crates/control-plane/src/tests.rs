@@ -219,6 +219,7 @@ fn facts() -> MachineFacts {
             .map(has)
             .into(),
         ),
+        host: None,
     }
 }
 
@@ -229,6 +230,7 @@ fn hello(lineage: Option<&Lineage>, generation: u64, hash: Option<Hash>) -> ToSe
         hash,
         instance: "one".into(),
         facts: facts(),
+        trusted_cas: Vec::new(),
     })
 }
 

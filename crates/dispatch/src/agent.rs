@@ -9,14 +9,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use plumb_model::capability::MachineFacts;
+use plumb_model::capability::{HostFacts, MachineFacts};
 use plumb_model::condition::MachineEvent;
-use plumb_model::{Address, Assignment, Delta, Entry, Generation, Hash, ResourceStatus};
+use plumb_model::{Address, Assignment, Delta, Entry, Generation, Hash, ResourceStatus, Secret};
 
 use crate::fence::{Identity, Offer, Verdict, fence};
 use crate::protocol::{
-    Hello, LogsRequest, MAX_EVENTS, MAX_STATUSES, Now, Refusal, RefusalKind, Releases, ToAgent,
-    ToServer,
+    Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Now, Refusal, RefusalKind, Releases,
+    SecretVersion, ToAgent, ToServer,
 };
 
 /// How many events wait for a link; the oldest go first, and are counted.
@@ -87,6 +87,8 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
+    /// Secrets that the assignment which is held names are not on this machine.
+    SecretsWanted(Vec<SecretVersion>),
     /// Time has passed; see [`AgentSession::next_tick_ms`].
     Tick,
 }
@@ -108,6 +110,13 @@ pub enum Effect {
     },
     /// Open a stream for a log.
     OpenLogs(LogsRequest),
+    /// Keep these secrets, as far as the assignment that is held names them.
+    SecretsCame {
+        /// Those that came.
+        values: Vec<(SecretVersion, Secret)>,
+        /// Those that the control plane has not got.
+        missing: Vec<SecretVersion>,
+    },
     /// Close the stream of a log.
     CloseLogs {
         /// Which request.
@@ -131,6 +140,7 @@ enum Link {
 pub struct AgentSession {
     identity: Identity,
     facts: MachineFacts,
+    trusted_cas: Vec<String>,
     held: Option<Held>,
     persisting: Option<Held>,
     queued: Option<Held>,
@@ -154,6 +164,7 @@ impl AgentSession {
         Self {
             identity,
             facts,
+            trusted_cas: Vec::new(),
             held,
             persisting: None,
             queued: None,
@@ -165,6 +176,12 @@ impl AgentSession {
             trouble: None,
             skew_ms: None,
         }
+    }
+
+    /// What the next hello says of the host, and of the CAs that this agent trusts.
+    pub fn introduce(&mut self, host: HostFacts, trusted_cas: Vec<String>) {
+        self.facts.host = Some(host);
+        self.trusted_cas = trusted_cas;
     }
 
     /// What is on the disk and being converged.
@@ -243,6 +260,14 @@ impl AgentSession {
             Event::LogsFailed { request, message } => {
                 self.say(ToServer::LogsFailed { request, message }, &mut out);
             }
+            Event::SecretsWanted(secrets) => {
+                // Before the welcome nothing but a hello is heard; who wants them asks again once it has come.
+                for some in secrets.chunks(MAX_SECRETS) {
+                    if self.is_online() {
+                        self.say(ToServer::WantSecrets(some.to_vec()), &mut out);
+                    }
+                }
+            }
             Event::Tick => {
                 if self.next_tick_ms().is_some_and(|due| now.mono_ms >= due) {
                     self.say(ToServer::Heartbeat, &mut out);
@@ -264,6 +289,7 @@ impl AgentSession {
             hash: self.held.as_ref().map(|h| h.hash),
             instance,
             facts: self.facts.clone(),
+            trusted_cas: self.trusted_cas.clone(),
         }
     }
 
@@ -355,7 +381,12 @@ impl AgentSession {
             },
             ToAgent::OpenLogs(request) => out.push(Effect::OpenLogs(request)),
             ToAgent::CloseLogs { request } => out.push(Effect::CloseLogs { request }),
+            ToAgent::Secrets { values, missing } => {
+                out.push(Effect::SecretsCame { values, missing });
+            }
             ToAgent::Goodbye { reason } => self.part(reason, out),
+            // The shell holds certificate and key, and has seen to it.
+            ToAgent::Renew { .. } | ToAgent::Rekey { .. } => {}
         }
     }
 

@@ -17,7 +17,9 @@ use plumb_model::{
 };
 
 use crate::machine::{MAX_RESYNCS, Machine, Refused, Session};
-use crate::protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, ToAgent, ToServer};
+use crate::protocol::{
+    Hello, LogsRequest, Now, Refusal, RefusalKind, SecretVersion, ToAgent, ToServer,
+};
 use crate::record::{MachineRecord, Recording};
 use crate::releases::Track;
 use crate::view::RolloutView;
@@ -77,6 +79,14 @@ pub enum Event {
     },
     /// An operator says to go on with a regressed machine from what is recorded now.
     Recovered(MachineName),
+    /// Another key counts for this machine from now on, or none: nothing of what was heard under the one before is
+    /// believed. Its session has been closed.
+    Identity {
+        /// Whose.
+        machine: MachineName,
+        /// None counts: it was removed.
+        removed: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -114,6 +124,13 @@ pub enum Effect {
         /// Oldest first.
         events: Vec<MachineEvent>,
     },
+    /// Hand these secrets to the machine behind that session. Its recorded assignment names each of them.
+    HandOver {
+        /// Which session.
+        session: u64,
+        /// Which secrets.
+        secrets: Vec<SecretVersion>,
+    },
     /// An agent cannot send a log that was asked for.
     LogsFailed {
         /// Which machine.
@@ -134,6 +151,7 @@ pub struct Fleet {
     pub(crate) revision: Revision,
     pub(crate) machines: BTreeMap<MachineName, Machine>,
     pub(crate) owners: BTreeMap<OwnerName, Track>,
+    pub(crate) rollouts: BTreeMap<OwnerName, RolloutView>,
     sessions: BTreeMap<u64, MachineName>,
     events: VecDeque<MachineEvent>,
     pub(crate) dropped_statuses: u64,
@@ -142,7 +160,6 @@ pub struct Fleet {
     pub(crate) changed: bool,
 }
 
-    pub(crate) rollouts: BTreeMap<OwnerName, RolloutView>,
 impl Fleet {
     /// Starts with what the ledger holds: the state, and the outcome of each owner's current release as far as one was
     /// recorded. All machines are offline.
@@ -157,6 +174,7 @@ impl Fleet {
             revision: Revision(0),
             machines: BTreeMap::new(),
             owners: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             sessions: BTreeMap::new(),
             events: VecDeque::new(),
             dropped_statuses: 0,
@@ -165,7 +183,6 @@ impl Fleet {
             changed: false,
         };
         // An owner that went without leaving a trace, since it was renamed or its data is kept, is known by nothing but its
-            rollouts: BTreeMap::new(),
         // missing outcome; the control plane may have died before it could tell of it.
         let untold: Vec<_> = recording
             .owners
@@ -214,14 +231,6 @@ impl Fleet {
                 let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
                 self.judge_owners(&owners, &mut out);
             }
-            Event::Recovered(name) => {
-                if let Some(machine) = self.machines.get_mut(&name) {
-                    machine.regressed = None;
-                    machine.compare();
-                    if let Some(session) = &mut machine.session {
-                        session.wants_snapshot = true;
-                    }
-                    self.changed = true;
             Event::Advanced { machines, rollouts } => {
                 let moved: Vec<_> = machines.keys().cloned().collect();
                 self.advanced(machines, rollouts, &mut out);
@@ -231,9 +240,18 @@ impl Fleet {
                 let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
                 self.judge_owners(&owners, &mut out);
             }
+            Event::Recovered(name) => {
+                if let Some(machine) = self.machines.get_mut(&name) {
+                    machine.regressed = None;
+                    machine.compare();
+                    if let Some(session) = &mut machine.session {
+                        session.wants_snapshot = true;
+                    }
+                    self.changed = true;
                     self.push(&name, now, &mut out);
                 }
             }
+            Event::Identity { machine, removed } => self.identity(&machine, removed, &mut out),
             Event::Tick => self.tick(now, &mut out),
         }
         if std::mem::take(&mut self.changed) {
@@ -246,6 +264,12 @@ impl Fleet {
     #[must_use]
     pub fn session_of(&self, machine: &MachineName) -> Option<u64> {
         Some(self.machines.get(machine)?.session.as_ref()?.id)
+    }
+
+    /// Which run of its agent a machine's session is of, if it is online.
+    #[must_use]
+    pub fn instance_of(&self, machine: &MachineName) -> Option<&str> {
+        Some(self.machines.get(machine)?.session.as_ref()?.instance.as_str())
     }
 
     /// Asks a machine for a log; none if it is offline.
@@ -280,6 +304,20 @@ impl Fleet {
         self.machines
             .iter()
             .filter_map(|(name, machine)| Some((name, machine.held?.0)))
+    }
+
+    /// The machines that hold more than is recorded, with the generation that each holds.
+    pub fn regressed(&self) -> impl Iterator<Item = (&MachineName, Generation)> {
+        self.machines
+            .iter()
+            .filter(|(_, machine)| machine.regressed.is_some())
+            .filter_map(|(name, machine)| Some((name, machine.held?.0)))
+    }
+
+    /// What a machine that was ever heard of since this control plane started says of itself.
+    #[must_use]
+    pub fn facts_of(&self, machine: &MachineName) -> Option<&MachineFacts> {
+        self.machines.get(machine)?.facts.as_ref()
     }
 
     /// The last status of every resource, of machines that are not regressed.
@@ -356,6 +394,29 @@ impl Fleet {
         self.push(&name, now, out);
     }
 
+    fn identity(&mut self, name: &MachineName, removed: bool, out: &mut Vec<Effect>) {
+        let machine = match self.machines.get_mut(name) {
+            Some(machine) => machine,
+            // A record may come for it yet.
+            None if removed => self.machines.entry(name.clone()).or_default(),
+            None => return,
+        };
+        if let Some(session) = machine.session.take() {
+            self.sessions.remove(&session.id);
+            close(
+                session.id,
+                "the machine's identity was replaced or removed".to_owned(),
+                out,
+            );
+        }
+        machine.forget_identity(removed);
+        if machine.record.is_none() && !removed {
+            self.machines.remove(name);
+        }
+        self.changed = true;
+        self.judge_machine(name, out);
+    }
+
     /// Sends what is to be sent to a machine, if anything is and nothing is in flight.
     fn push(&mut self, name: &MachineName, now: Now, out: &mut Vec<Effect>) {
         let Some(machine) = self.machines.get_mut(name) else {
@@ -416,7 +477,8 @@ impl Fleet {
                 complete,
                 resources,
             } => {
-                if machine.regressed.is_some() {
+                // Of two that live under one identity nobody knows which one speaks.
+                if machine.regressed.is_some() || machine.is_cloned() {
                     return;
                 }
                 self.changed = true;
@@ -425,6 +487,15 @@ impl Fleet {
                 let dropped = machine.fold(complete, resources);
                 self.dropped_statuses = self.dropped_statuses.saturating_add(dropped);
                 self.judge_owners(&touched, out);
+            }
+            ToServer::WantSecrets(asked) => {
+                // Which of its own secrets a machine may have is what is recorded for it, and nothing that it says.
+                let named = machine.named_secrets();
+                let secrets: Vec<_> = asked.into_iter().filter(|s| named.contains(s)).collect();
+                if !secrets.is_empty() && machine.regressed.is_none() && !machine.is_cloned() {
+                    let session = id;
+                    out.push(Effect::HandOver { session, secrets });
+                }
             }
             ToServer::Events { events, dropped } => self.happened(name, events, dropped, out),
             ToServer::LogsFailed { request, message } => out.push(Effect::LogsFailed {
@@ -521,7 +592,7 @@ impl Fleet {
         };
         if let Some(machine) = self.machines.get_mut(&name) {
             machine.session = None;
-            if machine.record.is_none() {
+            if machine.record.is_none() && !machine.removed {
                 self.machines.remove(&name);
             }
         }

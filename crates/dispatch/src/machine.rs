@@ -8,7 +8,7 @@ use std::sync::Arc;
 use plumb_model::capability::MachineFacts;
 use plumb_model::{Address, Assignment, Entry, Generation, Hash, ResourceStatus, Timestamp};
 
-use crate::protocol::{Refusal, RefusalKind, ToAgent};
+use crate::protocol::{Refusal, RefusalKind, SecretVersion, ToAgent};
 use crate::record::MachineRecord;
 
 /// A live session of a machine.
@@ -56,6 +56,8 @@ pub(crate) struct Machine {
     pub facts: Option<MachineFacts>,
     pub last_seen: Option<Timestamp>,
     pub statuses: BTreeMap<Address, ResourceStatus>,
+    /// It was removed: nobody will ever say of it again how anything is.
+    pub removed: bool,
 }
 
 /// How long an assignment that could not be stored is not offered again, in milliseconds: long enough to spare a full
@@ -82,6 +84,15 @@ impl Machine {
         self.record.as_ref().map_or(Generation(0), |r| r.generation)
     }
 
+    /// The versions of secrets that its recorded assignment names.
+    pub fn named_secrets(&self) -> BTreeSet<SecretVersion> {
+        let resources = self.assignment().into_iter().flat_map(|a| a.resources());
+        resources
+            .flat_map(|resource| resource.spec.secrets())
+            .filter_map(|secret| Some((secret.name.clone(), secret.version?)))
+            .collect()
+    }
+
     pub fn is_online(&self) -> bool {
         self.session.is_some()
     }
@@ -89,12 +100,13 @@ impl Machine {
     /// Notes which of the agent's processes says hello, whose session `old` was if it still has one.
     ///
     /// A process that ends never comes back, and its successor has another instance. So one that comes back after it was
-    /// superseded lives beside its successor. A process that was never heard before is a restart, by which an
-    /// operator who has stopped the copy tells that it is gone.
+    /// superseded lives beside its successor. A process that was never heard before is a restart. Once two are known to
+    /// live it stays so, whoever is started anew, until an operator says which one is the machine: by then the other
+    /// may have come anywhere.
     pub fn greeted_by(&mut self, instance: &str, old: Option<&str>) {
         if self.superseded.iter().any(|known| known == instance) {
             self.comebacks = self.comebacks.saturating_add(1);
-        } else if old != Some(instance) {
+        } else if old != Some(instance) && !self.is_cloned() {
             self.comebacks = 0;
         }
         if let Some(old) = old.filter(|old| *old != instance)
@@ -112,6 +124,51 @@ impl Machine {
         self.comebacks >= MAX_COMEBACKS
     }
 
+    /// Whether there is anything to say of it: of one that was removed and that nothing is recorded of there is not.
+    pub fn is_shown(&self) -> bool {
+        self.record.is_some() || self.session.is_some()
+    }
+
+    /// Forgets everything that was heard under an identity that counts no more. What is recorded stays.
+    pub fn forget_identity(&mut self, removed: bool) {
+        *self = Self {
+            record: self.record.take(),
+            previous: self.previous.take(),
+            removed,
+            ..Self::default()
+        };
+        self.give_up();
+    }
+
+    /// Of a machine that was removed nobody can prove any more that what was ordered removed is gone, so it counts as
+    /// that.
+    fn give_up(&mut self) {
+        if !self.removed {
+            return;
+        }
+        let generation = self.generation();
+        let gone = self.assignment().map(|assignment| {
+            let tombstones = assignment.entries().filter_map(|entry| match entry {
+                Entry::Tombstone(tombstone) => Some(&tombstone.address),
+                Entry::Resource(_) => None,
+            });
+            tombstones
+                .map(|address| {
+                    let status = ResourceStatus {
+                        address: address.clone(),
+                        generation,
+                        conditions: Vec::new(),
+                        gone: true,
+                        process: None,
+                        found: None,
+                    };
+                    (address.clone(), status)
+                })
+                .collect()
+        });
+        self.statuses = gone.unwrap_or_default();
+    }
+
     /// Takes a new record, and keeps the assignment before it.
     pub fn set_record(&mut self, record: MachineRecord) {
         let before = self.assignment().map(|a| a.hash());
@@ -125,6 +182,7 @@ impl Machine {
         } else {
             self.statuses.clear();
         }
+        self.give_up();
     }
 
     /// Compares what the agent says it holds with the record, and notes whether the record has fallen behind.
@@ -136,7 +194,7 @@ impl Machine {
             return;
         };
         let recorded = record.assignment.as_ref().map(|a| a.hash());
-        let remedy = "it was probably restored from an older copy. Nothing is sent to this machine: restore the newer copy, or enrol its agent anew with an empty data folder (see docs/OPERATIONS.md)";
+        let remedy = "it was probably restored from an older copy. Nothing is sent to this machine: restore the newer copy, or go on from what is recorded with `plumb recover`";
         if generation > record.generation {
             self.regressed = Some(format!(
                 "holds generation {generation}, but the control plane's records end at {}; {remedy}",

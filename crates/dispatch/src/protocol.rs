@@ -14,8 +14,8 @@ pub use plumb_model::Now;
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
 use plumb_model::{
-    Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus,
-    Timestamp,
+    Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus, Secret,
+    SecretName, Timestamp,
 };
 
 /// Which release each owner on a machine is at.
@@ -34,6 +34,8 @@ pub struct Hello {
     pub instance: String,
     /// What it says of its machine.
     pub facts: MachineFacts,
+    /// The digests, in hex, of the CAs that it trusts; none from a version that cannot be asked to renew.
+    pub trusted_cas: Vec<String>,
 }
 
 /// Why an agent does not take an assignment: a closed set, for machines.
@@ -117,6 +119,8 @@ pub enum ToServer {
     },
     /// Nothing but a sign of life.
     Heartbeat,
+    /// Secrets that the assignment on the disk names are not on this machine. At most [`MAX_SECRETS`] in one message.
+    WantSecrets(Vec<SecretVersion>),
     /// A log that was asked for cannot be sent.
     LogsFailed {
         /// Which request.
@@ -125,6 +129,9 @@ pub enum ToServer {
         message: String,
     },
 }
+
+/// One version of a secret.
+pub type SecretVersion = (SecretName, u64);
 
 /// Which log is wanted, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +193,23 @@ pub enum ToAgent {
         /// Which request.
         request: u64,
     },
+    /// Secrets that were asked for.
+    Secrets {
+        /// Those that may be had.
+        values: Vec<(SecretVersion, Secret)>,
+        /// Those that cannot be had: nobody has set them, or they are kept no longer.
+        missing: Vec<SecretVersion>,
+    },
+    /// Renew the certificate, and connect anew. Not for the session: the shell that holds the certificate does it.
+    Renew {
+        /// At a random moment within so many milliseconds.
+        within_ms: u64,
+    },
+    /// Make another key, and have it enrolled. Not for the session: the shell that holds the key does it.
+    Rekey {
+        /// To be said along with the new key.
+        code: String,
+    },
     /// The server ends the session.
     Goodbye {
         /// Why and what to do, for people.
@@ -195,6 +219,9 @@ pub enum ToAgent {
 
 /// The most statuses in one message: with twenty probe results each, that is about 1 MiB, well under gRPC's 4 MiB.
 pub const MAX_STATUSES: usize = 256;
+
+/// The most secrets that are asked for in one message.
+pub const MAX_SECRETS: usize = 64;
 
 /// The most events in one message.
 pub const MAX_EVENTS: usize = 256;

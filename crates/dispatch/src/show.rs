@@ -3,6 +3,7 @@
 //! It decides nothing and changes nothing; the types are those of [`view`](crate::view).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use plumb_model::state::MachineInfo;
 use plumb_model::{
@@ -20,6 +21,35 @@ use crate::view::{
 };
 
 impl Fleet {
+    /// Machines by name, behind the one given: at most `limit`.
+    #[must_use]
+    pub fn machine_views(&self, after: Option<&MachineName>, limit: usize) -> Vec<MachineView> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.machines
+            .range::<MachineName, _>((from, Bound::Unbounded))
+            .filter(|(_, machine)| machine.is_shown())
+            .take(limit)
+            .map(|(name, machine)| self.view_of(name, machine))
+            .collect()
+    }
+
+    /// One machine; none if nothing is recorded of it and its agent is not connected.
+    #[must_use]
+    pub fn machine_view(&self, name: &MachineName) -> Option<MachineView> {
+        let machine = self.machines.get(name).filter(|m| m.is_shown())?;
+        Some(self.view_of(name, machine))
+    }
+
+    fn view_of(&self, name: &MachineName, machine: &Machine) -> MachineView {
+        let mut counts = Counts::default();
+        for entry in machine.assignment().into_iter().flat_map(|a| a.entries()) {
+            if let Some(view) = resource_view(name, machine, entry) {
+                counts.add(view.state);
+            }
+        }
+        machine_view(name, machine, counts)
+    }
+
     /// Everything as it stands.
     #[must_use]
     pub fn view(&self) -> WorkspaceView {
@@ -45,6 +75,7 @@ impl Fleet {
         let machines = self
             .machines
             .iter()
+            .filter(|(_, machine)| machine.is_shown())
             .map(|(name, machine)| {
                 machine_view(name, machine, counts.get(name).copied().unwrap_or_default())
             })
@@ -62,6 +93,7 @@ impl Fleet {
                     track,
                     resources.remove(owner).unwrap_or_default(),
                     urls.remove(owner).unwrap_or_default().into_iter().collect(),
+                    self.rollouts.get(owner).cloned(),
                 )
             })
             .collect();
@@ -93,7 +125,6 @@ fn answers(spec: &ProcessSpec, info: &MachineInfo) -> Vec<String> {
         return Vec::new();
     }
     let host = info
-                    self.rollouts.get(owner).cloned(),
         .address
         .get("public")
         .or_else(|| info.address.get("private"))
@@ -135,12 +166,8 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
     } else if machine.record.is_none() {
         let message = "no blueprint names this machine; add a `kind: Machine` document for it";
         (MachineWord::Unassigned, Some(message.to_owned()))
-    } else if machine.is_cloned() && machine.is_online() {
-        let message = format!(
-            "two agents live under the identity of machine {name}, so nothing is sent to either; stop the copy, \
-             empty its data folder and enrol it under a name of its own, and restart the other"
-        );
-        (MachineWord::Online, Some(message))
+    } else if machine.is_cloned() {
+        (MachineWord::Quarantined, Some(quarantined(name, machine)))
     } else if machine.is_online() {
         (MachineWord::Online, refused)
     } else if machine.last_seen.is_some() {
@@ -164,7 +191,36 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
     }
 }
 
+/// So much of an instance's name tells it from the others.
+const INSTANCE_DIGITS: usize = 8;
+
+/// Why nothing is sent to either of two agents, and the one command that settles it.
+fn quarantined(name: &MachineName, machine: &Machine) -> String {
+    let now = machine.session.as_ref().map(|s| s.instance.as_str());
+    let others = machine.superseded.iter().rev().map(String::as_str);
+    let mut living: Vec<&str> = Vec::new();
+    for instance in now.into_iter().chain(others) {
+        if !living.contains(&instance) && living.len() < 2 {
+            living.push(instance);
+        }
+    }
+    let short: Vec<String> = living
+        .iter()
+        .map(|instance| instance.chars().take(INSTANCE_DIGITS).collect())
+        .collect();
+    let keep = short.first().map_or("INSTANCE", String::as_str);
+    format!(
+        "two agents live under the identity of machine {name} ({}), so nothing is sent to either; keep one of them and shut the other out with `plumb machine keep {name} {keep}` (`plumb machine show {name}` says where each connects from)",
+        short.join(" and ")
+    )
+}
+
 fn offline(name: &MachineName, machine: &Machine) -> String {
+    if machine.removed {
+        return format!(
+            "machine {name} has been removed; enrol another under its name with `plumb token create --join --machine {name}`, or take it out of the blueprints and apply"
+        );
+    }
     match machine.last_seen {
         Some(_) => {
             format!("machine {name} is offline; check its agent and its way to this control plane")
@@ -270,6 +326,7 @@ fn owner_view(
     track: &Track,
     resources: Vec<ResourceView>,
     urls: Vec<String>,
+    rollout: Option<RolloutView>,
 ) -> OwnerView {
     let mut counts = Counts::default();
     for resource in &resources {
@@ -312,7 +369,6 @@ fn owner_view(
         urls,
         counts,
         resources,
+        rollout: rollout.filter(|rollout| rollout.release == track.release && !track.removed),
     }
 }
-    rollout: Option<RolloutView>,
-        rollout: rollout.filter(|rollout| rollout.release == track.release && !track.removed),

@@ -67,6 +67,8 @@ pub enum MachineWord {
     Regressed,
     /// Its agent is connected, and no blueprint names it.
     Unassigned,
+    /// Two agents live under its identity, and nothing is sent to either.
+    Quarantined,
 }
 
 impl MachineWord {
@@ -79,6 +81,7 @@ impl MachineWord {
             Self::NeverSeen => "never seen",
             Self::Regressed => "regressed",
             Self::Unassigned => "unassigned",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -200,9 +203,6 @@ pub struct OwnerView {
     pub counts: Counts,
     /// Each of them, sorted by address.
     pub resources: Vec<ResourceView>,
-}
-
-/// A whole workspace.
     /// How its machines move to the release, where they move in waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
@@ -256,6 +256,9 @@ pub struct RolloutView {
     pub started: Timestamp,
     /// When its phase last changed, or a wave was made.
     pub changed: Timestamp,
+}
+
+/// A whole workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceView {
     /// [`FORMAT`].

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use plumb_model::capability::{Availability, MachineFacts};
+use plumb_model::capability::{Availability, HostFacts, MachineFacts};
 use plumb_model::{Capabilities, Capability};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -47,7 +47,43 @@ pub fn machine_facts(version: &str) -> MachineFacts {
         hostname: hostname(),
         kernel: kernel(),
         capabilities: probe(),
+        host: None,
     }
+}
+
+/// What this machine is made of; `data` is a folder on the file system that counts. What cannot be found out is 0.
+#[must_use]
+pub fn host_facts(data: &Path) -> HostFacts {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let disk = rustix::fs::statvfs(data).ok();
+    let disk = disk.as_ref();
+    let os = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let blocks = |count: u64, size: u64| count.saturating_mul(size);
+    HostFacts {
+        os: os_name(&os),
+        cpus: std::thread::available_parallelism()
+            .map_or(0, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_bytes: kibibytes(&memory, "MemTotal:"),
+        memory_available_bytes: kibibytes(&memory, "MemAvailable:"),
+        disk_bytes: disk.map_or(0, |disk| blocks(disk.f_blocks, disk.f_frsize)),
+        disk_free_bytes: disk.map_or(0, |disk| blocks(disk.f_bavail, disk.f_frsize)),
+    }
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn kibibytes(meminfo: &str, name: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0).saturating_mul(1024)
+}
+
+/// The name in an os-release file.
+fn os_name(os_release: &str) -> String {
+    let name = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux");
+    name.trim_matches(['"', '\'']).to_owned()
 }
 
 fn kernel() -> String {
@@ -175,6 +211,25 @@ mod tests {
                 assert!(!why.is_empty() && remedy.contains("plumb agent"));
             }
         }
+    }
+
+    #[test]
+    fn what_a_host_is_made_of_is_found_out_and_what_cannot_be_is_nothing() {
+        let facts = host_facts(Path::new("/"));
+        assert!(
+            facts.cpus > 0 && facts.memory_bytes > 0 && facts.disk_bytes > 0,
+            "{facts:?}"
+        );
+        assert!(
+            facts.memory_available_bytes <= facts.memory_bytes,
+            "{facts:?}"
+        );
+        assert!(facts.disk_free_bytes <= facts.disk_bytes, "{facts:?}");
+        assert_eq!(host_facts(Path::new("/nowhere")).disk_bytes, 0);
+        assert_eq!(kibibytes("MemTotal:  16 kB\n", "MemTotal:"), 16 * 1024);
+        assert_eq!(kibibytes("MemTotal: many\n", "MemTotal:"), 0);
+        assert_eq!(os_name("ID=x\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
+        assert_eq!(os_name(""), "Linux");
     }
 
     #[test]

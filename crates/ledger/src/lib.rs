@@ -16,9 +16,11 @@ mod store;
 
 pub use folder::{DATA_FORMAT, DataFolder, FolderError, write_durably};
 pub use ledger::{
-    Actor, ApplyError, AuditBreak, AuditEntry, AuditHead, AuditLink, ConsumeError, Head, IdentityError, Ledger, LedgerError, MachineIdentity,
-    MAX_AUDIT_BATCH, RECORD_FORMAT, TokenError, TokenKind, TokenRecord, TokenUse, WorkspaceRecord,
+    Actor, ApplyError, AuditBreak, AuditEntry, AuditHead, AuditLink, CertificateSeen, ConsumeError,
+    Head, IdentityError, Ledger, LedgerError, MAX_AUDIT_BATCH, MachineIdentity, RECORD_FORMAT,
+    TokenError, TokenKind, TokenRecord, TokenUse, WorkspaceRecord,
 };
+pub use ledger::{KEPT_VERSIONS, SecretChange, SecretRecord, SecretVersionRecord};
 pub use memory::MemoryStore;
 pub use sled_store::SledStore;
 pub use store::{

@@ -154,4 +154,24 @@ pub struct MachineFacts {
     pub kernel: String,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// The host itself; an agent of an older version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostFacts>,
+}
+
+/// What a machine is made of, and how much of it was free when its agent last connected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The operating system, as it names itself, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// How many processors the agent may use.
+    pub cpus: u32,
+    /// The memory, in bytes.
+    pub memory_bytes: u64,
+    /// How much of it is available, in bytes.
+    pub memory_available_bytes: u64,
+    /// The file system that holds the agent's data, in bytes.
+    pub disk_bytes: u64,
+    /// How much of it is free for users other than root, in bytes.
+    pub disk_free_bytes: u64,
 }

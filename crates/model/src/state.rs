@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::hash::Hash;
-use crate::name::{MachineName, OwnerName, WorkspaceName};
+use crate::name::{MachineName, OwnerName, SecretName, WorkspaceName};
 use crate::resource::Resource;
 use crate::rollout::Rolling;
 use crate::{Generation, ReleaseNumber, Revision};
@@ -384,6 +384,16 @@ pub enum RevisionKind {
     },
     /// Everything was removed.
     Destroy,
+    /// What uses these secrets went on to their newest versions.
+    Secrets {
+        /// Which.
+        names: BTreeSet<SecretName>,
+    },
+    /// Machines that held more than was recorded went on from what is recorded.
+    Recover {
+        /// Which, each with the generation that it holds from then on.
+        machines: BTreeMap<MachineName, Generation>,
+    },
 }
 
 /// The record of one revision, in the append-only log.
@@ -408,6 +418,21 @@ pub struct RevisionRecord {
     /// What it needed consent for and was allowed, by the names that `--allow` takes, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
+    /// The owners that it renamed, with the names that they had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<OwnerName, OwnerName>,
+}
+
+/// Each of these records, which come newest first, with the name that an owner had when it was made.
+pub fn with_name<'a>(
+    owner: &OwnerName,
+    records: impl IntoIterator<Item = &'a RevisionRecord>,
+) -> impl Iterator<Item = (OwnerName, &'a RevisionRecord)> {
+    let mut name = owner.clone();
+    records.into_iter().map(move |record| {
+        let before = record.renamed.get(&name).unwrap_or(&name).clone();
+        (std::mem::replace(&mut name, before), record)
+    })
 }
 
 /// What became of a release.

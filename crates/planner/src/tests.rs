@@ -26,9 +26,9 @@ use plumb_model::coverage::{self, Cost};
 use plumb_model::plan::{Change, ChangeAction, Plan};
 use plumb_model::state::{Commit, Next, OwnerKind, Recorded, ReleaseBody};
 use plumb_model::{
-    Address, Assignment, Condition, ConditionKind, Found, FoundKind, Generation, Hash, Lineage,
-    MachineName, OwnerName, ProcessSpec, Reason, ReleaseNumber, ResourceKind, ResourceSpec,
-    ResourceStatus, Revision, Timestamp, WorkspaceName,
+    Address, Assignment, Condition, ConditionKind, Found, FoundKind, Generation, Hash,
+    KnownSecrets, Lineage, MachineName, OwnerName, ProcessSpec, Reason, ReleaseNumber,
+    ResourceKind, ResourceSpec, ResourceStatus, Revision, Timestamp, WorkspaceName,
 };
 
 use crate::{Input, Observed, PlanError, Planned, Request, Source, plan};
@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub sources: BTreeMap<String, Held>,
     pub recorded: Recorded,
     pub observed: Observed,
+    /// Which secrets are set; nobody is asked unless a test says so.
+    pub secrets: KnownSecrets,
     pub commit: Option<Commit>,
     /// Its name, if it is not `shop`.
     pub workspace: Option<WorkspaceName>,
@@ -95,6 +97,7 @@ pub(crate) fn facts(lacks: &[Capability]) -> MachineFacts {
         hostname: "host".to_owned(),
         kernel: "6.1".to_owned(),
         capabilities: Capabilities(capabilities.collect()),
+        host: None,
     }
 }
 
@@ -195,6 +198,7 @@ impl World {
             lineage: &Lineage::from_random([1; 16]),
             workspace: self.workspace.as_ref().unwrap_or(&workspace()),
             observed: &self.observed,
+            secrets: &self.secrets,
             commit: self.commit.as_ref(),
         })
     }
@@ -373,6 +377,11 @@ impl World {
                 Reason::AsDesired,
                 "as it should be",
             )],
+            Said::Failed => vec![condition(
+                ConditionKind::Failed,
+                Reason::CommandNotFound,
+                "there is no command `serve`",
+            )],
             Said::PortTaken => vec![condition(
                 ConditionKind::Blocked,
                 Reason::PortTaken,
@@ -397,7 +406,7 @@ impl World {
             generation,
             conditions,
             gone: said == Said::Gone,
-            process: None,
+            process: (said == Said::Failed).then(Default::default),
             found: match said {
                 Said::InTheWay(text) => Some(Box::new(found(text))),
                 _ => None,
@@ -431,6 +440,8 @@ pub(crate) enum Said<'a> {
     Gone,
     Converged,
     PortTaken,
+    /// Of a process: it was never started.
+    Failed,
     Drifted(&'a str),
     /// A file with this text, which everybody may read; a directory where there is none.
     InTheWay(&'a str),
@@ -482,6 +493,9 @@ pub(crate) fn check_plan(plan: &Plan, recorded: &Recorded) {
     }
 }
 
+/// What is said of a process that its agent never got to run.
+const NEVER_UP: &str = "its agent did not get it to run until now";
+
 /// Downtime is stated whenever something that runs is stopped or restarted, and never otherwise.
 fn check_downtime(change: &Change, plan: &Plan, recorded: &Recorded) {
     let renamed = plan
@@ -495,8 +509,15 @@ fn check_downtime(change: &Change, plan: &Plan, recorded: &Recorded) {
         .releases
         .get(owner)
         .and_then(|body| body.resources.iter().find(|r| r.address == at));
-    if change.address.kind == ResourceKind::File {
-        // It may tell others, which its own tests hold.
+    if matches!(
+        change.address.kind,
+        ResourceKind::File | ResourceKind::Network
+    ) {
+        // It may tell others, or cut them off, which its own tests hold.
+        return;
+    }
+    if change.reasons.iter().any(|r| r == NEVER_UP) {
+        // So said its agent, which the plan's own tests hold.
         return;
     }
     let running = old.is_some_and(|old| {
@@ -507,21 +528,61 @@ fn check_downtime(change: &Change, plan: &Plan, recorded: &Recorded) {
                 .get("schedule")
                 .is_none_or(serde_json::Value::is_null)
     });
-    let dear = |path: &str| {
-        let field = path.split('.').next().unwrap_or_default();
+    let dear = |attribute: &plumb_model::plan::AttributeChange| {
+        let field = attribute.path.split('.').next().unwrap_or_default();
+        // Whether a secret's new version only tells what runs is said where it is used.
+        if field == "secrets" {
+            return attribute.cost >= Cost::Restart;
+        }
         // That it runs only at times from now on stops what runs now.
         field == "schedule"
             || coverage::field(change.address.kind, field).is_some_and(|f| f.cost >= Cost::Restart)
     };
-    let stopped = change.action == ChangeAction::Delete
-        || (change.action != ChangeAction::Forget
-            && change
-                .attributes
-                .iter()
-                // The first is the address itself where the owner is renamed.
-                .skip(usize::from(renamed.is_some()))
-                .any(|a| dear(&a.path)));
+    let stopped = match change.action {
+        ChangeAction::Delete => !others_go_on(plan, recorded, &at),
+        ChangeAction::Forget => false,
+        // The first attribute is the address itself where the owner is renamed.
+        _ => {
+            let fields = change.attributes.iter();
+            fields.skip(usize::from(renamed.is_some())).any(dear)
+        }
+    };
     assert_eq!(change.downtime.is_some(), running && stopped, "{change:#?}");
+}
+
+/// The name of what a process or container is an instance of.
+fn instance_of(address: &Address) -> Option<(ResourceKind, &str)> {
+    let (name, number) = address.name.rsplit_once('/')?;
+    let is_number = number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then_some((address.kind, name))
+}
+
+/// Whether other instances of what goes run before and afterwards, as the changes say.
+fn others_go_on(plan: &Plan, before: &Recorded, gone: &Address) -> bool {
+    let stays = |address: &Address| {
+        let change = plan.changes.iter().find(|change| {
+            let old = change.attributes.first();
+            let old = old.filter(|a| a.path == "address");
+            let old = old.and_then(|a| a.before.as_ref());
+            change.address == *address || old.is_some_and(|old| *old == address.to_string())
+        });
+        change.is_none_or(|change| {
+            let stops = |a: &plumb_model::plan::AttributeChange| {
+                a.path.starts_with("schedule")
+                    || a.path == "state" && a.after == Some("stopped".into())
+            };
+            change.action != ChangeAction::Delete && !change.attributes.iter().any(stops)
+        })
+    };
+    let body = before.releases.get(&gone.owner);
+    let mut others = body.iter().flat_map(|body| &body.resources);
+    others.any(|other| {
+        let fields = other.spec.fields();
+        instance_of(&other.address).is_some()
+            && instance_of(&other.address) == instance_of(gone)
+            && fields.get("state").is_some_and(|state| state == "running")
+            && stays(&other.address)
+    })
 }
 
 /// Each pair of changes that depend on each other is in the order, the right way round.

@@ -76,6 +76,7 @@ pub fn facts(name: &MachineName) -> MachineFacts {
         hostname: name.to_string(),
         kernel: "6.1".to_owned(),
         capabilities: Capabilities(all.into_iter().map(|c| (c, has())).collect()),
+        host: None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use plumb_model::capability::{Availability, Capabilities, MachineFacts};
+use plumb_model::capability::{Availability, Capabilities, HostFacts, MachineFacts};
 use plumb_model::state::Commit;
 use plumb_model::{Capability, Hash, Timestamp};
 use serde::Serialize;
@@ -147,6 +147,14 @@ impl From<&MachineFacts> for v1::MachineFacts {
             hostname: facts.hostname.clone(),
             kernel: facts.kernel.clone(),
             capabilities,
+            host: facts.host.as_ref().map(|host| v1::HostFacts {
+                os: host.os.clone(),
+                cpus: host.cpus,
+                memory_bytes: host.memory_bytes,
+                memory_available_bytes: host.memory_available_bytes,
+                disk_bytes: host.disk_bytes,
+                disk_free_bytes: host.disk_free_bytes,
+            }),
         }
     }
 }
@@ -176,6 +184,14 @@ impl From<v1::MachineFacts> for MachineFacts {
             hostname: facts.hostname,
             kernel: facts.kernel,
             capabilities: Capabilities(capabilities),
+            host: facts.host.map(|host| HostFacts {
+                os: host.os,
+                cpus: host.cpus,
+                memory_bytes: host.memory_bytes,
+                memory_available_bytes: host.memory_available_bytes,
+                disk_bytes: host.disk_bytes,
+                disk_free_bytes: host.disk_free_bytes,
+            }),
         }
     }
 }
@@ -234,6 +250,7 @@ mod tests {
                     },
                 ),
             ])),
+            host: None,
         };
         let mut wire = v1::MachineFacts::from(&facts);
         wire.capabilities.push(v1::Capability {

@@ -51,8 +51,14 @@ reasons! {
     OtherWorkspace = "OTHER_WORKSPACE", PermissionDenied;
     /// A client certificate that this control plane did not issue for its workspace, or that has been replaced.
     BadCertificate = "BAD_CERTIFICATE", Unauthenticated;
+    /// A client certificate that has run out: it may do one thing, renew.
+    CertificateExpired = "CERTIFICATE_EXPIRED", Unauthenticated;
     /// The machine has been removed.
     MachineRemoved = "MACHINE_REMOVED", PermissionDenied;
+    /// Something is recorded on the machine, so that it is not removed without force.
+    MachineInUse = "MACHINE_IN_USE", FailedPrecondition;
+    /// What was asked for does not fit how things stand: no rotation of the CA is under way, or one is.
+    WrongState = "WRONG_STATE", FailedPrecondition;
     /// There is no such method, or no rule that lets anybody call it.
     NoSuchMethod = "NO_SUCH_METHOD", PermissionDenied;
     /// The join token is unknown or its secret wrong.

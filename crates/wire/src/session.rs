@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use plumb_dispatch::protocol::{
-    Hello, LogsRequest, MAX_EVENTS, MAX_STATUSES, Refusal, RefusalKind, Releases, ToAgent, ToServer,
+    Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Refusal, RefusalKind, Releases,
+    SecretVersion, ToAgent, ToServer,
 };
 use plumb_model::observation::MAX_FOUND_TEXT_BYTES;
-use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber, ResourceStatus};
+use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber, ResourceStatus, Secret};
 
 use crate::PIECE_BYTES;
 use crate::convert::{
@@ -26,6 +27,9 @@ pub const MAX_TO_AGENT: usize = 256 * 1024 * 1024;
 
 /// The largest payload that a server takes, in bytes: [`MAX_STATUSES`] statuses with long messages.
 pub const MAX_TO_SERVER: usize = 64 * 1024 * 1024;
+
+/// The most CAs that an agent is heard to trust: two, while one takes the other's place.
+const MAX_CAS: usize = 4;
 
 /// The longest text for people that is taken over from the other side, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -125,6 +129,27 @@ fn releases_in(releases: BTreeMap<String, u64>) -> Result<Releases, WireError> {
         .collect()
 }
 
+fn version_out((name, version): SecretVersion) -> v1::SecretVersion {
+    v1::SecretVersion {
+        name: name.into(),
+        version,
+    }
+}
+
+fn version_in(secret: v1::SecretVersion) -> Result<SecretVersion, WireError> {
+    Ok((parse("secrets.name", &secret.name)?, secret.version))
+}
+
+fn value_in(secret: v1::SecretValue) -> Result<(SecretVersion, Secret), WireError> {
+    let name = parse("secrets.name", &secret.name)?;
+    // Whatever is wrong with it, no byte of it goes into a message.
+    let value = String::from_utf8(secret.value).map_err(|_| WireError::Field {
+        field: "secrets.value",
+        why: "it is not UTF-8".to_owned(),
+    })?;
+    Ok(((name, secret.version), Secret::new(value)))
+}
+
 /// Encodes what an agent says.
 pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
     let (parts, last) = match message {
@@ -136,6 +161,7 @@ pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
                 hash: hash_text(hello.hash),
                 instance: hello.instance,
                 facts: Some(v1::MachineFacts::from(&hello.facts)),
+                trusted_cas: hello.trusted_cas,
             }),
         ),
         ToServer::Ack { generation, hash } => (
@@ -166,6 +192,12 @@ pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
             (parts, Up::Events(v1::Events { payload, dropped }))
         }
         ToServer::Heartbeat => (Vec::new(), Up::Heartbeat(v1::Heartbeat {})),
+        ToServer::WantSecrets(secrets) => (
+            Vec::new(),
+            Up::WantSecrets(v1::WantSecrets {
+                secrets: secrets.into_iter().map(version_out).collect(),
+            }),
+        ),
         ToServer::LogsFailed { request, message } => (
             Vec::new(),
             Up::LogsFailed(v1::LogsFailed { request, message }),
@@ -191,7 +223,11 @@ impl FromAgent {
     /// # Errors
     /// When it cannot be read; the stream is of no use any more then.
     pub fn take(&mut self, message: v1::AgentMessage) -> Result<Option<ToServer>, WireError> {
-        let message = match message.message.ok_or(WireError::Unknown)? {
+        // What a newer version says, and this one does not know, is passed over.
+        let Some(message) = message.message else {
+            return Ok(None);
+        };
+        let message = match message {
             Up::Part(part) => {
                 self.0.push(&part.data, MAX_TO_SERVER)?;
                 return Ok(None);
@@ -202,6 +238,12 @@ impl FromAgent {
                 hash: parse_optional("hello.hash", &hello.hash)?,
                 instance: clipped(hello.instance),
                 facts: hello.facts.ok_or(WireError::Missing("hello.facts"))?.into(),
+                trusted_cas: hello
+                    .trusted_cas
+                    .into_iter()
+                    .take(MAX_CAS)
+                    .map(clipped)
+                    .collect(),
             }),
             Up::Ack(ack) => ToServer::Ack {
                 generation: Generation(ack.generation),
@@ -241,6 +283,14 @@ impl FromAgent {
                 dropped: events.dropped,
             },
             Up::Heartbeat(v1::Heartbeat {}) => ToServer::Heartbeat,
+            Up::WantSecrets(wanted) => ToServer::WantSecrets(
+                wanted
+                    .secrets
+                    .into_iter()
+                    .take(MAX_SECRETS)
+                    .map(version_in)
+                    .collect::<Result<_, _>>()?,
+            ),
             Up::LogsFailed(failed) => ToServer::LogsFailed {
                 request: failed.request,
                 message: clipped(failed.message),
@@ -315,7 +365,23 @@ pub fn to_agent(message: ToAgent) -> Vec<v1::ServerMessage> {
             }),
         ),
         ToAgent::CloseLogs { request } => (Vec::new(), Down::CloseLogs(v1::CloseLogs { request })),
+        ToAgent::Secrets { values, missing } => (
+            Vec::new(),
+            Down::SecretValues(v1::SecretValues {
+                secrets: values
+                    .into_iter()
+                    .map(|((name, version), value)| v1::SecretValue {
+                        name: name.into(),
+                        version,
+                        value: value.expose().as_bytes().to_vec(),
+                    })
+                    .collect(),
+                missing: missing.into_iter().map(version_out).collect(),
+            }),
+        ),
         ToAgent::Goodbye { reason } => (Vec::new(), Down::Goodbye(v1::Goodbye { reason })),
+        ToAgent::Renew { within_ms } => (Vec::new(), Down::Renew(v1::Renew { within_ms })),
+        ToAgent::Rekey { code } => (Vec::new(), Down::Rekey(v1::Rekey { code })),
     };
     parts
         .into_iter()
@@ -337,7 +403,11 @@ impl FromServer {
     /// # Errors
     /// When it cannot be read; the stream is of no use any more then.
     pub fn take(&mut self, message: v1::ServerMessage) -> Result<Option<ToAgent>, WireError> {
-        let message = match message.message.ok_or(WireError::Unknown)? {
+        // What a newer version says, and this one does not know, is passed over.
+        let Some(message) = message.message else {
+            return Ok(None);
+        };
+        let message = match message {
             Down::Part(part) => {
                 self.0.push(&part.data, MAX_TO_AGENT)?;
                 return Ok(None);
@@ -391,8 +461,26 @@ impl FromServer {
             Down::CloseLogs(close) => ToAgent::CloseLogs {
                 request: close.request,
             },
+            Down::SecretValues(came) => ToAgent::Secrets {
+                values: came
+                    .secrets
+                    .into_iter()
+                    .map(value_in)
+                    .collect::<Result<_, _>>()?,
+                missing: came
+                    .missing
+                    .into_iter()
+                    .map(version_in)
+                    .collect::<Result<_, _>>()?,
+            },
             Down::Goodbye(goodbye) => ToAgent::Goodbye {
                 reason: clipped(goodbye.reason),
+            },
+            Down::Renew(renew) => ToAgent::Renew {
+                within_ms: renew.within_ms,
+            },
+            Down::Rekey(rekey) => ToAgent::Rekey {
+                code: clipped(rekey.code),
             },
         };
         Ok(Some(message))
@@ -493,7 +581,16 @@ mod tests {
                 hostname: "h".into(),
                 kernel: "k".into(),
                 capabilities: Default::default(),
+                host: Some(plumb_model::capability::HostFacts {
+                    os: "Debian".into(),
+                    cpus: 2,
+                    memory_bytes: 4,
+                    memory_available_bytes: 3,
+                    disk_bytes: 9,
+                    disk_free_bytes: 8,
+                }),
             },
+            trusted_cas: vec!["a".repeat(64)],
         }));
         there_and_back_up(ToServer::Ack {
             generation: Generation(1),
@@ -524,6 +621,10 @@ mod tests {
             resources: Vec::new(),
         });
         there_and_back_up(ToServer::Heartbeat);
+        there_and_back_up(ToServer::WantSecrets(vec![(
+            plumb_model::SecretName::new("KEY").unwrap(),
+            7,
+        )]));
         there_and_back_up(ToServer::LogsFailed {
             request: 1,
             message: "m".into(),
@@ -585,7 +686,22 @@ mod tests {
             tail: Some(0),
         }));
         there_and_back_down(ToAgent::CloseLogs { request: 5 });
+        let version = |n: u64| (plumb_model::SecretName::new("KEY").unwrap(), n);
+        there_and_back_down(ToAgent::Secrets {
+            values: vec![(version(2), Secret::new("v".into()))],
+            missing: vec![version(1)],
+        });
         there_and_back_down(ToAgent::Goodbye { reason: "g".into() });
+        there_and_back_down(ToAgent::Renew { within_ms: 9 });
+        there_and_back_down(ToAgent::Rekey { code: "c".into() });
+    }
+
+    #[test]
+    fn what_a_newer_version_says_is_passed_over() {
+        let up = v1::AgentMessage { message: None };
+        assert_eq!(FromAgent::default().take(up), Ok(None));
+        let down = v1::ServerMessage { message: None };
+        assert_eq!(FromServer::default().take(down), Ok(None));
     }
 
     #[test]

@@ -49,11 +49,21 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
         head.extend(["REVISION", "ALLOWED"]);
     }
     let mut rows = vec![head.into_iter().map(|h| env.style.faint(h)).collect()];
+    // Releases under a name that it had are its own too.
+    let mut name = app.cloned();
     for (record, outcomes) in &history {
         let why = match &record.kind {
             RevisionKind::Apply => "apply".to_owned(),
             RevisionKind::Rollback { to, .. } => format!("rollback to {to}"),
             RevisionKind::Destroy => "destroy".to_owned(),
+            RevisionKind::Secrets { names } => {
+                let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+                format!("secret {}", names.join(", "))
+            }
+            RevisionKind::Recover { machines } => {
+                let names: Vec<&str> = machines.keys().map(|name| name.as_str()).collect();
+                format!("recover {}", names.join(", "))
+            }
         };
         let commit = record.commit.as_ref().map_or_else(
             || "-".to_owned(),
@@ -66,7 +76,7 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
         for (owner, (release, _)) in record
             .released
             .iter()
-            .filter(|(owner, _)| app.is_none_or(|a| a == *owner))
+            .filter(|(owner, _)| name.as_ref().is_none_or(|name| name == *owner))
         {
             let outcome = outcomes.get(owner.as_str()).map_or("-", String::as_str);
             let outcome = match outcome {
@@ -91,6 +101,9 @@ pub async fn run(app: Option<&OwnerName>, limit: u32, env: &Env<'_>) -> Result<E
                 row.extend([record.revision.to_string(), allowed]);
             }
             rows.push(row);
+        }
+        if let Some(before) = name.as_ref().and_then(|name| record.renamed.get(name)) {
+            name = Some(before.clone());
         }
     }
     if rows.len() == 1 {

@@ -258,6 +258,7 @@ async fn a_certificate_counts_only_here_for_the_enrolled_key_of_a_machine_that_w
         certificate_serial: "1".into(),
         enrolled_at: now(),
         removed: None,
+        seen: None,
     };
     let tenants = tenants((&[], &[&record]), &[]);
     let access = tenants.home().access.clone();

@@ -46,7 +46,7 @@ impl Recorder {
             request: asked,
             commit: _,
         } = request.clone();
-        let Planned { plan, next } = self.plan_against(request, &before.recorded, observed)?;
+        let Planned { plan, next } = self.plan_against(request, before, observed)?;
         let (_, bodies) = after(before, &next)?;
         let blobs = wanted_blobs(&bodies);
         let mut asked = asked.ok_or(WireError::Missing("request"))?;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plumb_model::{Generation, Hash};
 
 use super::world::{
-    World, assignment, directory, facts, identity, lineage, machine, now, recording,
+    World, all_well, assignment, at, directory, facts, identity, lineage, machine, now, recording,
+    status, tombstone,
 };
 use crate::agent::{self, AgentSession, Held};
 use crate::fleet::{ANSWER_WITHIN_MS, Effect, Event, Fleet, heartbeat_ms};
@@ -24,6 +25,7 @@ fn hello(generation: u64, hash: Option<Hash>, instance: &str) -> Hello {
         hash,
         instance: instance.into(),
         facts: facts(),
+        trusted_cas: Vec::new(),
     }
 }
 
@@ -423,7 +425,7 @@ fn what_an_agent_will_always_refuse_is_not_offered_again_until_something_else_is
 
 /// Mutation: count no comebacks, or do not ask for them in `next_assignment`.
 #[test]
-fn two_agents_that_live_under_one_identity_are_left_alone_until_one_is_started_anew() {
+fn two_agents_that_live_under_one_identity_are_quarantined_until_an_operator_keeps_one() {
     let mut fleet = first().fleet;
     for (session, instance) in [(1, "one"), (2, "copy"), (3, "one")] {
         let effects = connect(&mut fleet, session, hello(0, None, instance));
@@ -435,9 +437,92 @@ fn two_agents_that_live_under_one_identity_are_left_alone_until_one_is_started_a
     assert!(!sends_assignment(&effects));
     let message = fleet.view().machines[0].message.clone().unwrap();
     assert!(message.contains("two agents"), "{message}");
+    assert!(
+        message.contains("plumb machine keep m1 copy`"),
+        "the one command that settles it: {message}"
+    );
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Quarantined);
+    // Nobody knows which of them speaks.
+    let status = ToServer::Status {
+        complete: true,
+        resources: vec![status(&at("app", "/a"), 1, Vec::new())],
+    };
+    fleet.handle(
+        Event::Message {
+            session: 4,
+            message: status,
+        },
+        now(0),
+    );
+    assert_eq!(fleet.statuses().count(), 0);
+    // Neither going away nor starting anew settles it.
+    fleet.handle(Event::Disconnected { session: 4 }, now(0));
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Quarantined);
     let effects = connect(&mut fleet, 5, hello(0, None, "restarted"));
+    assert!(!sends_assignment(&effects));
+    let settled = Event::Identity {
+        machine: machine(),
+        removed: false,
+    };
+    assert_eq!(closes(&fleet.handle(settled, now(0))), [5]);
+    let effects = connect(&mut fleet, 6, hello(0, None, "copy"));
     assert!(sends_assignment(&effects));
     assert_eq!(fleet.view().machines[0].message, None);
+}
+
+/// Row 19. Mutation: in `forget_identity`, keep the statuses, or what was held.
+#[test]
+fn a_removed_machines_name_used_again_inherits_nothing_that_was_heard_of_the_one_before() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    let message = ToServer::Status {
+        complete: true,
+        resources: all_well(&world.adopted.clone().unwrap()),
+    };
+    let session = world.session.unwrap();
+    world
+        .fleet
+        .handle(Event::Message { session, message }, now(0));
+    assert!(world.fleet.statuses().count() > 0);
+    let gone = |removed| Event::Identity {
+        machine: machine(),
+        removed,
+    };
+    world.fleet.handle(gone(true), now(0));
+    let view = world.fleet.view().machines[0].clone();
+    assert_eq!(world.fleet.statuses().count(), 0);
+    assert_eq!(
+        (view.acked, view.last_seen, view.hostname),
+        (Generation(0), None, None)
+    );
+    let message = view.message.unwrap();
+    assert!(message.contains("has been removed"), "{message}");
+    world.fleet.handle(gone(false), now(0));
+    let effects = connect(&mut world.fleet, 90, hello(0, None, "new"));
+    assert!(sends_assignment(&effects));
+    assert_eq!(world.fleet.statuses().count(), 0);
+}
+
+/// Mutation: leave `give_up` out of `set_record`: the release that removes the app never ends.
+#[test]
+fn what_is_ordered_removed_from_a_machine_that_was_removed_counts_as_gone() {
+    let mut world = first();
+    world.connect();
+    world.flow();
+    let removed = Event::Identity {
+        machine: machine(),
+        removed: true,
+    };
+    world.fleet.handle(removed, now(0));
+    let second = assignment([tombstone("app", "/a", 2)]);
+    let next = recording(2, 2, &second, &[], &[("app", 2)]);
+    let effects = world.fleet.handle(Event::Recorded(next), now(0));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Outcome { outcome, .. } if *outcome == plumb_model::state::Outcome::Removed)),
+        "{effects:?}"
+    );
+    assert_eq!(world.fleet.settled().len(), 1);
 }
 
 /// Mutation: count a comeback for an instance that only connects anew.

@@ -43,6 +43,7 @@ pub(super) fn facts() -> MachineFacts {
         hostname: "host".into(),
         kernel: "6.1".into(),
         capabilities: Default::default(),
+        host: None,
     }
 }
 
@@ -184,8 +185,8 @@ pub(super) fn recording(
             assignment: assignment.hash(),
             tombstones: BTreeMap::new(),
             leaving: false,
-        },
             rolling: None,
+        },
     );
     let assignments = BTreeMap::from([(machine(), assignment.clone())]);
     Recording::new(&recorded, &assignments).unwrap()
@@ -354,7 +355,9 @@ impl World {
                     self.adopted = Some(held.clone());
                 }
                 agent::Effect::Disconnect { .. } => self.cut_from_agent(),
-                agent::Effect::OpenLogs(_) | agent::Effect::CloseLogs { .. } => {}
+                agent::Effect::OpenLogs(_)
+                | agent::Effect::CloseLogs { .. }
+                | agent::Effect::SecretsCame { .. } => {}
             }
         }
         effects

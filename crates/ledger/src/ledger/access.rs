@@ -144,6 +144,20 @@ pub struct MachineIdentity {
     pub enrolled_at: Timestamp,
     /// When it was removed; its certificates are refused from then on.
     pub removed: Option<Timestamp>,
+    /// What its agent came with when it last connected; none until it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<CertificateSeen>,
+}
+
+/// What an agent has proven when it connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateSeen {
+    /// The SHA-256 digest of the CA that issued its certificate, in hex.
+    pub ca: String,
+    /// When that certificate runs out.
+    pub not_after: Timestamp,
+    /// The digests of the CAs that it trusts, as they are on its disk.
+    pub trusts: Vec<String>,
 }
 
 /// Why an identity was not changed.
@@ -353,6 +367,30 @@ impl Ledger {
                     ..identity
                 };
                 Ok((Some(renewed.clone()), renewed))
+            },
+        )
+    }
+
+    /// Notes what an agent came with. Nothing is written for a machine that was removed, or has another key by now.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn note_seen(
+        &self,
+        machine: &MachineName,
+        public_key_sha256: &str,
+        seen: &CertificateSeen,
+    ) -> Result<Option<MachineIdentity>, IdentityError> {
+        self.change(
+            &self.machine_key(machine),
+            |identity: Option<MachineIdentity>| {
+                let noted = identity
+                    .filter(|i| i.removed.is_none() && i.public_key_sha256 == public_key_sha256)
+                    .map(|identity| MachineIdentity {
+                        seen: Some(seen.clone()),
+                        ..identity
+                    });
+                Ok((noted.clone(), noted))
             },
         )
     }

@@ -9,10 +9,11 @@ mod access;
 mod audit;
 mod body;
 mod records;
+mod secrets;
 mod rollouts;
-mod workspaces;
 #[cfg(test)]
 mod tests;
+mod workspaces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use plumb_model::{
 use serde::{Deserialize, Serialize};
 
 pub use access::{
-    ConsumeError, IdentityError, MachineIdentity, TokenError, TokenKind, TokenRecord, TokenUse,
+    CertificateSeen, ConsumeError, IdentityError, MachineIdentity, TokenError, TokenKind,
+    TokenRecord, TokenUse,
 };
 pub use audit::{Actor, AuditBreak, AuditEntry, AuditHead, AuditLink, MAX_AUDIT_BATCH};
 pub use records::RECORD_FORMAT;
+pub use secrets::{KEPT_VERSIONS, SecretChange, SecretRecord, SecretVersionRecord};
 pub use workspaces::WorkspaceRecord;
 
 use crate::store::{Committed, MAX_OPERATIONS, MAX_SCAN, Store, StoreError, Txn};
@@ -371,7 +374,8 @@ impl Ledger {
         self.revisions_where(limit, |_| true)
     }
 
-    /// The revisions that made a release of an owner or removed it, newest first, at most `limit`.
+    /// The revisions that made a release of an owner or removed it, under this name or one that it had before, newest
+    /// first, at most `limit`: [`with_name`](plumb_model::state::with_name) says under which.
     /// Reads back through the log until it has so many.
     ///
     /// # Errors
@@ -381,13 +385,20 @@ impl Ledger {
         owner: &OwnerName,
         limit: usize,
     ) -> Result<Vec<RevisionRecord>, LedgerError> {
-        self.revisions_where(limit, |record| record.released.contains_key(owner))
+        let mut name = owner.clone();
+        self.revisions_where(limit, |record| {
+            let released = record.released.contains_key(&name);
+            if let Some(before) = record.renamed.get(&name) {
+                name.clone_from(before);
+            }
+            released
+        })
     }
 
     fn revisions_where(
         &self,
         limit: usize,
-        wanted: impl Fn(&RevisionRecord) -> bool,
+        mut wanted: impl FnMut(&RevisionRecord) -> bool,
     ) -> Result<Vec<RevisionRecord>, LedgerError> {
         let mut found = Vec::new();
         let newest = self.head()?.map_or(0, |head| head.revision.0);

@@ -67,7 +67,7 @@ fn next_of(recorded: &Recorded, machines: usize, text: &str) -> Next {
                 assignment: Hash::of(&bytes),
                 tombstones: BTreeMap::new(),
                 leaving: false,
-            rolling: None,
+                rolling: None,
             },
         );
         moved.insert(name, Generation(state.revision.0));
@@ -96,6 +96,7 @@ fn record_of(next: &Next, by: &str) -> RevisionRecord {
         state: Hash::of(&next.state.bytes()),
         released: released.collect(),
         allowed: Vec::new(),
+        renamed: BTreeMap::new(),
     }
 }
 
@@ -532,6 +533,7 @@ fn a_removed_machine_is_not_renewed_and_another_key_never_is() {
         certificate_serial: "1".to_owned(),
         enrolled_at: at(0),
         removed: None,
+        seen: None,
     };
     let renew =
         |name: &str, key: &str, serial: &str| ledger.renew_identity(&machine(name), key, serial);
@@ -559,4 +561,30 @@ fn a_removed_machine_is_not_renewed_and_another_key_never_is() {
     assert_eq!(again.certificate_serial, "2");
     ledger.put_identity(&identity).unwrap();
     assert!(renew("a", "00ff", "5").is_ok(), "enrolled anew");
+}
+
+/// Fails under the mutation: look for one name only.
+#[test]
+fn the_releases_of_an_owner_are_those_under_a_name_that_it_had_too() {
+    let ledger = ledger();
+    apply(&ledger, "one", "ada");
+    let recorded = ledger.load().unwrap();
+    let mut next = next_of(&recorded, 2, "two");
+    let (hello, shop) = (owner("hello"), owner("shop"));
+    let state = next.state.owners.remove(&hello).unwrap();
+    next.state.owners.insert(shop.clone(), state);
+    let number = next.released.remove(&hello).unwrap();
+    next.released.insert(shop.clone(), number);
+    let mut record = record_of(&next, "ada");
+    record.renamed.insert(shop.clone(), hello.clone());
+    ledger
+        .apply(recorded.state.revision, &next, &record)
+        .unwrap();
+    let found = ledger.releases(&shop, 9).unwrap();
+    let named: Vec<(OwnerName, u64)> = state::with_name(&shop, &found)
+        .map(|(name, record)| (name, record.revision.0))
+        .collect();
+    assert_eq!(named, [(shop.clone(), 2), (hello.clone(), 1)]);
+    assert_eq!(ledger.releases(&hello, 9).unwrap().len(), 1);
+    assert_eq!(ledger.releases(&shop, 1).unwrap().len(), 1);
 }

@@ -53,6 +53,14 @@ pub fn title(plan: &Plan) -> String {
             format!("Plan for {workspace}: {owner} goes back to release {to}")
         }
         RevisionKind::Destroy => format!("Plan for {workspace}: everything is removed"),
+        RevisionKind::Secrets { names } => {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            format!(
+                "Plan for {workspace}: the newest version of {}",
+                names.join(", ")
+            )
+        }
+        RevisionKind::Recover { .. } => format!("Plan for {workspace}: machines go on"),
     }
 }
 
@@ -116,6 +124,7 @@ fn felt(felt: Felt) -> &'static str {
         Felt::InPlace => "in place",
         Felt::Reload => "reloads",
         Felt::Start => "starts",
+        Felt::StopPart => "some of it stops",
         Felt::Restart => "restarts",
         Felt::Replace => "is made anew",
         Felt::Stop => "stops",
@@ -123,7 +132,6 @@ fn felt(felt: Felt) -> &'static str {
 }
 
 /// `release 3 → 4`.
-        Felt::StopPart => "some of it stops",
 pub fn release(owner: &OwnerChange) -> String {
     match (owner.from, owner.action) {
         (Some(from), ChangeAction::Delete) => format!("release {from}, removed"),
@@ -163,6 +171,7 @@ pub fn happens(change: &Change) -> Option<&'static str> {
         ChangeAction::ReplaceCreateFirst => "is made anew, then the old one goes",
         ChangeAction::ReplaceDeleteFirst => "the old one goes, then it is made anew",
         ChangeAction::Delete if change.address.kind.holds_data() => "is removed WITH ITS DATA",
+        ChangeAction::Delete if change.felt == Felt::Stop => "stops and is removed",
         ChangeAction::Delete => "is removed",
         ChangeAction::Forget => "stays as it is; Plumb no longer looks after it",
         ChangeAction::Adopt => "is there already and is taken over; the original is kept",
@@ -170,20 +179,19 @@ pub fn happens(change: &Change) -> Option<&'static str> {
 }
 
 /// The reasons from which a reader learns something: not that it is new, nor which of the fields that are shown changed.
-        ChangeAction::Delete if change.felt == Felt::Stop => "stops and is removed",
 pub fn reasons(change: &Change) -> impl Iterator<Item = String> {
+    // The address is no field.
     let fields: BTreeSet<&str> = change
         .attributes
         .iter()
+        .filter(|a| a.path != "address")
         .map(|a| a.path.split('.').next().unwrap_or(&a.path))
         .collect();
     let fields: Vec<&str> = fields.into_iter().collect();
     let plain = format!("{} changed", fields.join(", "));
-    // The address is no field.
     change
         .reasons
         .iter()
-        .filter(|a| a.path != "address")
         .filter(move |reason| change.action != ChangeAction::Create && **reason != plain)
         .map(|reason| clean(reason))
 }
