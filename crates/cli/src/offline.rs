@@ -53,6 +53,7 @@ pub fn plan(
         lineage: snapshot.head.as_ref().map_or(&nobody, |head| &head.lineage),
         workspace: &workspace,
         observed: &snapshot.observed,
+        secrets: &snapshot.secrets,
         commit,
     })
 }

@@ -272,6 +272,7 @@ mod tests {
             drift: Vec::new(),
             not_done: Vec::new(),
             lacks: Vec::new(),
+            unset_secrets: Vec::new(),
             consents: Vec::new(),
             unchanged: 0,
             approval: Hash([0; 32]),

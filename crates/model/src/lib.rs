@@ -14,12 +14,15 @@ pub mod coverage_doc;
 pub mod escape;
 pub mod hash;
 pub mod injected;
+pub mod known_secrets;
 pub mod name;
 pub mod observation;
 pub mod parallel;
 pub mod plan;
 pub mod plan_schema;
 pub mod resource;
+pub mod rollout;
+pub mod sealed;
 pub mod secret;
 pub mod rollout;
 pub mod spec;
@@ -35,6 +38,7 @@ pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
 pub use capability::{Capabilities, Capability};
 pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};
 pub use hash::Hash;
+pub use known_secrets::{KnownSecret, KnownSecrets, UnsetSecret};
 pub use name::{
     Lineage, MachineName, NameError, OwnerName, PortName, ProcessName, SecretName, WorkspaceName,
 };
@@ -48,7 +52,9 @@ pub use spec::{
     ProcessSpec, ResourceSpec, RestartPolicy, RestartSpec, RunState, StopSpec,
 };
 pub use spec_container::{ContainerSpec, ImageSpec, NetworkSpec, OnDelete, VolumeSpec};
-pub use spec_parts::{Limits, Schedule, SecretForm, SecretRef, SecretUse, ToolchainRef};
+pub use spec_parts::{
+    Limits, OnSecretChange, Schedule, SecretForm, SecretRef, SecretUse, ToolchainRef,
+};
 pub use spec_service::{RouteSpec, ServiceSpec};
 pub use spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};
 

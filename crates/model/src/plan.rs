@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::capability::Capability;
 use crate::coverage::Cost;
 use crate::hash::Hash;
+use crate::known_secrets::UnsetSecret;
 use crate::name::{MachineName, OwnerName, WorkspaceName};
 use crate::resource::DriftPolicy;
 use crate::state::{Commit, OwnerKind, ResolutionKey, RevisionKind};
@@ -313,6 +314,9 @@ pub struct Plan {
     pub not_done: Vec<NotDone>,
     /// What machines cannot do. Outside the approval hash.
     pub lacks: Vec<Lack>,
+    /// Secrets that nobody has set. Outside the approval hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset_secrets: Vec<UnsetSecret>,
     /// What it must be allowed to do.
     pub consents: Vec<NeedsConsent>,
     /// The number of resources that stay as they are.
@@ -350,7 +354,11 @@ impl Plan {
                     lack.address, lack.asks_for, lack.address.machine, lack.why, lack.remedy
                 )
             });
-        unresolved.chain(lacks)
+        let unset = self
+            .unset_secrets
+            .iter()
+            .map(|unset| format!("{}: {}", unset.what(), unset.remedy()));
+        unresolved.chain(lacks).chain(unset)
     }
 
     /// The approval hash of its content as it stands: see [`approval`](crate::approval) for what it covers.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::hash::Hash;
-use crate::name::{MachineName, OwnerName, WorkspaceName};
+use crate::name::{MachineName, OwnerName, SecretName, WorkspaceName};
 use crate::plan::Plan;
 
 /// Types whose text form has a grammar of its own.
@@ -39,6 +39,7 @@ text! {
     WorkspaceName: NAME, "The name of a workspace.";
     MachineName: NAME, "The name of a machine.";
     OwnerName: NAME, "The name of an App, Service, Setup, Volume or Network.";
+    SecretName: "^[A-Za-z0-9][-A-Za-z0-9_.]*$", "The name of a secret.";
     Hash: "^[0-9a-f]{64}$", "A BLAKE3 digest: 64 lower-case hex digits.";
     Address:
         "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z]+/[\\s\\S]+$",

@@ -11,7 +11,7 @@ use crate::hash::Hash;
 use crate::name::{OwnerName, PortName};
 use crate::resource_spec;
 use crate::spec_container::{ContainerSpec, ImageSpec, NetworkSpec, VolumeSpec};
-use crate::spec_parts::{Limits, Schedule, SecretUse, ToolchainRef};
+use crate::spec_parts::{Limits, Schedule, SecretRef, SecretUse, ToolchainRef};
 use crate::spec_service::{RouteSpec, ServiceSpec};
 use crate::spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};
 
@@ -329,7 +329,7 @@ struct Incarnate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     toolchain: &'a Option<ToolchainRef>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    secrets: &'a BTreeMap<String, SecretUse>,
+    secrets: BTreeMap<&'a str, SecretUse>,
 }
 
 impl ProcessSpec {
@@ -360,7 +360,10 @@ impl ProcessSpec {
             ports,
             log,
             toolchain,
-            secrets,
+            secrets: secrets
+                .iter()
+                .map(|(variable, used)| (variable.as_str(), used.embodied()))
+                .collect(),
         })
     }
 }
@@ -439,6 +442,55 @@ impl ResourceSpec {
             _ => None,
         }
         .into_iter()
+    }
+
+    /// The secrets that it needs, in the order of their places.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        let uses = match self {
+            Self::Process(spec) => &spec.secrets,
+            Self::Build(spec) => &spec.secrets,
+            Self::Task(spec) => &spec.secrets,
+            Self::Container(spec) => &spec.secrets,
+            Self::Image(spec) => return spec.password.iter().collect(),
+            Self::Service(spec) => return vec![&spec.password],
+            _ => return Vec::new(),
+        };
+        uses.values().map(|used| &used.secret).collect()
+    }
+
+    /// The same, to be changed.
+    pub fn secrets_mut(&mut self) -> Vec<&mut SecretRef> {
+        let uses = match self {
+            Self::Process(spec) => &mut spec.secrets,
+            Self::Build(spec) => &mut spec.secrets,
+            Self::Task(spec) => &mut spec.secrets,
+            Self::Container(spec) => &mut spec.secrets,
+            Self::Image(spec) => return spec.password.iter_mut().collect(),
+            Self::Service(spec) => return vec![&mut spec.password],
+            _ => return Vec::new(),
+        };
+        uses.values_mut().map(|used| &mut used.secret).collect()
+    }
+
+    /// Whether one of its uses of a secret asks for keeping it in memory alone.
+    #[must_use]
+    pub fn keeps_in_memory(&self, secret: &SecretRef) -> bool {
+        let uses = match self {
+            Self::Process(spec) => &spec.secrets,
+            Self::Build(spec) => &spec.secrets,
+            Self::Task(spec) => &spec.secrets,
+            Self::Container(spec) => &spec.secrets,
+            _ => return false,
+        };
+        uses.values()
+            .any(|used| used.memory_only && used.secret == *secret)
+    }
+
+    /// What stands for the content and the secrets that must be on its machine before it can be acted on.
+    pub fn awaits(&self) -> impl Iterator<Item = Hash> {
+        let secrets = self.secrets().into_iter().filter_map(SecretRef::awaited);
+        self.blobs().map(|(digest, _)| digest).chain(secrets)
     }
 
     /// The fields as a JSON object, for diffs.

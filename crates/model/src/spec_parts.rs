@@ -20,6 +20,27 @@ pub struct SecretRef {
     pub digest: Option<Hash>,
 }
 
+impl SecretRef {
+    /// A secret whose version nobody has looked up yet.
+    #[must_use]
+    pub fn unresolved(name: SecretName) -> Self {
+        Self {
+            name,
+            version: None,
+            digest: None,
+        }
+    }
+
+    /// What stands for its value where a machine waits for it; none where nobody knows the version.
+    #[must_use]
+    pub fn awaited(&self) -> Option<Hash> {
+        let version = self.version?;
+        Some(Hash::of(
+            format!("secret {} {version}", self.name).as_bytes(),
+        ))
+    }
+}
+
 /// How a process or container gets a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +50,76 @@ pub struct SecretUse {
     /// In which form.
     #[serde(rename = "as")]
     pub form: SecretForm,
+    /// What becomes of what runs when the secret gets another version.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub on_change: OnSecretChange,
+    /// Machines keep it in memory alone: after a reboot it is handed over anew.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub memory_only: bool,
+}
+
+impl SecretUse {
+    /// A secret that is handed over in a form, with the defaults for all else.
+    #[must_use]
+    pub fn new(secret: SecretRef, form: SecretForm) -> Self {
+        Self {
+            secret,
+            form,
+            on_change: OnSecretChange::default(),
+            memory_only: false,
+        }
+    }
+
+    /// What of it something that runs embodies: if that moves, it is started anew. A version that what runs is only told
+    /// of is no part of it.
+    #[must_use]
+    pub fn embodied(&self) -> Self {
+        let secret = match self.on_change {
+            OnSecretChange::Restart => self.secret.clone(),
+            OnSecretChange::Reload | OnSecretChange::Signal(_) | OnSecretChange::Nothing => {
+                SecretRef::unresolved(self.secret.name.clone())
+            }
+        };
+        Self::new(secret, self.form)
+    }
+
+    /// What it costs to go from one use to another under the same variable, where that is less than the field's row of the
+    /// coverage table says: nothing has to be started anew.
+    #[must_use]
+    pub fn cheaper(&self, after: &Self) -> Option<Cost> {
+        if self.embodied() != after.embodied() {
+            return None;
+        }
+        let told = self.secret != after.secret && after.on_change != OnSecretChange::Nothing;
+        Some(if told { Cost::Reload } else { Cost::InPlace })
+    }
+}
+
+/// What becomes of what runs with a secret that gets another version. Only a file can change while something runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSecretChange {
+    /// It is started anew.
+    #[default]
+    Restart,
+    /// The file is written anew, and it gets SIGHUP, on which daemons read their configuration again by convention.
+    Reload,
+    /// The file is written anew, and it gets the signal of this number.
+    Signal(i32),
+    /// The file is written anew, and it is told nothing.
+    Nothing,
+}
+
+impl OnSecretChange {
+    /// The signal that what runs gets once the file is there.
+    #[must_use]
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Reload => Some(1),
+            Self::Signal(number) => Some(number),
+            Self::Restart | Self::Nothing => None,
+        }
+    }
 }
 
 /// The form in which a secret is handed over.

@@ -61,7 +61,7 @@ fn needs(resource: &Resource) -> Vec<(Capability, &'static str)> {
             );
             ask(!notify.is_empty(), C::Notify, "`notify`");
             let template = matches!(content, FileContent::Template(_));
-            ask(template, C::Secrets, "the credential of a service");
+            ask(template, C::Services, "the credential of a service");
         }
         ResourceSpec::Process(spec) => {
             ask(spec.user.is_some(), C::Users, "`user`");
@@ -70,13 +70,13 @@ fn needs(resource: &Resource) -> Vec<(Capability, &'static str)> {
             ask(spec.schedule.is_some(), C::Schedules, "`schedule`");
             ask(!spec.secrets.is_empty(), C::Secrets, "`secrets`");
             let credential = spec.env.values().any(|value| holds_credential(value));
-            ask(credential, C::Secrets, "the credential of a service");
+            ask(credential, C::Services, "the credential of a service");
         }
         ResourceSpec::Container(spec) => {
             ask(spec.schedule.is_some(), C::Schedules, "`schedule`");
             ask(!spec.secrets.is_empty(), C::Secrets, "`secrets`");
             let credential = spec.env.values().any(|value| holds_credential(value));
-            ask(credential, C::Secrets, "the credential of a service");
+            ask(credential, C::Services, "the credential of a service");
         }
         ResourceSpec::Image(spec) => {
             ask(

@@ -7,8 +7,8 @@ use plumb_blueprint::Policy;
 use plumb_model::plan::{Origin, Resolution};
 use plumb_model::state::{MachineInfo, OwnerKind, Recorded, ReleaseBody, ResolutionKey};
 use plumb_model::{
-    Address, MachineName, OnDelete, OwnerName, ReleaseNumber, Resource, ResourceKind, ResourceSpec,
-    WorkspaceName,
+    Address, KnownSecrets, MachineName, OnDelete, OwnerName, ReleaseNumber, Resource, ResourceKind,
+    ResourceSpec, SecretName, WorkspaceName,
 };
 
 use crate::{PlanError, Problem};
@@ -91,6 +91,50 @@ impl Desired {
             return Err(PlanError { problems });
         }
         desired.owners.insert(owner.clone(), body.clone());
+        Ok(desired)
+    }
+
+    /// What is recorded, with these secrets at their newest versions.
+    pub fn with_newest_secrets(
+        recorded: &Recorded,
+        names: &BTreeSet<SecretName>,
+        known: &KnownSecrets,
+    ) -> Result<Self, PlanError> {
+        let unset = names
+            .iter()
+            .filter(|name| known.newest(name).version.is_none());
+        let problems: Vec<Problem> = unset
+            .map(|name| Problem {
+                message: format!("there is no secret `{name}`"),
+                origin: None,
+                hint: Some(format!("set it with `plumb secret set {name}`")),
+            })
+            .collect();
+        if !problems.is_empty() {
+            return Err(PlanError { problems });
+        }
+        let mut desired = Self::as_recorded(recorded);
+        for body in desired.owners.values_mut() {
+            let uses = |resource: &Resource| {
+                let secrets = resource.spec.secrets();
+                secrets.into_iter().any(|s| names.contains(&s.name))
+            };
+            if !body.resources.iter().any(uses) {
+                continue;
+            }
+            let mut renewed = ReleaseBody::clone(body);
+            for secret in renewed
+                .resources
+                .iter_mut()
+                .flat_map(|resource| resource.spec.secrets_mut())
+                .filter(|secret| names.contains(&secret.name))
+            {
+                *secret = known.newest(&secret.name);
+            }
+            if renewed != **body {
+                *body = Arc::new(renewed);
+            }
+        }
         Ok(desired)
     }
 

@@ -21,7 +21,8 @@ use plumb_model::capability::MachineFacts;
 use plumb_model::plan::{Origin, Plan};
 use plumb_model::state::{Commit, Next, Recorded, ReleaseBody, ResolutionKey};
 use plumb_model::{
-    Address, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus, WorkspaceName,
+    Address, Hash, KnownSecrets, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus,
+    SecretName, WorkspaceName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,11 @@ pub enum Request {
     },
     /// Nothing: everything that is recorded is removed.
     Destroy,
+    /// What is recorded, with these secrets at their newest versions.
+    Secrets {
+        /// Which.
+        names: BTreeSet<SecretName>,
+    },
 }
 
 /// How blueprints are planned. The default is all of them, with every moving name as it is recorded.
@@ -129,6 +135,8 @@ pub struct Input<'a> {
     pub workspace: &'a WorkspaceName,
     /// What is known of the fleet.
     pub observed: &'a Observed,
+    /// Which secrets are set, and in which versions.
+    pub secrets: &'a KnownSecrets,
     /// The commit that the blueprints come from.
     pub commit: Option<&'a Commit>,
 }
@@ -140,7 +148,7 @@ impl Input<'_> {
             Request::Apply { blueprint, .. } => {
                 self.recorded.state.manifest.as_ref() == Some(&blueprint.workspace.name)
             }
-            Request::Rollback { .. } | Request::Destroy => true,
+            Request::Rollback { .. } | Request::Destroy | Request::Secrets { .. } => true,
         }
     }
 }
@@ -198,6 +206,9 @@ pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
             Desired::rolled_back(input.recorded, owner, *to, body)?
         }
         Request::Destroy => Desired::nothing(input.recorded),
+        Request::Secrets { names } => {
+            Desired::with_newest_secrets(input.recorded, names, input.secrets)?
+        }
     };
     let next = next::next(&desired, &input);
     let plan = diff::diff(&desired, &input, &next);

@@ -2,7 +2,7 @@
 //! anybody can plan against it later, without a control plane.
 //!
 //! The control plane writes one, `plumb plan --snapshot` reads it. There is no secret in it, since there is none in what
-//! is recorded: specs name secrets, and hold no value.
+//! is recorded: specs name secrets, and hold no value; of each the versions and keyed hashes are told.
 //!
 //! The first line is `plumb-snapshot FORMAT DIGEST`, with the BLAKE3 digest of all that follows: one JSON line for each
 //! part, the head first.
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use plumb_model::capability::MachineFacts;
 use plumb_model::state::{Recorded, ReleaseBody, StateBody};
 use plumb_model::{
-    Address, Hash, Lineage, MachineName, OwnerName, ResourceStatus, Timestamp, WorkspaceName,
-    parallel,
+    Address, Hash, KnownSecrets, Lineage, MachineName, OwnerName, ResourceStatus, Timestamp,
+    WorkspaceName, parallel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub recorded: Recorded,
     /// What was known of the fleet.
     pub observed: Observed,
+    /// Which secrets were set.
+    pub secrets: KnownSecrets,
 }
 
 /// Who took a snapshot, of what, when.
@@ -83,6 +85,7 @@ enum Write<'a> {
     Release(&'a ReleaseBody),
     Machine(&'a MachineName, &'a MachineFacts),
     Status(&'a ResourceStatus),
+    Secrets(&'a KnownSecrets),
 }
 
 #[derive(Deserialize)]
@@ -97,6 +100,7 @@ enum Read {
     Release(ReleaseBody),
     Machine(MachineName, MachineFacts),
     Status(ResourceStatus),
+    Secrets(KnownSecrets),
 }
 
 impl Snapshot {
@@ -123,6 +127,9 @@ impl Snapshot {
         }
         for status in self.observed.statuses.values() {
             line(&Write::Status(status));
+        }
+        if self.secrets.0.is_some() {
+            line(&Write::Secrets(&self.secrets));
         }
         let mut bytes = format!("{MAGIC} {FORMAT} {}\n", Hash::of(&body)).into_bytes();
         bytes.append(&mut body);
@@ -173,6 +180,7 @@ impl Snapshot {
                 Read::Machine(name, facts) => {
                     snapshot.observed.machines.insert(name, facts);
                 }
+                Read::Secrets(secrets) => snapshot.secrets = secrets,
                 Read::Status(status) => {
                     statuses.insert(status.address.clone(), status);
                 }
@@ -202,6 +210,7 @@ mod tests {
             }),
             recorded: world.recorded.clone(),
             observed: world.observed.clone(),
+            secrets: KnownSecrets(Some(BTreeMap::new())),
         }
     }
 

@@ -129,6 +129,7 @@ impl Control {
             lineage: &lineage(),
             workspace: &workload::workspace(),
             observed: &observed,
+            secrets: plumb_model::KnownSecrets::UNASKED,
             commit: None,
         })))
     }
@@ -156,6 +157,9 @@ impl Control {
                 to: *to,
             },
             Request::Destroy => RevisionKind::Destroy,
+            Request::Secrets { names } => RevisionKind::Secrets {
+                names: names.clone(),
+            },
         };
         let record = RevisionRecord {
             revision: state.revision,

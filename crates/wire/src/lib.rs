@@ -8,6 +8,7 @@ pub mod convert;
 pub mod error;
 pub mod pin;
 pub mod plan_file;
+mod redacted;
 pub mod session;
 pub mod token;
 

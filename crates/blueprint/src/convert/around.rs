@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use plumb_model::spec_source::TaskMoment;
 use plumb_model::state::{Rollout, RolloutStrategy};
-use plumb_model::{Limits, SecretForm, SecretName};
+use plumb_model::{Limits, OnSecretChange, SecretForm, SecretName};
 
 use super::process::{self, Command};
+use super::tuning::SIGNALS;
 use super::{Node, Reader, Use};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Spot, quote};
@@ -93,6 +94,52 @@ pub(crate) struct ReadSecret {
     pub at: String,
 }
 
+/// A secret with the defaults for how it is handed over.
+fn handed_over(secret: SecretName) -> SecretDecl {
+    SecretDecl {
+        secret,
+        form: SecretForm::Env,
+        on_change: OnSecretChange::Restart,
+        memory_only: false,
+    }
+}
+
+/// Reads how a secret is handed over.
+fn how_handed_over<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, secret: SecretName) -> SecretDecl {
+    let mut out = handed_over(secret);
+    if let Some(form) = r.get(node, "as") {
+        let choices = [("env", SecretForm::Env), ("file", SecretForm::File)];
+        out.form = r.choice(&form, &choices).unwrap_or(out.form);
+    }
+    out.memory_only = r.get_bool(node, "memory_only").unwrap_or(false);
+    let Some(told) = r.get(node, "on_change") else {
+        return out;
+    };
+    out.on_change = if told.value.is_object() {
+        r.get(&told, "signal")
+            .and_then(|signal| r.choice(&signal, &SIGNALS))
+            .map_or(OnSecretChange::Restart, OnSecretChange::Signal)
+    } else {
+        let words = [
+            ("restart", OnSecretChange::Restart),
+            ("reload", OnSecretChange::Reload),
+            ("nothing", OnSecretChange::Nothing),
+        ];
+        r.choice(&told, &words).unwrap_or_default()
+    };
+    if out.form == SecretForm::Env && out.on_change != OnSecretChange::Restart {
+        r.bad(
+            &told,
+            Code::KeyOutOfPlace,
+            "a new version of a secret in the environment reaches a process only by a restart"
+                .to_owned(),
+            Some("hand it over `as: file`, or remove `on_change`"),
+        );
+        out.on_change = OnSecretChange::Restart;
+    }
+    out
+}
+
 /// Secrets in any of their forms, by variable.
 pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<String, ReadSecret> {
     let mut out = BTreeMap::new();
@@ -117,10 +164,7 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
             }
             let variable = secret.as_str().to_owned();
             let read = ReadSecret {
-                decl: SecretDecl {
-                    secret,
-                    form: SecretForm::Env,
-                },
+                decl: handed_over(secret),
                 at: item.at.clone(),
             };
             if let Some(first) = out.insert(variable, read) {
@@ -148,12 +192,7 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
             );
             continue;
         }
-        let mut form = SecretForm::Env;
         let named = if node.value.is_object() {
-            if let Some(node) = r.get(&node, "as") {
-                let choices = [("env", SecretForm::Env), ("file", SecretForm::File)];
-                form = r.choice(&node, &choices).unwrap_or(form);
-            }
             r.get(&node, "secret")
         } else {
             Some(node.clone())
@@ -175,14 +214,13 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
             },
         };
         if let Some(secret) = secret {
+            let decl = if node.value.is_object() {
+                how_handed_over(r, &node, secret)
+            } else {
+                handed_over(secret)
+            };
             let at = node.at.clone();
-            out.insert(
-                variable.to_owned(),
-                ReadSecret {
-                    decl: SecretDecl { secret, form },
-                    at,
-                },
-            );
+            out.insert(variable.to_owned(), ReadSecret { decl, at });
         }
     }
     out

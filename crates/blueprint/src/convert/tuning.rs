@@ -87,6 +87,17 @@ impl Tuning {
     }
 }
 
+/// The signals that a blueprint may name, with their numbers in Linux on x86-64 and aarch64.
+pub(crate) const SIGNALS: [(&str, i32); 7] = [
+    ("TERM", 15),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("HUP", 1),
+    ("USR1", 10),
+    ("USR2", 12),
+    ("WINCH", 28),
+];
+
 /// Reads the settings of the apps' defaults.
 pub(crate) fn defaults<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
     let mut out = read(r, node);
@@ -117,17 +128,7 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
         };
         out.grace_ms = grace.and_then(|grace| r.duration(&grace, 0..=HOUR_MS));
         if full && let Some(signal) = r.get(&stop, "signal") {
-            // The numbers of Linux on x86-64 and aarch64.
-            let numbers = [
-                ("TERM", 15),
-                ("INT", 2),
-                ("QUIT", 3),
-                ("HUP", 1),
-                ("USR1", 10),
-                ("USR2", 12),
-                ("WINCH", 28),
-            ];
-            out.signal = r.choice(&signal, &numbers);
+            out.signal = r.choice(&signal, &SIGNALS);
         }
     }
     if let Some(log) = r.get(node, "log") {

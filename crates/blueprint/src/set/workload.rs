@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::spec_parts::Runtime;
 use plumb_model::spec_source::{GitRef, TaskMoment};
-use plumb_model::{OnDelete, PortName, ProcessName, RestartSpec, SecretForm, SecretName, StopSpec};
+use plumb_model::{
+    OnDelete, OnSecretChange, PortName, ProcessName, RestartSpec, SecretForm, SecretName, StopSpec,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Health, Text};
@@ -187,6 +189,12 @@ pub struct SecretDecl {
     pub secret: SecretName,
     /// In which form it is handed over.
     pub form: SecretForm,
+    /// What becomes of what runs when it gets another version. A restart unless told otherwise.
+    #[serde(default)]
+    pub on_change: OnSecretChange,
+    /// Machines keep it in memory alone.
+    #[serde(default)]
+    pub memory_only: bool,
 }
 
 /// A command around a release.

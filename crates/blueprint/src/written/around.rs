@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 
+use super::tuning::Signal;
 use super::workload::Command;
 use super::{Cron, Duration, SecretName, Size, TimeZone};
 
@@ -96,7 +97,7 @@ pub(crate) enum Secrets {
 
 /// One secret: its name, or more.
 #[derive(JsonSchema)]
-#[schemars(untagged, extend("examples" = ["stripe-live", { "secret": "tls", "as": "file" }]))]
+#[schemars(untagged, extend("examples" = ["stripe-live", { "secret": "tls", "as": "file", "on_change": "reload" }]))]
 pub(crate) enum Secret {
     Name(SecretName),
     Full(FullSecret),
@@ -112,6 +113,40 @@ pub(crate) struct FullSecret {
     /// As an environment variable, or as a file of mode 0400 on a tmpfs whose path is in the variable NAME_FILE.
     #[schemars(rename = "as", extend("default" = "env"))]
     form: Option<SecretForm>,
+    /// What becomes of what runs when the secret gets another version: a restart, or, of a file alone, a signal that tells
+    /// it to read the file again.
+    #[schemars(extend("default" = "restart"))]
+    on_change: Option<OnSecretChange>,
+    /// Machines keep the secret in memory alone, and not encrypted on their disk: after a reboot what uses it waits for the
+    /// control plane.
+    #[schemars(extend("default" = false))]
+    memory_only: Option<bool>,
+}
+
+/// What becomes of what runs with a secret that gets another version: `restart` starts it anew, `reload` sends it HUP,
+/// `nothing` leaves it to look at the file by itself, and a signal is sent to it.
+#[derive(JsonSchema)]
+#[schemars(untagged, extend("examples" = ["reload", { "signal": "USR1" }]))]
+pub(crate) enum OnSecretChange {
+    Word(OnSecretChangeWord),
+    Signal(SecretSignal),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case", inline)]
+pub(crate) enum OnSecretChangeWord {
+    Restart,
+    Reload,
+    Nothing,
+}
+
+/// A signal that tells what runs of a new version of a secret.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct SecretSignal {
+    /// Which.
+    #[schemars(extend("examples" = ["USR1"]))]
+    signal: Signal,
 }
 
 #[derive(JsonSchema)]

@@ -163,6 +163,7 @@ fn planning(
         lineage: &plumb_model::Lineage::from_random([0; 16]),
         workspace: &workspace,
         observed: &plumb_planner::Observed::default(),
+        secrets: plumb_model::KnownSecrets::UNASKED,
         commit: None,
     });
     let problems = match planned {

@@ -9,7 +9,7 @@ use plumb_model::spec_source::BuildMethod;
 use plumb_model::state::ResolutionKey;
 use plumb_model::{
     Address, BuildSpec, ContainerSpec, DriftPolicy, ImageSpec, MachineName, OnDelete, OwnerName,
-    PortName, ResourceKind, ResourceSpec, SecretRef, VolumeSpec,
+    PortName, ResourceKind, ResourceSpec, VolumeSpec,
 };
 
 use super::context::{Context, Draft, Made, escape};
@@ -99,7 +99,7 @@ pub(super) fn compile<'a>(
             digest: None,
         }),
         env,
-        secrets: env::secrets(&app.secrets, &BTreeMap::new()),
+        secrets: env::secrets(context.input.secrets, &app.secrets, &BTreeMap::new()),
         workdir: decl.workdir.clone(),
         user: decl.user.clone().or_else(|| app.user.clone()),
         ports: published,
@@ -250,11 +250,8 @@ fn pulled(
         digest: digest.clone(),
         username: registry.and_then(|r| r.username.clone()),
         password: registry.and_then(|r| {
-            Some(SecretRef {
-                name: r.password.clone()?,
-                version: None,
-                digest: None,
-            })
+            let password = r.password.as_ref()?;
+            Some(context.input.secrets.newest(password))
         }),
     });
     let origin = context.origin("App", owner, "/image");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_blueprint::{SecretDecl, Text};
 use plumb_model::injected::{port_variable, service_variable};
-use plumb_model::{Address, OwnerName, PortName, ResourceKind, SecretRef, SecretUse, symbolic};
+use plumb_model::{Address, KnownSecrets, OwnerName, PortName, ResourceKind, SecretUse, symbolic};
 
 use super::context::{Context, escape};
 use super::text::{Scope, is_secret, render};
@@ -122,8 +122,9 @@ pub(super) fn of_a_build(
     env
 }
 
-/// The secrets that a workload is handed, by reference.
+/// The secrets that a workload is handed, by reference, each at its newest version.
 pub(super) fn secrets(
+    known: &KnownSecrets,
     shared: &BTreeMap<String, SecretDecl>,
     own: &BTreeMap<String, SecretDecl>,
 ) -> BTreeMap<String, SecretUse> {
@@ -132,12 +133,10 @@ pub(super) fn secrets(
         .chain(own)
         .map(|(variable, decl)| {
             let used = SecretUse {
-                secret: SecretRef {
-                    name: decl.secret.clone(),
-                    version: None,
-                    digest: None,
-                },
+                secret: known.newest(&decl.secret),
                 form: decl.form,
+                on_change: decl.on_change,
+                memory_only: decl.memory_only,
             };
             (variable.clone(), used)
         })

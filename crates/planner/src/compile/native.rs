@@ -53,7 +53,7 @@ pub(super) fn process<'a>(
         log: app.log.clone(),
         state: app.state,
         toolchain: ready.toolchain.clone(),
-        secrets: env::secrets(&app.secrets, &decl.secrets),
+        secrets: env::secrets(context.input.secrets, &app.secrets, &decl.secrets),
         limits: decl.limits.clone().or_else(|| app.limits.clone()),
         schedule: decl.schedule.clone().or_else(|| app.schedule.clone()),
     });

@@ -161,7 +161,7 @@ fn task<'a>(
         moment: hook.moment,
         argv: context.command(&hook.argv, &scope, origin.as_ref()),
         env,
-        secrets: env::secrets(&app.secrets, &BTreeMap::new()),
+        secrets: env::secrets(context.input.secrets, &app.secrets, &BTreeMap::new()),
         workdir: ready.workdir.clone().filter(|_| native),
         toolchain: ready.toolchain.clone(),
         image,

@@ -7,8 +7,10 @@ use plumb_model::coverage::{self, Cost, Redaction};
 use plumb_model::plan::AttributeChange;
 use plumb_model::secret::REDACTED;
 use plumb_model::{
-    Address, FileContent, FileSpec, Found, Hash, Resource, ResourceKind, ResourceSpec, symbolic,
+    Address, FileContent, FileSpec, Found, Hash, Resource, ResourceKind, ResourceSpec, SecretUse,
+    symbolic,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Sides;
@@ -213,6 +215,7 @@ fn compare(hiding: &Hiding<'_>, pair: Pair, changes: &mut Vec<AttributeChange>) 
             Err(both) => both,
         }
     };
+    let cost = cheaper_secret(&path, old.as_ref(), new.as_ref()).unwrap_or(cost);
     let sensitive = hidden != Hidden::No
         || holds_credential(&path, old.as_ref())
         || holds_credential(&path, new.as_ref());
@@ -228,6 +231,15 @@ fn compare(hiding: &Hiding<'_>, pair: Pair, changes: &mut Vec<AttributeChange>) 
         unknown: false,
         cost,
     });
+}
+
+/// What another version of a secret costs where what runs is only told of it.
+fn cheaper_secret(path: &str, old: Option<&Value>, new: Option<&Value>) -> Option<Cost> {
+    if !path.starts_with("secrets.") {
+        return None;
+    }
+    let used = |value: &Value| SecretUse::deserialize(value).ok();
+    used(old?)?.cheaper(&used(new?)?)
 }
 
 /// Whether a value is symbolic text that holds a credential. Only environments and templates are symbolic: in any other

@@ -9,6 +9,7 @@ mod notes;
 mod order;
 mod owners;
 mod radius;
+mod secrets;
 
 pub use consents::CONSENTS;
 
@@ -135,6 +136,9 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
                 to: *to,
             },
             Request::Destroy => RevisionKind::Destroy,
+            Request::Secrets { names } => RevisionKind::Secrets {
+                names: names.clone(),
+            },
         },
         base: input.recorded.state.revision,
         commit: input.commit.cloned(),
@@ -149,6 +153,7 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
         drift: notes::drift(&sides),
         not_done: notes::not_done(&sides),
         lacks,
+        unset_secrets: secrets::unset(&sides),
         consents: Vec::new(),
         unchanged,
         approval: Hash([0; 32]),

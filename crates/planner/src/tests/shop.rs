@@ -66,6 +66,7 @@ fn every_kind_is_planned(root: &Path) {
         lineage: &Lineage::from_random([1; 16]),
         workspace: &WorkspaceName::new("shop").unwrap(),
         observed: &Observed::default(),
+        secrets: plumb_model::KnownSecrets::UNASKED,
         commit: None,
     });
     let planned = planned.unwrap_or_else(|problems| panic!("{problems:#?}"));

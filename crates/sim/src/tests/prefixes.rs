@@ -80,6 +80,7 @@ impl World {
             lineage: &lineage(),
             workspace: &workload::workspace(),
             observed: &observed,
+            secrets: plumb_model::KnownSecrets::UNASKED,
             commit: None,
         };
         plan(input).unwrap_or_else(|refused| panic!("{refused:#?}"))

@@ -127,7 +127,9 @@ impl World {
                         self.agent_notices(link);
                     }
                 }
-                session::Effect::OpenLogs(_) | session::Effect::CloseLogs { .. } => {}
+                session::Effect::OpenLogs(_)
+                | session::Effect::CloseLogs { .. }
+                | session::Effect::SecretsCame { .. } => {}
             }
         }
         self.wake(machine);

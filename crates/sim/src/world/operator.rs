@@ -31,6 +31,7 @@ impl World {
                 } => self.outcome(owner, release, outcome),
                 fleet::Effect::Events { .. }
                 | fleet::Effect::LogsFailed { .. }
+                | fleet::Effect::HandOver { .. }
                 | fleet::Effect::Changed => {}
             }
         }

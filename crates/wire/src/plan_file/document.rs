@@ -298,6 +298,13 @@ impl Request {
             },
             (Wire::Rollback(_), _) => return Err(WireError::Missing("rollback")),
             (Wire::Destroy(v1::Destroy {}), _) => Self::Destroy {},
+            (Wire::RenewSecrets(_), _) => {
+                return Err(WireError::Field {
+                    field: "request",
+                    why: "newer versions of secrets are applied at once, and not from a plan file"
+                        .to_owned(),
+                });
+            }
             (Wire::Blueprints(blueprints), _) => {
                 let v1::Blueprints {
                     blueprint_set_json,

@@ -59,6 +59,7 @@ fn plan() -> Plan {
         drift: Vec::new(),
         not_done: Vec::new(),
         lacks: Vec::new(),
+        unset_secrets: Vec::new(),
         consents: vec![NeedsConsent {
             allow: "deletes".into(),
             reason: "it deletes".into(),

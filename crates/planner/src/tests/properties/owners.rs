@@ -195,7 +195,15 @@ impl Making<'_> {
                     SecretForm::Env
                 };
                 let secret = secret(&format!("{CANARY}-{number}"));
-                secrets.insert(key.to_owned(), SecretDecl { secret, form });
+                secrets.insert(
+                    key.to_owned(),
+                    SecretDecl {
+                        secret,
+                        form,
+                        on_change: plumb_model::OnSecretChange::Restart,
+                        memory_only: false,
+                    },
+                );
             }
         }
         secrets

@@ -190,6 +190,7 @@ fn planned(files: &[SourceFile]) -> Result<Planned, usize> {
         lineage: &Lineage::from_random([1; 16]),
         workspace: &workspace,
         observed: &observed,
+        secrets: plumb_model::KnownSecrets::UNASKED,
         commit: None,
     })
     .map_err(|refused| refused.problems.len())

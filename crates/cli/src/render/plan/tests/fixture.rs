@@ -58,6 +58,7 @@ pub fn empty() -> Plan {
         drift: Vec::new(),
         not_done: Vec::new(),
         lacks: Vec::new(),
+        unset_secrets: Vec::new(),
         consents: Vec::new(),
         unchanged: 34,
         approval: Hash([7; 32]),
