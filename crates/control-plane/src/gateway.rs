@@ -429,6 +429,9 @@ impl Task {
                 done,
             } => {
                 for (name, record) in &machines {
+                    for machines in self.open_logs.values_mut() {
+                        machines.remove(name);
+                    }
                     self.note_machine(name, record);
                 }
                 self.handle(Event::Advanced { machines, rollouts }).await;
@@ -634,25 +637,32 @@ impl Task {
 
     /// What the services look up without asking the task.
     fn note_recording(&mut self, recording: &Recording) {
-        let mut blobs = BTreeMap::new();
         self.open_logs.clear();
+        self.blobs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         for (name, machine) in &recording.machines {
-            let Some(assignment) = &machine.assignment else {
-                continue;
-            };
-            let mut named = BTreeSet::new();
-            for resource in assignment.resources() {
-                named.extend(resource.spec.blobs().map(|(digest, _)| digest));
-                if resource.address.kind == ResourceKind::Process {
-                    self.open_logs
-                        .entry(resource.address.owner.clone())
-                        .or_default()
-                        .insert(name.clone());
-                }
-            }
-            blobs.insert(name.clone(), Arc::new(named));
+            self.note_machine(name, machine);
         }
-        *self.blobs.write().unwrap_or_else(PoisonError::into_inner) = blobs;
+    }
+
+    fn note_machine(&mut self, name: &MachineName, machine: &MachineRecord) {
+        let Some(assignment) = &machine.assignment else {
+            return;
+        };
+        let mut named = BTreeSet::new();
+        for resource in assignment.resources() {
+            named.extend(resource.spec.blobs().map(|(digest, _)| digest));
+            if resource.address.kind == ResourceKind::Process {
+                self.open_logs
+                    .entry(resource.address.owner.clone())
+                    .or_default()
+                    .insert(name.clone());
+            }
+        }
+        let mut blobs = self.blobs.write().unwrap_or_else(PoisonError::into_inner);
+        blobs.insert(name.clone(), Arc::new(named));
     }
 
     fn ask_for_logs(&mut self, wanted: &WantedLogs, sink: &Sink) -> Option<Vec<u64>> {

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 
+use plumb_dispatch::rollout::OrderError;
 use plumb_ledger::{
     ApplyError, ConsumeError, IdentityError as RecordError, LedgerError, TokenError,
 };
@@ -92,6 +93,15 @@ pub(crate) fn token(error: &TokenError) -> Refusal {
         TokenError::Ledger(error) => return ledger(error),
     };
     Refusal::new(reason, chain(error))
+}
+
+/// An order to a rollout that does nothing.
+pub(crate) fn rollout(error: &OrderError) -> Refusal {
+    let reason = match error {
+        OrderError::None(_) => Reason::NotFound,
+        OrderError::Over(..) | OrderError::IsRevert(_) => Reason::PlanRefused,
+    };
+    Refusal::new(reason, error.to_string())
 }
 
 pub(crate) fn apply(error: &ApplyError) -> Refusal {

@@ -181,6 +181,25 @@ impl Rollouts {
         Began { rollouts, records }
     }
 
+    /// The state once machines have higher generations, with the same content: those that `next` says have moved. What is
+    /// under way on them goes on from there.
+    #[must_use]
+    pub fn raised(&self, next: &mut Next) -> Self {
+        let mut rollouts = self.clone();
+        for (name, generation) in &next.moved {
+            let Some(machine) = next.state.machines.get_mut(name) else {
+                continue;
+            };
+            let Some(standing) = rollouts.machines.get_mut(name) else {
+                continue;
+            };
+            standing.generation = *generation;
+            standing.since = next.state.revision;
+            machine.rolling = Some(standing.rolling());
+        }
+        rollouts
+    }
+
     /// Counts an owner's instances for the view, before anything was seen of them.
     fn recount(&mut self, owner: &OwnerName, body: Option<&Arc<ReleaseBody>>) {
         let mut by_machine: BTreeMap<&MachineName, u32> = BTreeMap::new();

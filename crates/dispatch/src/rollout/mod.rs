@@ -137,10 +137,10 @@ impl Standing {
 }
 
 impl Rollouts {
-    /// Whether there is anything that [`Rollouts::step`] may have to do.
+    /// Whether [`Rollouts::step`] has nothing to do or to look at before somebody says something.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let over = |going: &Going| !going.record.phase.goes_on();
+        let over = |going: &Going| going.record.phase.is_over();
         self.going.values().all(over) && self.machines.values().all(|m| m.behind.is_empty())
     }
 

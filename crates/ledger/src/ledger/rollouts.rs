@@ -101,6 +101,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// Holds nothing of an owner back any more.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn let_go(&self, owner: &OwnerName) -> Result<(), LedgerError> {
+        let key = self.key(&format!("rollout/held/{owner}"));
+        // Without a check there is no conflict.
+        let _ = self.store.commit(Txn::default().delete(key))?;
+        Ok(())
+    }
+
     /// What is held back.
     ///
     /// # Errors
