@@ -11,6 +11,7 @@ use plumb_model::{
     ResourceSpec, SecretName, WorkspaceName,
 };
 
+use crate::compile::release_under;
 use crate::{PlanError, Problem};
 
 /// The desired state, before it is compared with anything.
@@ -75,6 +76,9 @@ impl Desired {
         body: &Arc<ReleaseBody>,
     ) -> Result<Self, PlanError> {
         let mut desired = Self::as_recorded(recorded);
+        // The release may be of a name that the owner had before.
+        let moved = (body.owner != *owner).then(|| release_under(body, owner, recorded));
+        let body = &moved.map_or_else(|| body.clone(), Arc::new);
         let mut problems = Vec::new();
         for machine in body.resources.iter().map(|r| &r.address.machine) {
             if !desired.machines.contains_key(machine) {

@@ -177,6 +177,7 @@ impl Control {
                 })
                 .collect(),
             allowed: Vec::new(),
+            renamed: BTreeMap::new(),
         };
         let base = Revision(state.revision.0 - 1);
         match self.ledger.apply(base, &planned.next, &record) {

@@ -3,16 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::{Address, Reason, Resource};
+use plumb_model::{Address, Found, Reason, Resource, ResourceKind, ResourceStatus};
 
 use super::context::{Context, Drafts};
 use super::rename::Moved;
+use crate::Input;
 
 /// Carries over, and lets what stands in the way be adopted.
 ///
 /// Former addresses are kept for as long as the resource is recorded, also where somebody has one of them anew: an agent
 /// that was away meanwhile still holds the old thing there, and must not give it to the new one.
 pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Moved) {
+    let input = context.input;
+    let statuses = input.observed.statuses.values();
+    let foreign: Vec<&ResourceStatus> = statuses.filter(|status| is_foreign(status)).collect();
+    let in_the_way = |address| stranger(input, foreign.iter().copied(), address).is_some();
     for (name, draft) in drafts.iter_mut() {
         let body = context.recorded(name);
         let recorded: BTreeMap<&Address, &Resource> = body
@@ -23,8 +28,7 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
         for (address, resource) in &mut draft.resources {
             let at = moved.get(address).unwrap_or(address);
             let Some(old) = recorded.get(at) else {
-                // Its agent may have met a stranger there before this was let go.
-                resource.adopt = in_the_way(context, address);
+                resource.adopt = in_the_way(address);
                 continue;
             };
             if at == address {
@@ -33,27 +37,33 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
             } else {
                 resource.renamed_from(old);
             }
-            resource.adopt = old.adopt || in_the_way(context, at);
+            resource.adopt = old.adopt || in_the_way(at);
         }
     }
 }
 
-/// Whether the agent found something there that Plumb did not make, under what its machine is recorded at, and that it can
-/// take over.
-fn in_the_way(context: &Context<'_>, address: &Address) -> bool {
-    let Some(machine) = context.input.recorded.state.machines.get(&address.machine) else {
-        return false;
+/// What an agent said of something that Plumb did not make and that a resource can take over: at its address, or at that
+/// path under another owner, which let it go since. Only what it said under what its machine is recorded at counts.
+pub(crate) fn stranger<'a>(
+    input: &Input<'a>,
+    statuses: impl IntoIterator<Item = &'a ResourceStatus>,
+    address: &Address,
+) -> Option<&'a Found> {
+    let machine = input.recorded.state.machines.get(&address.machine)?;
+    let is_path = matches!(address.kind, ResourceKind::File | ResourceKind::Directory);
+    let is_here = |at: &Address| {
+        let same = at.machine == address.machine && at.kind == address.kind;
+        at == address || is_path && same && at.name == address.name
     };
-    let status = context.input.observed.statuses.get(address);
-    status.is_some_and(|status| {
-        status.generation >= machine.generation
-            && status
-                .conditions
-                .iter()
-                .any(|c| c.reason == Reason::NotOurs)
-            && status
-                .found
-                .as_ref()
-                .is_some_and(|found| found.fits(address.kind))
-    })
+    statuses
+        .into_iter()
+        .filter(|status| is_here(&status.address) && status.generation >= machine.generation)
+        .filter(|status| is_foreign(status))
+        .filter_map(|status| status.found.as_deref())
+        .find(|found| found.fits(address.kind))
+}
+
+fn is_foreign(status: &ResourceStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.reason == Reason::NotOurs)
 }

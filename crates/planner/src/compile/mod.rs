@@ -35,10 +35,13 @@ use plumb_model::{OwnerName, parallel};
 
 use crate::desired::Desired;
 use crate::{Ask, Input, PlanError, Source};
+pub(crate) use carry::stranger;
 use context::{Context, Draft, Drafts};
 use instances::Instance;
 use reach::Reach;
-pub(crate) use rename::{from_nothing, under};
+#[cfg(test)]
+pub(crate) use rename::under;
+pub(crate) use rename::{after_renames, from_nothing, release_under};
 use source::Prepared;
 
 /// Compiles a valid set of blueprints.

@@ -1,11 +1,13 @@
 //! Renames: which owner had which name, and which resource had which address. What is recorded moves along; nothing is
 //! made anew.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use plumb_blueprint::BlueprintSet;
-use plumb_model::state::Recorded;
-use plumb_model::{Address, OwnerName, ResourceKind};
+use plumb_model::spec_container::MountSource;
+use plumb_model::state::{Recorded, ReleaseBody};
+use plumb_model::{Address, OwnerName, Resource, ResourceKind, ResourceSpec};
 
 use super::context::{Context, Drafts};
 use crate::Problem;
@@ -142,4 +144,93 @@ pub(super) fn moved(context: &Context<'_>, drafts: &Drafts) -> Moved {
         }
     }
     moved
+}
+
+/// A recorded resource as it would be written after the renames of this plan: what only refers to a renamed owner has not
+/// changed. Its address stays what it is.
+pub(crate) fn after_renames<'a>(renames: &Renamed, old: &'a Resource) -> Cow<'a, Resource> {
+    let mut old = Cow::Borrowed(old);
+    for (new, before) in renames {
+        let refers = |address: &Address| address.owner == *before;
+        if old.after.iter().any(refers) {
+            let after = std::mem::take(&mut old.to_mut().after);
+            old.to_mut().after = after
+                .into_iter()
+                .map(|a| if refers(&a) { under(&a, new) } else { a })
+                .collect();
+        }
+        let prefix = format!("{before}/");
+        // What is named after its owner has a new name too.
+        let moved = |name: &str| {
+            let rest = name.strip_prefix(&prefix)?;
+            let rest = if rest == before.as_str() {
+                new.as_str()
+            } else {
+                rest
+            };
+            Some(format!("{new}/{rest}"))
+        };
+        let ResourceSpec::Container(spec) = &old.spec else {
+            continue;
+        };
+        let volumes = spec.mounts.values().any(|mount| match &mount.source {
+            MountSource::Volume(name) => moved(name).is_some(),
+            MountSource::Path(_) => false,
+        });
+        if !volumes && !spec.networks.iter().any(|name| moved(name).is_some()) {
+            continue;
+        }
+        let ResourceSpec::Container(spec) = &mut old.to_mut().spec else {
+            continue;
+        };
+        for mount in spec.mounts.values_mut() {
+            if let MountSource::Volume(name) = &mut mount.source
+                && let Some(new) = moved(name)
+            {
+                *name = new;
+            }
+        }
+        spec.networks = std::mem::take(&mut spec.networks)
+            .into_iter()
+            .map(|name| moved(&name).unwrap_or(name))
+            .collect();
+    }
+    old
+}
+
+/// An earlier release of an owner as it would be under the name that the owner has now. What is recorded under that name
+/// hands on the addresses that it had before.
+pub(crate) fn release_under(
+    body: &ReleaseBody,
+    owner: &OwnerName,
+    recorded: &Recorded,
+) -> ReleaseBody {
+    let renames = Renamed::from([(owner.clone(), body.owner.clone())]);
+    let now: BTreeMap<&Address, &Resource> = recorded
+        .releases
+        .get(owner)
+        .iter()
+        .flat_map(|body| &body.resources)
+        .map(|resource| (&resource.address, resource))
+        .collect();
+    let mut resources: Vec<Resource> = body
+        .resources
+        .iter()
+        .map(|resource| {
+            let mut resource = after_renames(&renames, resource).into_owned();
+            resource.address = under(&resource.address, owner);
+            if let Some(now) = now.get(&resource.address) {
+                resource.was.clone_from(&now.was);
+                resource.was_before.clone_from(&now.was_before);
+                resource.adopt |= now.adopt;
+            }
+            resource
+        })
+        .collect();
+    resources.sort_by(|a, b| a.address.cmp(&b.address));
+    ReleaseBody {
+        owner: owner.clone(),
+        resources,
+        ..body.clone()
+    }
 }

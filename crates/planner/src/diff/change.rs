@@ -1,18 +1,17 @@
 //! What happens to one resource, and why.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use plumb_model::coverage::Cost;
 use plumb_model::plan::{AttributeChange, Change, ChangeAction, Felt};
-use plumb_model::spec_container::MountSource;
 use plumb_model::spec_service::DataAfter;
-use plumb_model::{Address, Found, FoundKind, OwnerName, Resource, ResourceKind, ResourceSpec};
+use plumb_model::{Address, Found, FoundKind, Resource, ResourceKind, ResourceSpec};
 use serde_json::json;
 
 use super::attributes::{self, Hiding};
 use super::felt::{downtime, felt, is_running, stopped};
 use super::{Noted, Sides};
+use crate::compile::after_renames;
 use crate::desired::is_forgotten;
 
 /// What happens to the resource at an address; none if nothing does.
@@ -131,7 +130,7 @@ fn gone(sides: &Sides<'_>, old: &Resource) -> Change {
 fn changed(sides: &Sides<'_>, old: &Resource, new: &Resource) -> Option<Change> {
     let address = &new.address;
     let hiding = Hiding { sides, address };
-    let old = renamed(&sides.desired.renamed, old);
+    let old = after_renames(&sides.desired.renamed, old);
     if new.adopt && !old.adopt {
         return Some(adopted(sides, new));
     }
@@ -243,12 +242,8 @@ fn adopted(sides: &Sides<'_>, new: &Resource) -> Change {
     let address = &new.address;
     let hiding = Hiding { sides, address };
     let at = sides.desired.recorded_address(address);
-    let found = sides
-        .input
-        .observed
-        .statuses
-        .get(at)
-        .and_then(|status| status.found.as_deref());
+    let statuses = sides.input.observed.statuses.values();
+    let found = crate::compile::stranger(sides.input, statuses, at);
     let reason =
         "something that plumb did not make is there; it is taken over, and what it was is kept";
     let mut change = base(sides, address, ChangeAction::Adopt, reason.to_owned());
@@ -274,62 +269,4 @@ fn not_shown(found: &Found) -> String {
         Some(_) => "it is no text, or a long one",
     };
     format!("what it holds now{size} is not shown: {why}")
-}
-
-/// A recorded resource as it would be written after the renames of this plan: what only refers to a renamed owner has not
-/// changed. Its address stays what it is.
-fn renamed<'a>(renames: &BTreeMap<OwnerName, OwnerName>, old: &'a Resource) -> Cow<'a, Resource> {
-    let mut old = Cow::Borrowed(old);
-    for (new, before) in renames {
-        let refers = |address: &Address| address.owner == *before;
-        if old.after.iter().any(refers) {
-            let after = std::mem::take(&mut old.to_mut().after);
-            old.to_mut().after = after
-                .into_iter()
-                .map(|a| {
-                    if refers(&a) {
-                        crate::compile::under(&a, new)
-                    } else {
-                        a
-                    }
-                })
-                .collect();
-        }
-        let prefix = format!("{before}/");
-        // What is named after its owner has a new name too.
-        let moved = |name: &str| {
-            let rest = name.strip_prefix(&prefix)?;
-            let rest = if rest == before.as_str() {
-                new.as_str()
-            } else {
-                rest
-            };
-            Some(format!("{new}/{rest}"))
-        };
-        let ResourceSpec::Container(spec) = &old.spec else {
-            continue;
-        };
-        let volumes = spec.mounts.values().any(|mount| match &mount.source {
-            MountSource::Volume(name) => moved(name).is_some(),
-            MountSource::Path(_) => false,
-        });
-        if !volumes && !spec.networks.iter().any(|name| moved(name).is_some()) {
-            continue;
-        }
-        let ResourceSpec::Container(spec) = &mut old.to_mut().spec else {
-            continue;
-        };
-        for mount in spec.mounts.values_mut() {
-            if let MountSource::Volume(name) = &mut mount.source
-                && let Some(new) = moved(name)
-            {
-                *name = new;
-            }
-        }
-        spec.networks = std::mem::take(&mut spec.networks)
-            .into_iter()
-            .map(|name| moved(&name).unwrap_or(name))
-            .collect();
-    }
-    old
 }

@@ -171,6 +171,7 @@ fn expected_felt(kind: ResourceKind, row: &coverage::Field) -> Felt {
         (kind, "state" | "schedule", _) if kind.runs() => Felt::Stop,
         (kind, _, Cost::Restart) if kind.runs() => Felt::Restart,
         (kind, _, Cost::Replace) if kind.runs() => Felt::Replace,
+        (ResourceKind::Network, _, Cost::Replace) => Felt::Replace,
         _ => Felt::InPlace,
     }
 }
@@ -216,7 +217,8 @@ fn every_field_of_every_kind_costs_exactly_what_its_row_says() {
             assert_eq!(radius.data_deletes, u32::from(loses), "{what}");
             let felt = expected_felt(kind, row);
             assert_eq!(planned.plan.owners[0].felt, felt, "{what}");
-            let restarts = u32::from(matches!(felt, Felt::Restart | Felt::Replace));
+            let stops = matches!(felt, Felt::Restart | Felt::Replace);
+            let restarts = u32::from(stops && kind.runs());
             assert_eq!(radius.restarts, restarts, "{what}");
         }
     }
@@ -257,7 +259,168 @@ fn what_is_felt_is_what_happens_to_the_processes() {
     check(WEB, &format!("{WEB}stop: 3s\n"), Felt::InPlace, 0);
     check(WEB, &format!("{WEB}drift: report\n"), Felt::InPlace, 0);
     check(WEB, &format!("{WEB}replicas: 2\n"), Felt::Start, 0);
-    check(&format!("{WEB}replicas: 2\n"), WEB, Felt::Stop, 0);
+    check(&format!("{WEB}replicas: 2\n"), WEB, Felt::StopPart, 0);
+    check(
+        WEB,
+        &WEB.replace("kind: App", "kind: Setup").replace(
+            "run: serve\nports: { http: auto }",
+            "files: { /x: { content: x } }",
+        ),
+        Felt::Stop,
+        0,
+    );
+}
+
+/// Fails under the mutation: say of a removed instance that it stops, whatever else runs.
+#[test]
+fn one_of_three_that_goes_is_no_downtime_and_no_stop_of_the_app() {
+    let three = format!("{WEB}replicas: 3\n");
+    let mut world = World::new(&["a"], &three);
+    world.go();
+    world.write("x.yaml", &three.replace('3', "2"));
+    let plan = world.plan().plan;
+    assert_eq!(plan.owners[0].felt, Felt::StopPart);
+    assert_eq!(plan.changes[0].felt, Felt::Stop);
+    assert!(plan.owners[0].downtime.is_empty());
+    assert!(plan.blast_radius.peak_unavailable.is_empty());
+    // The last one is another matter.
+    world.files.remove("x.yaml");
+    world.write("y.yaml", "kind: Setup\nname: s\nmachines: a\n");
+    let plan = world.plan().plan;
+    let web = plan
+        .owners
+        .iter()
+        .find(|o| o.owner.as_str() == "web")
+        .unwrap();
+    assert_eq!(web.felt, Felt::Stop);
+    assert_eq!(plan.blast_radius.peak_unavailable[&web.owner], 3);
+}
+
+/// Fails under the mutation: take what is recorded as running for what runs.
+#[test]
+fn what_never_got_up_is_started_and_not_restarted() {
+    let mut world = World::new(&["a"], WEB);
+    world.go();
+    let at = "a/web/process/app/0";
+    world.write("x.yaml", &WEB.replace("serve", "other"));
+    let felt = |world: &World| {
+        let plan = world.plan().plan;
+        let radius = &plan.blast_radius;
+        let down = radius.peak_unavailable.len();
+        (
+            plan.changes[0].felt,
+            plan.owners[0].felt,
+            radius.restarts,
+            down,
+        )
+    };
+    let restarts = (Felt::Restart, Felt::Restart, 1, 1);
+    assert_eq!(felt(&world), restarts);
+    world.observe(at, super::Said::Failed);
+    assert_eq!(felt(&world), (Felt::Start, Felt::Start, 0, 0));
+    // What was said of an earlier generation says nothing of this one.
+    world.observe_under(at, super::Said::Failed, plumb_model::Generation(0));
+    assert_eq!(felt(&world), restarts);
+    // It is what was to be that counts, not that somebody looks.
+    world.observe(at, super::Said::Converged);
+    assert_eq!(felt(&world), restarts);
+}
+
+/// Fails under the mutation: cost a service's version what its row says, whatever the version.
+#[test]
+fn another_major_version_of_a_service_takes_its_data_with_it_and_says_so() {
+    let service =
+        |engine: &str| format!("kind: Service\nname: db\nmachines: a\nengine: {engine}\n");
+    let plan = |old: &str, new: &str| {
+        let mut world = World::new(&["a"], &service(old));
+        world.machines(&["a"]);
+        world.go();
+        world.write("x.yaml", &service(new));
+        world.plan().plan
+    };
+    let said = |plan: &plumb_model::plan::Plan| {
+        let change = &plan.changes[0];
+        let consents: Vec<&str> = plan.consents.iter().map(|c| c.allow.as_str()).collect();
+        format!(
+            "{:?}, {:?}, {:?}, {consents:?}\n{}\n{}",
+            change.action,
+            change.cost.unwrap(),
+            plan.owners[0].felt,
+            change.reasons.join("\n"),
+            change.downtime.as_deref().unwrap_or("no downtime")
+        )
+    };
+    insta::assert_snapshot!(said(&plan("postgres@16.3", "postgres@17.1")), @r#"
+    ReplaceDeleteFirst, Replace, Replace, ["data-loss"]
+    version, wanted changed
+    postgres 17.1 cannot read the data of 16.3, and plumb does not move it: to keep it, make the new version a Service of its own beside this one, and move the data over
+    its data is destroyed
+    it is stopped, and the new one starts empty
+    "#);
+    insta::assert_snapshot!(said(&plan("postgres@16.3", "postgres@16.4")), @r"
+    Update, Restart, Restart, []
+    version, wanted changed
+    it is stopped before the new one starts, since only one can have its data
+    ");
+    insta::assert_snapshot!(said(&plan("redis@6.2.14", "redis@7.2.4")), @r"
+    Update, Restart, Restart, []
+    version, wanted changed
+    redis 7.2.4 changes the form of the data when it starts, and 6.2.14 cannot read it afterwards: save a copy first
+    it is stopped before the new one starts, since only one can have its data
+    ");
+    // Nobody knows the versions: what is written is told apart all the same.
+    let unknown = plan("postgres@16", "postgres@17");
+    assert_eq!(unknown.changes[0].action, ChangeAction::ReplaceDeleteFirst);
+    assert!(unknown.consents.iter().any(|c| c.allow == "data-loss"));
+}
+
+/// Fails under the mutations: count a restart for each file that tells; leave those who are told out of the peak.
+#[test]
+fn what_two_files_tell_and_what_changes_itself_is_restarted_once_whatever_it_was_called() {
+    let files = |name: &str, text: &str| {
+        format!(
+            "---\nkind: Setup\nname: s\nmachines: a\nfiles: {{ /1: {{ content: {text}, notify: [{name}] }}, /2: {{ content: {text}, notify: [{name}] }} }}\n"
+        )
+    };
+    let mut world = World::new(&["a"], &format!("{WEB}{}", files("web", "one")));
+    world.go();
+    let radius = |world: &World| world.plan().plan.blast_radius;
+    world.write("x.yaml", &format!("{WEB}{}", files("web", "two")));
+    let found = radius(&world);
+    assert_eq!(found.restarts, 1);
+    assert_eq!(found.peak_unavailable, [(super::owner("web"), 1)].into());
+    let other = WEB.replace("serve", "other");
+    world.write("x.yaml", &format!("{other}{}", files("web", "two")));
+    assert_eq!(radius(&world).restarts, 1);
+    let renamed = WEB.replace("name: web", "name: shop\nrenamed_from: web");
+    world.write("x.yaml", &format!("{renamed}{}", files("shop", "two")));
+    let found = radius(&world);
+    assert_eq!(found.restarts, 1);
+    assert_eq!(found.peak_unavailable, [(super::owner("shop"), 1)].into());
+}
+
+#[test]
+fn a_network_that_is_made_anew_cuts_off_what_is_in_it() {
+    let text = |subnet: &str| {
+        format!(
+            "kind: Network\nname: back\nmachines: a\nsubnet: {subnet}\n---\nkind: App\nname: box\nmachines: a\nimage: box@sha256:{}\nnetworks: [back]\n",
+            "1".repeat(64)
+        )
+    };
+    let mut world = World::new(&["a"], &text("10.20.0.0/24"));
+    world.go();
+    world.write("x.yaml", &text("10.30.0.0/24"));
+    let plan = world.plan().plan;
+    let back = plan
+        .owners
+        .iter()
+        .find(|o| o.owner.as_str() == "back")
+        .unwrap();
+    assert_eq!(back.felt, Felt::Replace);
+    insta::assert_snapshot!(
+        back.downtime.iter().next().unwrap(),
+        @"what is in it reaches nothing through it until it is made anew: `box`"
+    );
 }
 
 #[test]

@@ -97,6 +97,49 @@ fn an_owner_that_was_removed_can_be_rolled_back_to() {
     assert_eq!(plan.owners[0].to, ReleaseNumber(3));
 }
 
+/// Fails under the mutations: leave the addresses of the release as they are; leave out what the present ones were.
+#[test]
+fn a_rollback_goes_back_beyond_a_rename_and_makes_nothing_anew() {
+    let text = |name: &str, run: &str| {
+        format!(
+            "kind: App\nname: {name}\nmachines: a\nimage: box@sha256:{}\ncommand: {run}\nvolumes: {{ data: /data }}\nports: {{ http: 80 }}\n",
+            "1".repeat(64)
+        )
+    };
+    let mut world = World::new(&["a"], &text("web", "one"));
+    world.go();
+    let port = |world: &World, at: &str| world.spec(at).fields()["ports"].clone();
+    let before = port(&world, "a/web/container/app/0");
+    world.write("x.yaml", &text("shop\nrenamed_from: web", "two"));
+    world.go();
+    let body = world.history[&(owner("web"), ReleaseNumber(1))].clone();
+    let request = Request::Rollback {
+        owner: owner("shop"),
+        to: ReleaseNumber(1),
+        body,
+    };
+    let plan = world.carry_out(&request);
+    let changed: Vec<_> = plan
+        .changes
+        .iter()
+        .map(|c| (c.address.to_string(), c.action, c.attributes.len()))
+        .collect();
+    assert_eq!(
+        changed,
+        [("a/shop/container/app/0".to_owned(), ChangeAction::Update, 1)]
+    );
+    assert_eq!(plan.changes[0].attributes[0].path, "command");
+    assert_eq!(plan.owners[0].to, ReleaseNumber(3));
+    assert_eq!(port(&world, "a/shop/container/app/0"), before);
+    // An agent that was away meanwhile still finds the thing under its first name.
+    let was = &world.recorded.releases[&owner("shop")].resources;
+    assert!(
+        was.iter()
+            .all(|r| r.was.as_ref().is_some_and(|a| a.owner == owner("web"))),
+        "{was:#?}"
+    );
+}
+
 #[test]
 fn a_rollback_says_what_it_waits_for() {
     let mut world = World::new(&["a"], TWO);

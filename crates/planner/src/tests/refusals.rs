@@ -250,7 +250,7 @@ fn what_a_machine_cannot_do_keeps_the_plan_from_being_applied_with_the_remedy() 
     let blocked = plan.changes.iter().find(|c| !c.blocked_by.is_empty());
     insta::assert_snapshot!(
         blocked.unwrap().blocked_by[0],
-        @"machine `b` cannot do `owner` or `group`: the agent does not run as root"
+        @"cannot be done: machine `b` cannot do `owner` or `group`: the agent does not run as root"
     );
 }
 

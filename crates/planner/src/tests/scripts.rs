@@ -10,7 +10,7 @@
 //! | `remove FILE` | removes one |
 //! | `content PATH WORD` | gives another content to a folder of the repository |
 //! | `join MACHINE [lacking CAPABILITY…]` | its agent is heard of |
-//! | `observe ADDRESS gone\|converged\|port-taken\|drifted WORD…\|in-the-way WORD…` | what its agent says, under the recorded generation; what is in the way is a file that everybody may read, with this text |
+//! | `observe ADDRESS gone\|converged\|port-taken\|failed\|drifted WORD…\|in-the-way WORD…` | what its agent says, under the recorded generation; what is in the way is a file that everybody may read, with this text |
 //! | `resolve KEY = VALUE` | what a moving name means for whoever looks from now on |
 //! | `converge` | every agent has done all that it was told |
 //! | `plan`, `apply [--allow A,B]` | plans the files as they stand; `apply` records it. Both take `--refresh` and `--target A,B` first |
@@ -200,6 +200,7 @@ impl Story {
                     Some(&"gone") => Said::Gone,
                     Some(&"converged") => Said::Converged,
                     Some(&"port-taken") => Said::PortTaken,
+                    Some(&"failed") => Said::Failed,
                     Some(&"drifted") => Said::Drifted(&words),
                     Some(&"in-the-way") => Said::InTheWay(&words),
                     _ => self.bad("what was seen"),
