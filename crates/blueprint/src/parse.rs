@@ -125,7 +125,7 @@ fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<Blueprin
     };
     let mut paths = BTreeSet::new();
     for app in set.apps.values() {
-        if let Some(AppSource::Path { path }) = &app.source {
+        if let Some(AppSource::Path { path, .. }) = &app.source {
             paths.insert(path.clone());
         }
     }

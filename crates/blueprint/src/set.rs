@@ -190,6 +190,9 @@ pub enum Source {
     Path {
         /// Relative to the repository's root, without `.` and `..`; the root itself is `.`.
         path: String,
+        /// The folder inside it where everything starts, without `.` and `..`; empty for the folder itself.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        dir: String,
     },
     /// A git repository of its own.
     Git(GitSource),

@@ -48,7 +48,7 @@ pub fn unusable(set: &BlueprintSet, sources: &[Unusable]) -> Diagnostics {
 /// Where a source is named, and how long the key is there.
 fn places(set: &BlueprintSet, path: &str) -> Vec<(Origin, u32)> {
     let apps = set.apps.iter().filter_map(|(name, app)| {
-        let named = matches!(&app.source, Some(Source::Path { path: own }) if own == path);
+        let named = matches!(&app.source, Some(Source::Path { path: own, .. }) if own == path);
         let origin = || set.origin("App", name.as_str(), "/source");
         named.then(origin).flatten().map(|o| (o, length("source")))
     });

@@ -85,6 +85,7 @@ fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
     };
     let source = chance.percent(70).then(|| AppSource::Path {
         path: format!("src/{name}"),
+        dir: String::new(),
     });
     App {
         build: Default::default(),
@@ -183,7 +184,7 @@ pub fn blueprints(
         .values()
         .filter_map(|app| app.source.as_ref())
         .filter_map(|source| match source {
-            AppSource::Path { path } => Some(path.clone()),
+            AppSource::Path { path, .. } => Some(path.clone()),
             AppSource::Git(_) => None,
         })
         .collect();

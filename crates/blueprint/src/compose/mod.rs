@@ -33,8 +33,9 @@ pub(crate) struct Project {
     pub networks: BTreeMap<String, Network>,
     /// Ports of the machine that it claims: the number, whether it is UDP, and its place.
     pub claims: Vec<(u16, bool, Spot)>,
-    /// Where each service stands.
-    pub places: BTreeMap<ProcessName, Spot>,
+    /// Where each service, its image or build, and each volume and network stands: by `NAME`, `NAME/image`,
+    /// `:volumes/NAME` and `:networks/NAME`. No service is called `:volumes`.
+    pub places: BTreeMap<String, Spot>,
 }
 
 impl Project {
@@ -103,6 +104,8 @@ impl<'a> Reader<'a, '_> {
             if let Some(map) = self.optional_mapping(&at, value) {
                 self.only(&at, map, &["name"]);
             }
+            let place = self.document.key_spot(&at);
+            project.places.insert(format!(":volumes/{name}"), place);
             project.volumes.insert(name.to_string(), OnDelete::Keep);
         }
         for (name, at, value) in self.named(top, "networks") {
@@ -121,6 +124,8 @@ impl<'a> Reader<'a, '_> {
                     }
                 }
             }
+            let place = self.document.key_spot(&at);
+            project.places.insert(format!(":networks/{name}"), place);
             project.networks.insert(name.to_string(), network);
         }
         let services = self.named(top, "services");
@@ -134,10 +139,16 @@ impl<'a> Reader<'a, '_> {
         }
         let names: Vec<ProcessName> = services.iter().map(|(name, ..)| name.clone()).collect();
         for (name, at, value) in services {
-            project
-                .places
-                .insert(name.clone(), self.document.key_spot(&at));
+            let place = self.document.key_spot(&at);
+            project.places.insert(name.to_string(), place);
             if let Some(map) = self.mapping(&at, value) {
+                let made_from = ["image", "build"]
+                    .into_iter()
+                    .find(|key| map.contains_key(*key));
+                if let Some(key) = made_from {
+                    let place = self.document.key_spot(&join(&at, key));
+                    project.places.insert(format!("{name}/image"), place);
+                }
                 let container = self.service(&at, map, &names, project);
                 if let Some(container) = container {
                     project.services.insert(name, container);

@@ -6,6 +6,7 @@ use plumb_model::{PortName, ProcessName, RestartPolicy, RestartSpec, StopSpec};
 use serde_json::{Map, Value};
 
 use super::{Project, Reader, keys};
+use crate::check::name;
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, alternatives, quote};
 use crate::events::join;
@@ -19,6 +20,31 @@ fn literal(text: String) -> Text {
         Vec::new()
     } else {
         vec![Segment::Literal(text)]
+    }
+}
+
+/// Where one of the pairs under a key stands; of a list the list itself, which one it is not being known any more.
+fn pair_at(at: &str, map: &Map<String, Value>, key: &str, name: &str) -> String {
+    let at = join(at, key);
+    match map.get(key) {
+        Some(Value::Array(_)) => at,
+        _ => join(&at, name),
+    }
+}
+
+/// The texts of a value that is one or a list of them, each with its place.
+fn texts<'v>(at: &str, value: &'v Value) -> Vec<(String, &'v str)> {
+    match value {
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            let texts = items.filter_map(|(i, item)| Some((format!("{at}/{i}"), item.as_str()?)));
+            texts.collect()
+        }
+        other => other
+            .as_str()
+            .map(|text| (at.to_owned(), text))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -201,11 +227,11 @@ impl<'a> Reader<'a, '_> {
         let mut target = None;
         if let Some(map) = map {
             target = self.get_text(at, map, "target");
-            args = self
-                .pairs(at, map, "args")
-                .into_iter()
-                .map(|(k, v)| (k, literal(v)))
-                .collect();
+            let pairs = self.pairs(at, map, "args");
+            for (name, value) in &pairs {
+                self.likely_credential(&pair_at(at, map, "args", name), Some(name), name, value);
+            }
+            args = pairs.into_iter().map(|(k, v)| (k, literal(v))).collect();
         }
         Some(ImageDecl::Dockerfile {
             path: file,
@@ -215,9 +241,20 @@ impl<'a> Reader<'a, '_> {
         })
     }
 
+    /// Warns of a text that looks like a credential.
+    fn likely_credential(&mut self, at: &str, variable: Option<&str>, what: &str, text: &str) {
+        if let Some(warning) = crate::mask::warning(variable, what, text) {
+            let spot = self.document.spot(at);
+            self.out.push(warning.here(&spot));
+        }
+    }
+
     fn command(&mut self, at: &str, map: &'a Map<String, Value>, key: &str) -> Option<Vec<Text>> {
         let value = map.get(key)?;
         let at = join(at, key);
+        for (at, text) in texts(&at, value) {
+            self.likely_credential(&at, None, &name(&at), text);
+        }
         match value {
             Value::Array(items) => Some(
                 items
@@ -308,21 +345,14 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn environment(&mut self, at: &str, map: &'a Map<String, Value>) -> BTreeMap<String, Text> {
+        let whole = at;
         let pairs = self.pairs(at, map, "environment");
         let at = join(at, "environment");
         let mut env = BTreeMap::new();
         for (name, value) in pairs {
             if crate::scalar::is_env_name(&name) {
-                if let Some(warning) = crate::mask::warning(Some(&name), &name, &value) {
-                    let in_list = map.get("environment").is_some_and(Value::is_array);
-                    let at = if in_list {
-                        at.clone()
-                    } else {
-                        join(&at, &name)
-                    };
-                    let spot = self.document.spot(&at);
-                    self.out.push(warning.here(&spot));
-                }
+                let pair = pair_at(whole, map, "environment", &name);
+                self.likely_credential(&pair, Some(&name), &name, &value);
                 env.insert(name, literal(value));
             } else {
                 self.bad(

@@ -213,14 +213,13 @@ pub(crate) fn read(
         // Nothing runs that could be given any.
         tuning.env.clear();
     }
-    let (read_source, source_dir) = source::read(r, &root);
     let mut uses = Vec::new();
     let mut out = ReadApp {
         selected: r.machines(&root),
         ingress: r.get(&root, "ingress").and_then(|node| r.selector(&node)),
         replicas: r.get_number(&root, "replicas"),
         spread: spread(r, &root),
-        source: read_source,
+        source: source::read(r, &root),
         tuning,
         state: infra::state(r, &root),
         form,
@@ -258,11 +257,15 @@ pub(crate) fn read(
             native(r, &root, &mut out);
             attach(r, &root, &mut out);
             routed(r, &root, &mut out);
+            probed(r, &root, &mut out);
         }
         Some(Form::Image | Form::Dockerfile) => {
             let mut read = container::read(r, &root, &mut out.uses);
             if let Some((health, spot)) = read.read_health.take() {
                 read.health = process::settle(r, health, &spot, &read.ports, "container");
+            } else if out.schedule.is_none() && r.get(&root, "health").is_none() {
+                let default = out.tuning.health.as_ref();
+                read.health = process::by_default(r, default, &read.ports);
             }
             out.container = Some(read);
         }
@@ -285,7 +288,7 @@ pub(crate) fn read(
             }
         }
     }
-    process::finish(r, &mut out, &source_dir);
+    process::finish(r, &mut out);
     variables::check(r, &out, manifest.defaults);
     if form.is_some() {
         routes(r, name, &mut out, manifest);
@@ -406,6 +409,23 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
             }
             None => main.read_health = Some((read, r.key_spot(node))),
         }
+    }
+}
+
+/// The process that the app's own `health` would belong to gets that of the manifest's defaults where it has none.
+fn probed<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
+    if out.schedule.is_some() || r.get(root, "health").is_some() {
+        return;
+    }
+    let default = out.tuning.health.as_ref();
+    let only = out.processes.len() == 1;
+    let mut processes = out.processes.iter_mut();
+    let main = processes.find(|(name, _)| only || name.as_str() == "web");
+    if let Some((_, main)) = main
+        && main.read_health.is_none()
+        && main.schedule.is_none()
+    {
+        main.health = process::by_default(r, default, &main.ports);
     }
 }
 

@@ -206,7 +206,14 @@ fn image<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, uses: &mut Vec<Use>) -> Op
                         format!("{} cannot be the name of a build argument", quote(key)),
                         Some("use letters, digits and `_`, and do not start with a digit"),
                     );
-                } else if let Some(rendered) = r.rendered(&value, Place::Command) {
+                    continue;
+                }
+                // What looks like one by itself is warned of where it is rendered.
+                let text = value.value.as_str().unwrap_or_default();
+                if !crate::mask::is_credential(text) {
+                    r.likely_credential(&value, Some(key), key, text);
+                }
+                if let Some(rendered) = r.rendered(&value, Place::Command) {
                     uses.extend(rendered.uses);
                     args.insert(key.to_owned(), rendered.text);
                 }

@@ -55,7 +55,7 @@ pub(crate) enum Inside {
 }
 
 /// A health check before its port is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ReadHealth {
     /// The path, or none for a connection.
     path: Option<String>,
@@ -426,7 +426,7 @@ fn codes<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<(u16, u16)> {
 }
 
 /// Settles what needs all of the app: health ports, folders, names that are used twice.
-pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str) {
+pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp) {
     let sourced = app.source.is_some() || r.root().value.get("source").is_some();
     let mut seen: BTreeMap<PortName, Spot> = BTreeMap::new();
     for process in app.processes.values_mut() {
@@ -459,15 +459,25 @@ pub(crate) fn finish(r: &mut Reader<'_, '_>, app: &mut ReadApp, source_dir: &str
                 .hint("add `source: { path: ../web }`"),
             );
         }
-        process.dir = [source_dir, &process.dir]
-            .into_iter()
-            .filter(|d| !d.is_empty())
-            .collect::<Vec<_>>()
-            .join("/");
         app.uses.append(&mut process.uses);
         app.uses
             .extend(process.env.values().flat_map(|r| r.uses.iter().cloned()));
     }
+}
+
+/// The manifest's health check for what has none of its own, if it has the port that is to be asked.
+pub(crate) fn by_default(
+    r: &mut Reader<'_, '_>,
+    default: Option<&ReadHealth>,
+    ports: &BTreeMap<PortName, ReadPort>,
+) -> Option<Health> {
+    let fits = |health: &&ReadHealth| match &health.port {
+        Some((port, _)) => ports.contains_key(port),
+        None => ports.len() == 1,
+    };
+    let default = default.filter(fits)?.clone();
+    let spot = r.spot(&r.root());
+    settle(r, default, &spot, ports, "process")
 }
 
 /// The health check with its port, which is one of these. `whose` is what has them.

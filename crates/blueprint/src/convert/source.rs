@@ -11,11 +11,9 @@ use crate::git_url;
 use crate::nearest::nearest;
 use crate::set::{GitSource, RuntimeDecl, Segment, Source, Text};
 
-/// The source, and the folder in it where everything starts. A git source holds that folder itself.
-pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Source>, String) {
-    let Some(node) = r.get(root, "source") else {
-        return (None, String::new());
-    };
+/// The source, which says in which folder of it everything starts.
+pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> Option<Source> {
+    let node = r.get(root, "source")?;
     let dir = r.get(&node, "dir").and_then(|dir| process::dir(r, &dir));
     let dir = dir.unwrap_or_default();
     let (path, git) = (r.get(&node, "path"), r.get(&node, "git"));
@@ -34,13 +32,9 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Sourc
                 }
             }
             let path = r.repository_path(&path);
-            (path.map(|path| Source::Path { path }), dir)
+            path.map(|path| Source::Path { path, dir })
         }
-        // The source itself says where it starts: a process that said so again would start in `web/web`.
-        (None, Some(git)) => (
-            self::git(r, &node, &git, &dir).map(Source::Git),
-            String::new(),
-        ),
+        (None, Some(git)) => self::git(r, &node, &git, &dir).map(Source::Git),
         (Some(path), Some(git)) => {
             url(r, &git);
             let (first, second) = (r.key_spot(&path), r.key_spot(&git));
@@ -50,7 +44,7 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Sourc
                     .at(&first, "or this one")
                     .hint("remove one of them"),
             );
-            (None, dir)
+            None
         }
         (None, None) => {
             if node.value.is_object() {
@@ -61,7 +55,7 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> (Option<Sourc
                     Some("add `path: ../web`, or `git: https://git.example.com/me/web.git` with `branch: main`"),
                 );
             }
-            (None, dir)
+            None
         }
     }
 }

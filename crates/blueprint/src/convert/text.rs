@@ -121,7 +121,7 @@ impl<'a> Reader<'a, '_> {
         good.then_some(out)
     }
 
-    fn likely_credential(
+    pub(super) fn likely_credential(
         &mut self,
         node: &Node<'_>,
         variable: Option<&str>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plumb_model::{DriftPolicy, Limits, LogSpec, RestartPolicy, RestartSpec, StopSpec};
 
 use super::around::{self, RolloutParts};
+use super::process::{self, ReadHealth};
 use super::{Node, Reader, Rendered};
 use crate::code::Code;
 use crate::diagnostic::{Spot, quote};
@@ -31,6 +32,8 @@ pub(crate) struct Tuning {
     pub user: Option<String>,
     pub limits: Limits,
     pub rollout: RolloutParts,
+    /// The health check of what has none of its own; filled in only for the manifest's defaults.
+    pub health: Option<ReadHealth>,
     /// Where the variables are written; filled in only for the manifest's defaults, which are another document.
     pub env_spots: BTreeMap<String, Spot>,
 }
@@ -47,6 +50,7 @@ impl Tuning {
             env_spots,
             limits: around::limits_over(self.limits, &base.limits),
             rollout: self.rollout.over(&base.rollout),
+            health: self.health.or_else(|| base.health.clone()),
             policy: self.policy.or(base.policy),
             initial_ms: self.initial_ms.or(base.initial_ms),
             max_ms: self.max_ms.or(base.max_ms),
@@ -102,6 +106,9 @@ pub(crate) const SIGNALS: [(&str, i32); 7] = [
 pub(crate) fn defaults<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
     let mut out = read(r, node);
     out.user = user(r, node);
+    if let Some(health) = r.get(node, "health") {
+        out.health = process::health(r, &health);
+    }
     if let Some(env) = r.get(node, "env") {
         for (key, value) in r.entries(&env) {
             out.env_spots.insert(key.to_owned(), r.key_spot(&value));

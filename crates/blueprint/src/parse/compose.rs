@@ -93,6 +93,7 @@ fn fill(app: &mut App, path: &str, project: Project) {
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
         app.source = Some(AppSource::Path {
             path: folder.to_owned(),
+            dir: String::new(),
         });
     }
     let Workload::Compose(compose) = &mut app.workload else {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::around::{Backup, Limits, Publish, Rollout};
+use super::process::Health;
 use super::tuning::{Log, Restart, Stop};
 use super::{ApiVersion, Drift, Name, OnDelete, OverlayKind, Text, WorkspaceKind};
 
@@ -128,6 +129,10 @@ pub(crate) struct AppDefaults {
     /// How machines move from one release to the next.
     #[schemars(extend("examples" = [{ "min_healthy": "30s" }]))]
     rollout: Option<Rollout>,
+    /// The health check of each container, only process or process called `web` that has no other, and the port to ask:
+    /// the one that is named here, or its only one.
+    #[schemars(extend("examples" = ["/healthz"]))]
+    health: Option<Health>,
 }
 
 /// What Setups have unless they say otherwise.

@@ -137,6 +137,36 @@ fn origin(
     image.or_else(|| context.origin("App", owner, "/dockerfile"))
 }
 
+/// Where the image of a container is written, or the build that makes it.
+fn image_origin(
+    context: &Context<'_>,
+    app: &App,
+    owner: &OwnerName,
+    name: &str,
+) -> Option<plumb_model::plan::Origin> {
+    match &app.workload {
+        Workload::Compose(_) => {
+            context.origin("App", owner, &format!("/compose/{}/image", escape(name)))
+        }
+        _ => origin(context, owner, name, false),
+    }
+}
+
+/// Where a volume or network is written: in the Compose file that declares it, or as the app's own.
+fn shared_origin(
+    context: &Context<'_>,
+    app: &App,
+    owner: &OwnerName,
+    key: &str,
+    name: &str,
+) -> Option<plumb_model::plan::Origin> {
+    let pointer = match &app.workload {
+        Workload::Compose(_) => format!("/compose/:{key}/{}", escape(name)),
+        _ => format!("/{key}/{}", escape(name)),
+    };
+    context.origin("App", owner, &pointer)
+}
+
 /// What a container is made from.
 pub(super) struct Image {
     /// None where the app has no source to build it of, which is a problem by then.
@@ -254,7 +284,7 @@ fn pulled(
             Some(context.input.secrets.newest(password))
         }),
     });
-    let origin = context.origin("App", owner, "/image");
+    let origin = image_origin(context, app, owner, name);
     context.keep(draft, address.clone(), Made::new(app.drift, spec, origin));
     Image {
         image: Some(ContainerImage::Pulled {
@@ -314,7 +344,7 @@ fn mounts(
         let source = match &mount.source {
             MountSourceDecl::Path(path) => MountSource::Path(path.clone()),
             MountSourceDecl::Volume(name) => {
-                let origin = context.origin("App", instance.owner, "/volumes");
+                let origin = shared_origin(context, app, instance.owner, "volumes", name);
                 let address = volume(context, draft, app, instance, name, origin);
                 let source = MountSource::Volume(format!("{}/{}", address.owner, address.name));
                 after.insert(address);
@@ -374,7 +404,7 @@ fn networks(
     let set = context.set;
     let mut networks = BTreeSet::new();
     for name in &decl.networks {
-        let origin = context.origin("App", owner, "/networks");
+        let origin = shared_origin(context, app, owner, "networks", name);
         let of_project = match &app.workload {
             Workload::Compose(compose) => compose.networks.get(name),
             _ => None,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_blueprint::{App, RouteDecl, Workload};
+use plumb_model::plan::Origin;
 use plumb_model::spec_service::RouteTarget;
 use plumb_model::{
     Address, MachineName, OwnerName, PortName, ResourceKind, ResourceSpec, RouteSpec,
@@ -161,6 +162,15 @@ fn files<'a>(
     }
 }
 
+/// Where a route is written: with its app, or as the domain in the manifest that brings one about.
+fn origin(context: &Context<'_>, owner: &OwnerName) -> Option<Origin> {
+    let set = context.set;
+    let manifest = set.workspace.name.as_str();
+    let own = set.origins.get("App", owner.as_str(), "/routes");
+    own.or_else(|| set.origins.get("Workspace", manifest, "/base_domain"))
+        .or_else(|| context.origin("App", owner, ""))
+}
+
 #[allow(
     clippy::too_many_arguments,
     reason = "called twice, with what both callers hold anyway"
@@ -185,7 +195,7 @@ fn keep(
     });
     let made = Made {
         after: after.clone(),
-        ..Made::new(app.drift, spec, context.origin("App", owner, "/routes"))
+        ..Made::new(app.drift, spec, origin(context, owner))
     };
     context.keep(draft, address.clone(), made);
     address

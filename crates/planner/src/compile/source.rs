@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_blueprint::{App, Source};
+use plumb_blueprint::{App, Source, Workload};
 use plumb_model::spec::{WorkDir, WorkDirOf};
 use plumb_model::spec_source::{BuildMethod, GitRef};
 use plumb_model::state::ResolutionKey;
@@ -11,7 +11,7 @@ use plumb_model::{
     ResourceSpec, ToolchainRef, ToolchainSpec,
 };
 
-use super::context::{Context, Draft, Made};
+use super::context::{Context, Draft, Made, escape};
 use super::env;
 use super::reach::{From, Reach};
 use super::resolve::{git_key, is_exact};
@@ -98,7 +98,7 @@ fn source<'a>(
     let origin = context.origin("App", owner, "/source");
     match &app.source {
         None => {}
-        Some(Source::Path { path, .. }) => {
+        Some(Source::Path { path, dir }) => {
             let Some(source) = context.source(path, origin.clone()) else {
                 return;
             };
@@ -110,7 +110,7 @@ fn source<'a>(
             ready.after.insert(address.clone());
             ready.workdir = Some(WorkDir {
                 artifact: source.digest,
-                dir: String::new(),
+                dir: dir.clone(),
                 of: WorkDirOf::Artifact,
             });
             context.keep(draft, address, Made::new(app.drift, spec, origin));
@@ -243,16 +243,17 @@ pub(super) fn keep_build(
         dir: spec.source.dir.clone(),
         of: WorkDirOf::Build,
     });
-    let pointer = match spec.method {
-        BuildMethod::Steps(_) => "/build",
-        BuildMethod::Dockerfile { .. } => "/dockerfile",
+    let pointer = match (&spec.method, &app.workload) {
+        (BuildMethod::Steps(_), _) => "/build".to_owned(),
+        (_, Workload::Compose(_)) => format!("/compose/{}/image", escape(&address.name)),
+        (BuildMethod::Dockerfile { .. }, _) => "/dockerfile".to_owned(),
     };
     let made = Made {
         after: std::mem::take(&mut ready.after),
         ..Made::new(
             app.drift,
             ResourceSpec::Build(spec),
-            context.origin("App", &address.owner, pointer),
+            context.origin("App", &address.owner, &pointer),
         )
     };
     ready.after = made.after.clone();

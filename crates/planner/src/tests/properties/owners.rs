@@ -143,7 +143,10 @@ impl Making<'_> {
             _ => {
                 let path = format!("src-{}", self.number % 2);
                 paths.insert(path.clone());
-                Source::Path { path }
+                Source::Path {
+                    path,
+                    dir: ["", "sub"][usize::from(self.dice.roll(2))].to_owned(),
+                }
             }
         }
     }
