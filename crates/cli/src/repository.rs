@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek};
 use std::path::{Path, PathBuf};
 
-use plumb_blueprint::{BlueprintSet, Diagnostics, Options, SourceFile};
+use plumb_blueprint::{BlueprintSet, Diagnostics, Options, SourceFile, Unusable};
 use plumb_driver::artifact;
 use plumb_model::Hash;
 use plumb_model::spec::MAX_INLINE_BYTES;
@@ -40,6 +40,44 @@ pub struct Repository {
 pub struct Read {
     /// What they mean.
     pub set: BlueprintSet,
+    /// Files that look like blueprints and declare nothing.
+    pub silent: Silent,
+}
+
+/// Files that may have been meant to declare something, and do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Silent {
+    /// They hold nothing but comments and white space.
+    pub empty: Vec<String>,
+    /// They are symbolic links, which are not followed: a blueprint is a regular file of the repository.
+    pub links: Vec<String>,
+}
+
+impl Silent {
+    /// What to say of them where something is removed that they may have declared; nothing if there are none.
+    pub fn note(&self) -> Option<String> {
+        let said = |files: &[String], one: &str, many: &str| {
+            let word = if files.len() == 1 { one } else { many };
+            (!files.is_empty()).then(|| format!("{} {word}", files.join(", ")))
+        };
+        let parts: Vec<String> = [
+            said(&self.empty, "is empty", "are empty"),
+            said(
+                &self.links,
+                "is a symbolic link, which is not followed",
+                "are symbolic links, which are not followed",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "Passed over: {}. What the blueprints do not declare any more is removed.",
+                plumb_model::escape::line(&parts.join("; "))
+            )
+        })
+    }
 }
 
 /// Blueprints as they were parsed.
@@ -50,6 +88,8 @@ pub struct Parsed {
     pub files: Vec<SourceFile>,
     /// YAML files without a `kind`.
     pub passed: Vec<String>,
+    /// Those of them that are empty, and the links.
+    pub silent: Silent,
 }
 
 /// The sources of a set, read.
@@ -77,6 +117,7 @@ struct Found {
     files: Vec<SourceFile>,
     /// YAML files without a `kind`.
     passed: Vec<String>,
+    silent: Silent,
     /// What is too large to be a blueprint, with its size.
     too_large: Vec<(String, u64)>,
 }
@@ -124,10 +165,14 @@ impl Repository {
                     }
                     continue;
                 }
-                if !kind.is_file()
-                    || !(name.ends_with(".yaml") || name.ends_with(".yml"))
-                    || name.starts_with('.')
-                {
+                if name.starts_with('.') || !(name.ends_with(".yaml") || name.ends_with(".yml")) {
+                    continue;
+                }
+                if kind.is_symlink() {
+                    found.silent.links.push(self.relative(&path));
+                    continue;
+                }
+                if !kind.is_file() {
                     continue;
                 }
                 if found.files.len() >= MAX_FILES {
@@ -146,7 +191,12 @@ impl Repository {
                         });
                     }
                     Some(Blueprint::TooLarge(size)) => found.too_large.push((relative, size)),
-                    None => found.passed.push(relative),
+                    None => {
+                        if is_empty(&path) {
+                            found.silent.empty.push(relative.clone());
+                        }
+                        found.passed.push(relative);
+                    }
                 }
                 if bytes > MAX_TOTAL_BYTES {
                     return Err(CliError::Other(format!(
@@ -172,6 +222,7 @@ impl Repository {
         let Found {
             mut files,
             mut passed,
+            mut silent,
             too_large,
         } = self.files()?;
         let mut options = Options {
@@ -180,12 +231,16 @@ impl Repository {
             too_large,
         };
         let result = parse(&files, &options);
-        passed.retain(|path| options.others.iter().all(|other| other.path != *path));
+        let part = |path: &String| options.others.iter().any(|other| other.path == *path);
+        passed.retain(|path| !part(path));
+        silent.empty.retain(|path| !part(path));
+        silent.links.retain(|path| !part(path));
         files.append(&mut options.others);
         Ok(Parsed {
             result,
             files,
             passed,
+            silent,
         })
     }
 
@@ -204,13 +259,18 @@ impl Repository {
 
     /// Reads, parses, and shows what is wrong.
     pub fn read(&self, output: Output, style: &Style) -> Result<Read, CliError> {
-        let Parsed { result, files, .. } = self.parse()?;
+        let Parsed {
+            result,
+            files,
+            silent,
+            ..
+        } = self.parse()?;
         match result {
             Ok(set) => {
                 if !set.warnings.is_empty() {
                     out::note(&plumb_blueprint::render(&set.warnings, &files, style.color));
                 }
-                Ok(Read { set })
+                Ok(Read { set, silent })
             }
             Err(diagnostics) => {
                 show(&diagnostics, &files, output, style);
@@ -219,14 +279,49 @@ impl Repository {
         }
     }
 
-    /// Reads what the blueprints refer to. Folders are packed, short texts travel in the plan, all else is uploaded.
-    pub fn sources(&self, set: &BlueprintSet) -> Result<Sources, CliError> {
+    /// Reads what the blueprints refer to, and shows what cannot be used. Folders are packed, short texts travel in the
+    /// plan, all else is uploaded.
+    pub fn sources(
+        &self,
+        set: &BlueprintSet,
+        output: Output,
+        style: &Style,
+    ) -> Result<Sources, CliError> {
+        self.try_sources(set)?.map_err(|problems| {
+            let mut named: Vec<&str> = problems
+                .items
+                .iter()
+                .flat_map(|problem| problem.spans.iter().map(|span| span.file.as_str()))
+                .collect();
+            named.sort_unstable();
+            named.dedup();
+            let read = |path: &str| {
+                let (text, _) = read_text(&self.root.join(path)).ok()?;
+                Some(SourceFile {
+                    path: path.to_owned(),
+                    text,
+                })
+            };
+            let files: Vec<SourceFile> = named.into_iter().filter_map(read).collect();
+            show(&problems, &files, output, style);
+            CliError::Invalid(invalid(&problems))
+        })
+    }
+
+    /// The same, without showing anything: the inner error holds every source that cannot be used, at its places.
+    ///
+    /// # Errors
+    /// The outer one is not about the sources: there is no room to pack them.
+    pub fn try_sources(
+        &self,
+        set: &BlueprintSet,
+    ) -> Result<Result<Sources, Diagnostics>, CliError> {
         let folders: Vec<&str> = set
             .apps
             .values()
             .filter_map(|app| app.source.as_ref())
             .filter_map(|source| match source {
-                plumb_blueprint::Source::Path { path } => Some(path.as_str()),
+                plumb_blueprint::Source::Path { path, .. } => Some(path.as_str()),
                 plumb_blueprint::Source::Git(_) => None,
             })
             .collect();
@@ -234,54 +329,116 @@ impl Repository {
             by_path: BTreeMap::new(),
             blobs: BTreeMap::new(),
         };
-        for relative in &set.paths {
-            let path = self.resolve(relative, set)?;
-            let (source, blob) = if folders.contains(&relative.as_str()) {
-                let packed = artifact::pack(&path).map_err(|e| CliError::Pack {
-                    path: relative.clone(),
-                    why: crate::error::chain(&e),
-                })?;
-                (
-                    Source {
-                        digest: packed.digest,
-                        size: packed.size,
-                        text: None,
-                    },
-                    Some(packed.file),
-                )
-            } else {
-                read_source(&path)?
-            };
-            if let Some(blob) = blob {
-                sources.blobs.insert(source.digest, blob);
+        let mut unusable = Vec::new();
+        for path in &set.paths {
+            let read = self.resolve(path).and_then(|real| {
+                if folders.contains(&path.as_str()) {
+                    self.packed(&real)
+                } else {
+                    read_source(&real)
+                }
+            });
+            match read {
+                Ok((source, blob)) => {
+                    if let Some(blob) = blob {
+                        sources.blobs.insert(source.digest, blob);
+                    }
+                    sources.by_path.insert(path.clone(), source);
+                }
+                Err(Refused::Source { why, hint }) => unusable.push(Unusable {
+                    path: path.clone(),
+                    why,
+                    hint,
+                }),
+                Err(Refused::Here(error)) => return Err(error),
             }
-            sources.by_path.insert(relative.clone(), source);
         }
-        Ok(sources)
+        Ok(if unusable.is_empty() {
+            Ok(sources)
+        } else {
+            Err(plumb_blueprint::unusable(set, &unusable))
+        })
+    }
+
+    /// Packs a folder or a file.
+    fn packed(&self, real: &Path) -> Result<(Source, Option<File>), Refused> {
+        let packed = artifact::pack(real).map_err(|error| match error {
+            artifact::PackError::Scratch { .. } => {
+                Refused::Here(CliError::Other(crate::error::chain(&error)))
+            }
+            error => {
+                // As people know it: relative to the repository.
+                let root = format!("{}/", self.root.display());
+                Refused::because(format!(
+                    "cannot be packed: {}",
+                    crate::error::chain(&error).replace(&root, "")
+                ))
+            }
+        })?;
+        let source = Source {
+            digest: packed.digest,
+            size: packed.size,
+            text: None,
+        };
+        Ok((source, Some(packed.file)))
     }
 
     /// Where a source is; a symbolic link must not lead out of the repository.
-    fn resolve(&self, relative: &str, set: &BlueprintSet) -> Result<PathBuf, CliError> {
+    fn resolve(&self, relative: &str) -> Result<PathBuf, Refused> {
         let path = self.root.join(relative);
-        let place = || {
-            let mut owners = set.apps.keys();
-            let origin = owners.find_map(|app| set.origins.get("App", app.as_str(), "/source"));
-            origin
-                .map(|origin| format!(" (see {origin})"))
-                .unwrap_or_default()
-        };
-        let real = fs::canonicalize(&path).map_err(|e| CliError::Pack {
-            path: relative.to_owned(),
-            why: format!("{e}{}", place()),
-        })?;
-        if !real.starts_with(&self.root) {
-            return Err(CliError::Pack {
-                path: relative.to_owned(),
-                why: "a symbolic link leads out of the repository; put the files themselves there"
-                    .to_owned(),
-            });
+        let real = fs::canonicalize(&path).map_err(|error| self.not_there(relative, &error))?;
+        if real.starts_with(&self.root) {
+            Ok(real)
+        } else {
+            Err(Refused::Source {
+                why: "leads out of the repository by a symbolic link".to_owned(),
+                hint: Some("put the files themselves there".to_owned()),
+            })
         }
-        Ok(real)
+    }
+
+    /// Why a source cannot be reached. Of one that is not there, the nearest name in the folder where it would be is told.
+    fn not_there(&self, relative: &str, error: &std::io::Error) -> Refused {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            return Refused::because(format!("cannot be used: {error}"));
+        }
+        let path = Path::new(relative);
+        let above = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let siblings: Vec<String> = fs::read_dir(self.root.join(above))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        let near = plumb_blueprint::nearest(&name, siblings.iter().map(String::as_str));
+        let hint = match near {
+            Some(near) => format!("did you mean `{}`?", above.join(near).display()),
+            None => format!(
+                "it is looked for at {}; what a blueprint names is relative to the file that it stands in",
+                self.root.join(relative).display()
+            ),
+        };
+        Refused::Source {
+            why: "is not there".to_owned(),
+            hint: Some(hint),
+        }
+    }
+}
+
+/// Why a source was not read.
+#[derive(Debug)]
+enum Refused {
+    /// It is the source's fault.
+    Source { why: String, hint: Option<String> },
+    /// It is the fault of where this runs.
+    Here(CliError),
+}
+
+impl Refused {
+    fn because(why: String) -> Self {
+        Self::Source { why, hint: None }
     }
 }
 
@@ -327,7 +484,7 @@ pub enum Blueprint {
 /// beginning; and how many bytes the file has.
 fn read_text(path: &Path) -> std::io::Result<(Vec<u8>, u64)> {
     let limit = plumb_blueprint::MAX_FILE_BYTES as u64 + 1;
-    let file = File::open(path)?;
+    let file = crate::regular::open(path)?;
     let size = file.metadata()?.len();
     let mut text = Vec::with_capacity(size.min(limit) as usize);
     file.take(limit).read_to_end(&mut text)?;
@@ -381,25 +538,30 @@ fn meant_to_be(text: &[u8]) -> bool {
         })
 }
 
-fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
-    let mut file = File::open(path).map_err(CliError::file("open", path))?;
-    let metadata = file.metadata().map_err(CliError::file("look at", path))?;
-    if !metadata.is_file() {
-        return Err(CliError::Other(format!(
-            "{} is no regular file, so it cannot be a file's source",
-            path.display()
-        )));
-    }
-    if metadata.len() > MAX_SOURCE_FILE {
-        return Err(CliError::Other(format!(
-            "{} has {} bytes; a file's source may have {MAX_SOURCE_FILE}",
-            path.display(),
-            metadata.len()
+/// Whether a YAML file holds nothing but comments and white space.
+fn is_empty(path: &Path) -> bool {
+    /// No file with so much in it was emptied.
+    const MOST: u64 = 64 * 1024;
+    let mut text = Vec::new();
+    let read = crate::regular::open(path).and_then(|file| file.take(MOST).read_to_end(&mut text));
+    let empty = |line: &[u8]| {
+        let line = line.trim_ascii();
+        line.is_empty() || line.starts_with(b"#") || line == b"---" || line == b"..."
+    };
+    read.is_ok_and(|bytes| (bytes as u64) < MOST) && text.split(|b| *b == b'\n').all(empty)
+}
+
+fn read_source(path: &Path) -> Result<(Source, Option<File>), Refused> {
+    let refused = |error: std::io::Error| Refused::because(format!("cannot be read: {error}"));
+    let mut file = crate::regular::open(path).map_err(refused)?;
+    let length = file.metadata().map_err(refused)?.len();
+    if length > MAX_SOURCE_FILE {
+        return Err(Refused::because(format!(
+            "has {length} bytes; a file's source may have {MAX_SOURCE_FILE}"
         )));
     }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
-        .map_err(CliError::file("read", path))?;
+    file.read_to_end(&mut bytes).map_err(refused)?;
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     if bytes.len() <= MAX_INLINE_BYTES
         && let Ok(text) = String::from_utf8(bytes)
@@ -413,7 +575,7 @@ fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
             None,
         ));
     }
-    file.rewind().map_err(CliError::file("read", path))?;
+    file.rewind().map_err(refused)?;
     Ok((
         Source {
             digest,
@@ -426,7 +588,116 @@ fn read_source(path: &Path) -> Result<(Source, Option<File>), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use super::meant_to_be;
+    use super::*;
+
+    /// Mutations: stop at the first; open a source without `regular`.
+    #[test]
+    fn every_source_that_cannot_be_used_is_told_of_at_its_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let blueprints = "kind: Workspace
+name: shop
+---
+kind: Machine
+name: web-1
+---
+kind: App
+name: hello
+machines: web-1
+source: { path: ap }
+run: ./hello
+---
+kind: App
+name: sock
+machines: web-1
+source: { path: held }
+run: ./hello
+---
+kind: Setup
+name: base
+machines: web-1
+files:
+  /etc/motd: { source: pipe }
+  /etc/else: { source: nowhere.txt }
+  /etc/out: { source: out }
+";
+        fs::write(root.join(MANIFEST), blueprints).unwrap();
+        fs::create_dir(root.join("app")).unwrap();
+        fs::create_dir(root.join("held")).unwrap();
+        std::os::unix::fs::symlink("/etc/hosts", root.join("out")).unwrap();
+        for pipe in ["pipe", "held/pipe"] {
+            rustix::fs::mkfifoat(rustix::fs::CWD, root.join(pipe), 0o600.into()).unwrap();
+        }
+        let repository = Repository {
+            root: root.clone(),
+            env: None,
+        };
+        let parsed = repository.parse().unwrap();
+        let set = parsed.result.unwrap();
+        let problems = repository.try_sources(&set).unwrap().err().unwrap();
+        let shown = plumb_blueprint::render(&problems, &parsed.files, false);
+        let shown = shown.replace(&root.display().to_string(), "ROOT");
+        insta::assert_snapshot!(shown, @"
+        error[P0413]: the source `ap` is not there
+          --> plumb.yaml:10:1
+           |
+        10 | source: { path: ap }
+           | ^^^^^^
+           |
+           = help: did you mean `app`?
+
+        error[P0413]: the source `held` cannot be packed: held/pipe is neither a file, a folder nor a symbolic link; take it out of the source
+          --> plumb.yaml:16:1
+           |
+        16 | source: { path: held }
+           | ^^^^^^
+
+        error[P0413]: the source `pipe` cannot be read: it is no regular file
+          --> plumb.yaml:23:3
+           |
+        23 |   /etc/motd: { source: pipe }
+           |   ^^^^^^^^^
+
+        error[P0413]: the source `nowhere.txt` is not there
+          --> plumb.yaml:24:3
+           |
+        24 |   /etc/else: { source: nowhere.txt }
+           |   ^^^^^^^^^
+           |
+           = help: it is looked for at ROOT/nowhere.txt; what a blueprint names is relative to the file that it stands in
+
+        error[P0413]: the source `out` leads out of the repository by a symbolic link
+          --> plumb.yaml:25:3
+           |
+        25 |   /etc/out: { source: out }
+           |   ^^^^^^^^
+           |
+           = help: put the files themselves there
+        ");
+    }
+
+    /// Mutation: follow a link; take a file with a word in it for an empty one.
+    #[test]
+    fn empty_files_and_links_are_noted() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+        write(MANIFEST, "kind: Workspace\nname: shop\n");
+        write("empty.yaml", "");
+        write("commented.yaml", "---\n# kind: App\n\n");
+        write("other.yaml", "site: docs\n");
+        std::os::unix::fs::symlink("other.yaml", root.join("link.yaml")).unwrap();
+        let repository = Repository { root, env: None };
+        let silent = repository.parse().unwrap().silent;
+        assert_eq!(silent.empty, ["commented.yaml", "empty.yaml"]);
+        assert_eq!(silent.links, ["link.yaml"]);
+        assert_eq!(
+            silent.note().unwrap(),
+            "Passed over: commented.yaml, empty.yaml are empty; link.yaml is a symbolic link, which is not followed. What \
+             the blueprints do not declare any more is removed."
+        );
+        assert_eq!(Silent::default().note(), None);
+    }
 
     #[test]
     fn a_slip_of_the_pen_does_not_make_a_blueprint_something_else() {
