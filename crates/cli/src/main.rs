@@ -1,6 +1,7 @@
 //! `plumb`: the one binary. Arguments, exit codes and rendering; everything else is in the crates above.
 
 mod args;
+mod beside;
 mod commands;
 mod context;
 mod error;
@@ -55,13 +56,19 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
             // Usage errors are 1, since 2 means "there are changes".
-            return if error.use_stderr() {
-                ExitCode::from(1)
+            if error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(1);
+            }
+            // Help that was asked for and cannot be written is an error as all other output is.
+            let help = error.render();
+            out::print(&if out::Style::detect().color {
+                help.ansi().to_string()
             } else {
-                ExitCode::SUCCESS
-            };
+                help.to_string()
+            });
+            return ExitCode::SUCCESS;
         }
     };
     let style = out::Style::detect();

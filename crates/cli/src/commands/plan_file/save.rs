@@ -1,8 +1,7 @@
-//! Writing a plan file: beside its place, synced, and moved there, or nothing.
+//! Writing a plan file.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Read as _, Seek as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _};
 use std::path::Path;
 
 use plumb_model::Hash;
@@ -11,53 +10,23 @@ use plumb_wire::plan_file::{self, Document, Signature};
 use plumb_wire::v1;
 
 use crate::args::Output;
+use crate::beside::{self, Place, Sort};
 use crate::commands::Env;
 use crate::commands::apply::show_plan;
 use crate::error::CliError;
 use crate::out;
 use crate::repository::Sources;
 
-/// How every plan file begins: the name of its first member.
-const BEGINNING: &[u8] = b"plan.json\0";
-
-/// Refuses a place where no plan file should go, before anything is planned. An older plan file gives way; a folder, a
-/// device or a file of another sort does not: it was hardly meant.
-pub fn check_target(path: &Path) -> Result<(), CliError> {
-    let refused = |why: &str| {
-        CliError::Other(format!(
-            "the plan is not saved to {}: {why}; choose another name",
-            path.display()
-        ))
+/// Refuses a place where no plan file should go, before anything is planned, and says what is there.
+pub fn check_target(path: &Path) -> Result<Place, CliError> {
+    let sort = Sort {
+        what: "the plan",
+        name: "plan file",
+        // The name of its first member.
+        beginning: b"plan.json\0",
+        no_output: "a plan file is no text for a terminal or a pipe",
     };
-    if path == Path::new("-") {
-        return Err(refused("a plan file is no text for a terminal or a pipe"));
-    }
-    if path.file_name().is_none() {
-        return Err(refused("that names no file"));
-    }
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(CliError::file("look at", path)(e)),
-    };
-    if metadata.is_dir() {
-        return Err(refused("it is a folder"));
-    }
-    if !metadata.is_file() {
-        return Err(refused("it is no regular file"));
-    }
-    let mut beginning = Vec::new();
-    File::open(path)
-        .and_then(|file| {
-            file.take(BEGINNING.len() as u64)
-                .read_to_end(&mut beginning)
-        })
-        .map_err(CliError::file("read", path))?;
-    if beginning.is_empty() || beginning == BEGINNING {
-        Ok(())
-    } else {
-        Err(refused("a file is there that is no plan file"))
-    }
+    beside::check(path, &sort)
 }
 
 /// Saves a signed plan, with the blobs of `sources` in a bundle, and shows it.
@@ -72,7 +41,9 @@ pub fn save(
     // What came is what will be read: anything wrong is noticed here, and not in a month.
     let document = Document::open(&signed.document, &signature).map_err(|e| answer(&e))?;
     let write = |file: &mut File| write(file, &signed.document, &signature, &document, sources);
-    beside(path, write).map_err(CliError::file("write the plan file", path))?;
+    // Something may have come there while the control plane was asked.
+    let place = check_target(path)?;
+    beside::write(path, place, write).map_err(CliError::file("write the plan file", path))?;
     show_plan(&document.plan, env);
     let said = format!(
         "Saved to {path}, signed with the key {}. Record exactly this with `plumb apply {path}`.",
@@ -112,66 +83,4 @@ fn write(
     });
     let mut out = BufWriter::new(file);
     plan_file::write(&mut out, bytes, signature, blobs)
-}
-
-/// Writes a file beside its place, and moves it there once it is on the disk. Only its owner can read it, as with a
-/// snapshot: a plan holds no secret that Plumb knows of, but every literal of an environment, which people take for one.
-fn beside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut beside = tempfile::Builder::new()
-        .prefix(".plan-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)?;
-    write(beside.as_file_mut())?;
-    beside.as_file().sync_all()?;
-    beside.persist(path).map_err(|e| e.error)?;
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_plan_file_gives_way_to_a_plan_file() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = |name: &str| temp.path().join(name);
-        fs::write(path("thesis.tex"), "x").unwrap();
-        fs::write(path("empty"), "").unwrap();
-        fs::write(path("old.plan"), b"plan.json\0\0\0").unwrap();
-        fs::create_dir(path("folder")).unwrap();
-        for good in ["new", "empty", "old.plan"] {
-            check_target(&path(good)).unwrap();
-        }
-        for (bad, why) in [
-            (path("thesis.tex"), "no plan file"),
-            (path("folder"), "it is a folder"),
-            ("/dev/null".into(), "no regular file"),
-            ("-".into(), "no text for a terminal"),
-            ("..".into(), "names no file"),
-        ] {
-            let error = check_target(&bad).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_plan_file_is_its_owners_alone_and_what_cannot_be_written_whole_leaves_what_was_there() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("a.plan");
-        beside(&path, |file| io::Write::write_all(file, b"first")).unwrap();
-        let failed = beside(&path, |file| {
-            io::Write::write_all(file, b"half")?;
-            Err(io::ErrorKind::StorageFull.into())
-        });
-        assert!(failed.is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-        // Mutation: the mode that the umask leaves.
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
-    }
 }
