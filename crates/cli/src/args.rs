@@ -263,12 +263,14 @@ pub enum Command {
         command: TokenCommand,
     },
     /// Print the JSON Schema of a kind of blueprint, or of all; or what a change of each resource's field costs.
-    #[command(after_help = "Examples:\n  plumb schema App\n  plumb schema --coverage")]
+    #[command(
+        after_help = "Examples:\n  plumb schema App\n  plumb schema --coverage\n  plumb schema --coverage process"
+    )]
     Schema {
-        /// The kind, such as App. Case does not matter.
+        /// The kind of blueprint, such as App, or plan for the JSON of plans; with --coverage the kind of resource, such as process. Case does not matter.
         kind: Option<String>,
         /// Instead: for each field of each resource kind, what a change costs and how it is observed.
-        #[arg(long, conflicts_with = "kind")]
+        #[arg(long)]
         coverage: bool,
     },
     /// Print a completion script for a shell.

@@ -59,7 +59,10 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         Command::Explain { code } => explain::run(code.as_deref(), &env),
         Command::Fmt(args) => fmt::run(&args, &env),
         Command::Init { folder, name } => init::run(&folder, name.as_ref(), &env),
-        Command::Schema { coverage: true, .. } => schema::coverage(&env),
+        Command::Schema {
+            kind,
+            coverage: true,
+        } => schema::coverage(kind.as_deref(), &env),
         Command::Schema { kind, .. } => schema::run(kind.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
