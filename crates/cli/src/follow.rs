@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use plumb_dispatch::WorkspaceView;
 use plumb_dispatch::view::{MachineWord, OwnerView, StateWord};
-use plumb_model::{MachineName, OwnerName};
+use plumb_model::{Address, MachineName, OwnerName};
 
 use crate::error::CliError;
 use crate::events::Changes;
@@ -14,7 +14,7 @@ use crate::remote::{News, Watch};
 use crate::render::status::{event_line, state_word};
 
 /// A failure that has lasted this long is one: a first try that fails and a second that does not are no news.
-const PATIENCE: Duration = Duration::from_millis(1500);
+pub const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,26 @@ pub async fn follow(
             return Ok((Ended::TimedOut(open), Some(view.clone())));
         }
     }
+}
+
+/// What has failed of a revision, and why; nothing while the status is of an older one.
+pub fn failing(view: &WorkspaceView, what: &Follow) -> BTreeMap<Address, String> {
+    if view.revision.0 < what.revision {
+        return BTreeMap::new();
+    }
+    let resources = view.owners.iter().flat_map(|owner| &owner.resources);
+    resources
+        .filter(|r| r.state == StateWord::Failed)
+        .filter(|r| {
+            what.machine
+                .as_ref()
+                .is_none_or(|m| r.address.machine == *m)
+        })
+        .map(|r| {
+            let why = r.message.as_deref().unwrap_or(r.state.as_str());
+            (r.address.clone(), format!("{}: {why}", r.address))
+        })
+        .collect()
 }
 
 /// State and description of everything that counts.

@@ -1,6 +1,9 @@
 //! Printing: colour only on a terminal, `NO_COLOR` honoured, a closed pipe ends the program without a word.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
 
 /// How a command ended, when it was not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,11 +103,27 @@ pub fn width() -> usize {
         .unwrap_or(80)
 }
 
+/// Whether a command sees to the end of the program itself when nothing can be printed any more.
+static TOLD: AtomicBool = AtomicBool::new(false);
+/// Told when nothing could be printed.
+static LOST: Notify = Notify::const_new();
+
+/// Ends when standard output is gone. From its first poll on, output that cannot be written no longer ends the program: for
+/// commands that have something to stop first.
+pub async fn lost() {
+    TOLD.store(true, Ordering::Relaxed);
+    LOST.notified().await;
+}
+
 /// Prints to standard output. What cannot be written ends the program: see [`written`].
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
     let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     if let Some(code) = written(&result) {
+        if TOLD.load(Ordering::Relaxed) {
+            LOST.notify_one();
+            return;
+        }
         if let Err(error) = result
             && code != 0
         {
