@@ -22,14 +22,6 @@ pub enum CliError {
     /// Blueprints are wrong; they have been shown.
     #[error("{0}")]
     Invalid(String),
-    /// A source cannot be packed.
-    #[error("cannot pack the source {path}: {why}")]
-    Pack {
-        /// Relative to the repository.
-        path: String,
-        /// Why not.
-        why: String,
-    },
     /// No context.
     #[error(
         "no control plane is known here: start `plumb dev` or `plumb server`, or choose one with --context NAME|FILE"

@@ -1,7 +1,6 @@
 //! Planning here, with the planner that the control plane runs, against a snapshot or against another commit: no server
 //! is asked. Such a plan can be read, and not applied.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use crate::error::CliError;
 
 /// Reads a snapshot.
 pub fn snapshot(path: &Path) -> Result<Snapshot, CliError> {
-    let mut file = File::open(path).map_err(CliError::file("open", path))?;
+    let mut file = crate::regular::open(path).map_err(CliError::file("open", path))?;
     let size = file
         .metadata()
         .map_err(CliError::file("look at", path))?

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use plumb_model::OwnerName;
-use plumb_model::plan::Plan;
+use plumb_model::plan::{ChangeAction, Plan};
 use plumb_planner::Problem;
 use plumb_wire::client::CallError;
 
@@ -18,7 +18,7 @@ use crate::out::{self, Exit};
 use crate::remote::{self, Applied, Planned, Remote};
 use crate::render;
 use crate::render::plan::PlanFormat;
-use crate::repository::{Repository, Sources};
+use crate::repository::{Repository, Silent, Sources};
 
 /// `plumb plan`.
 pub async fn plan(
@@ -32,14 +32,16 @@ pub async fn plan(
         plan_file::check_target(file)?;
     }
     let context = Context::find(env.context);
+    let mut silent = Silent::default();
     let (request, mut sources) = match (&into.rollback, into.destroy) {
         (Some((owner, release)), _) => (remote::rollback(owner, *release), None),
         (None, true) => (remote::destroy(), None),
         (None, false) => {
             let repository = Repository::find(blueprints)?;
             let read = repository.read(env.output, env.style)?;
-            let sources = repository.sources(&read.set)?;
+            let sources = repository.sources(&read.set, env.output, env.style)?;
             let request = remote::blueprints(&read, &sources, &ask.ask(), repository.commit())?;
+            silent = read.silent;
             (request, Some(sources))
         }
     };
@@ -47,11 +49,13 @@ pub async fn plan(
     let Some(file) = &into.out else {
         let planned = shown(remote.plan(request).await, env)?;
         show(&planned, env);
+        note_silent(&planned.plan, &silent);
         return ended(&planned.plan, detailed_exitcode);
     };
     let signed = shown(remote.sign(request).await, env)?;
     let bundled = sources.as_mut().filter(|_| into.bundle);
     let plan = plan_file::save(file, signed, bundled, env)?;
+    note_silent(&plan, &silent);
     ended(&plan, detailed_exitcode)
 }
 
@@ -87,13 +91,14 @@ pub fn plan_offline(
 ) -> Result<Exit, CliError> {
     let repository = Repository::find(blueprints)?;
     let read = repository.read(env.output, env.style)?;
-    let sources = repository.sources(&read.set)?;
+    let sources = repository.sources(&read.set, env.output, env.style)?;
     let snapshot = offline::snapshot(snapshot)?;
     let commit = repository.commit();
     let request = sources.request(read.set, ask.ask());
     match offline::plan(&request, &snapshot, commit.as_ref()) {
         Ok(planned) => {
             show_plan(&planned.plan, env);
+            note_silent(&planned.plan, &read.silent);
             let ended = ended(&planned.plan, detailed_exitcode);
             // The process ends here, and with it goes its memory: giving back each piece by itself takes time.
             std::mem::forget((planned, snapshot, request));
@@ -115,7 +120,7 @@ pub async fn apply(
 ) -> Result<Exit, CliError> {
     let repository = Repository::find(blueprints)?;
     let read = repository.read(env.output, env.style)?;
-    let mut sources = repository.sources(&read.set)?;
+    let mut sources = repository.sources(&read.set, env.output, env.style)?;
     let mut remote = Remote::connect(&Context::find(env.context)?).await?;
     let planned = shown(
         remote
@@ -123,6 +128,7 @@ pub async fn apply(
             .await,
         env,
     )?;
+    note_silent(&planned.plan, &read.silent);
     go(&mut remote, planned, Some(&mut sources), how, env).await
 }
 
@@ -159,6 +165,16 @@ pub fn show(planned: &Planned, env: &Env<'_>) {
 /// Shows a plan that this process has read.
 pub fn show_plan(plan: &Plan, env: &Env<'_>) {
     out::print(&render::plan::render(plan, &env.plan_view()));
+}
+
+/// Where a plan removes something, says which files may have declared it and do not any more.
+pub fn note_silent(plan: &Plan, silent: &Silent) {
+    let gone = |action| matches!(action, ChangeAction::Delete | ChangeAction::Forget);
+    if plan.owners.iter().any(|owner| gone(owner.action))
+        && let Some(note) = silent.note()
+    {
+        out::note(&note);
+    }
 }
 
 /// Shows a plan, asks, records it, and follows it.

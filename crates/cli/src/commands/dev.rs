@@ -3,24 +3,25 @@
 //! Flow: read the blueprints, start both, plan, apply, follow; then plan and apply again whenever a blueprint is
 //! saved, until Ctrl-C. An invalid save shows its diagnostics and changes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use plumb_control_plane as control_plane;
 use plumb_dispatch::WorkspaceView;
 use plumb_driver::host::RunAs;
-use plumb_model::MachineName;
+use plumb_model::{Address, MachineName};
 use plumb_planner::Ask;
 use tokio::sync::mpsc;
 
 use crate::args::{DevArgs, Output};
-use crate::commands::apply::{outcome, shown};
+use crate::commands::apply::{note_silent, outcome, shown};
 use crate::commands::server::{self, ended};
 use crate::commands::{Env, agent::shim};
 use crate::context;
 use crate::error::CliError;
-use crate::follow::{Ended, Follow, Tell, follow, tell};
+use crate::follow::{self, Ended, Follow, PATIENCE, Tell, follow, tell};
 use crate::out::{self, Exit};
 use crate::remote::{News, Remote, Watch};
 use crate::render;
@@ -106,6 +107,9 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     let result = tokio::select! {
         result = work(&mut remote, &repository, read, &machine, &mut saves, args, env) => result,
         () = ended() => Ok(Exit::Fine),
+        // Nobody is there any more to stop later what was started.
+        () = hung_up() => Ok(Exit::Fine),
+        () = out::lost() => Ok(Exit::Fine),
     };
     drop(remote);
     if env.output == Output::Text {
@@ -121,6 +125,30 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
             "ended at once; apps that were still stopping may run on: the next `plumb dev` takes them over".to_owned(),
         )),
     }
+}
+
+/// Ends when the terminal is closed; never if the signal of that is ignored, as under nohup.
+async fn hung_up() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if ignores_hangup(&status) {
+        return std::future::pending().await;
+    }
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            hangup.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Whether a process ignores SIGHUP, by its `/proc/PID/status`.
+fn ignores_hangup(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Which machine of the workspace this one plays.
@@ -216,7 +244,14 @@ async fn work(
             }
         ));
     }
-    stay(remote, repository, &mut watch, saves, args, env).await
+    // What follows is told of the first time, but for what was just told.
+    let failing = view.map(|view| follow::failing(&view, &what));
+    let failures = match ended {
+        Ended::Failed(_) => Failures::told(failing.unwrap_or_default()),
+        _ => Failures::default(),
+    };
+    let known = Known { what, failures };
+    stay(remote, repository, &mut watch, saves, known, args, env).await
 }
 
 /// Waits until the agent is connected, so that the plan knows what the machine can do. Returns the status by then, after
@@ -263,7 +298,7 @@ async fn apply(
     args: &DevArgs,
     env: &Env<'_>,
 ) -> Result<u64, CliError> {
-    let mut sources = repository.sources(&read.set)?;
+    let mut sources = repository.sources(&read.set, env.output, env.style)?;
     let planned = shown(
         remote
             .plan_blueprints(read, &sources, &Ask::default(), repository.commit())
@@ -274,6 +309,7 @@ async fn apply(
         out::print(&render::plan::render(&planned.plan, &env.plan_view()));
         out::line("");
     }
+    note_silent(&planned.plan, &read.silent);
     if planned.plan.is_empty() {
         return Ok(planned.plan.base.0);
     }
@@ -318,21 +354,109 @@ async fn stay(
     repository: &Repository,
     watch: &mut Watch,
     saves: &mut mpsc::Receiver<()>,
+    known: Known,
     args: &DevArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
+    let Known {
+        mut what,
+        mut failures,
+    } = known;
     let mut applied = false;
     loop {
+        let due = failures.since.map(|since| since + PATIENCE);
         tokio::select! {
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                let failed = failures.take();
+                if !failed.is_empty() {
+                    tell_failed(Ended::Failed(failed), env);
+                }
+            }
             news = watch.next() => {
                 let news = news?.ok_or_else(|| CliError::Other("the control plane ended".to_owned()))?;
                 show_news(&news, &mut applied, env);
+                if let Some(view) = &news.view {
+                    failures.see(follow::failing(view, &what), view.is_settled(), Instant::now());
+                }
             }
             Some(()) = saves.recv() => {
                 tokio::time::sleep(DEBOUNCE).await;
                 while saves.try_recv().is_ok() {}
-                applied |= reapply(remote, repository, args, env).await;
+                if let Some(revision) = reapply(remote, repository, args, env).await {
+                    applied = true;
+                    what.revision = revision;
+                    failures = Failures::default();
+                }
             }
+        }
+    }
+}
+
+/// What whoever stays knows already.
+struct Known {
+    /// What was followed last.
+    what: Follow,
+    failures: Failures,
+}
+
+/// What fails while nothing is followed. A first try that fails and a second that does not are no news.
+#[derive(Default)]
+struct Failures {
+    /// What fails now, and why.
+    failing: BTreeMap<Address, String>,
+    /// Since when something fails that nobody was told of.
+    since: Option<Instant>,
+    /// What was told, until it is put right: what goes on failing, each time for another reason, is told once.
+    told: BTreeSet<Address>,
+}
+
+impl Failures {
+    /// Those of which everybody knows already.
+    fn told(failing: BTreeMap<Address, String>) -> Self {
+        Self {
+            told: failing.keys().cloned().collect(),
+            failing,
+            since: None,
+        }
+    }
+
+    /// Takes in what fails now; `settled` if nothing does, and nothing is under way that may.
+    fn see(&mut self, failing: BTreeMap<Address, String>, settled: bool, now: Instant) {
+        self.failing = failing;
+        if settled {
+            self.told.clear();
+        }
+        if self
+            .failing
+            .keys()
+            .all(|address| self.told.contains(address))
+        {
+            self.since = None;
+        } else {
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// What is to be told now.
+    fn take(&mut self) -> Vec<String> {
+        self.since = None;
+        let new = self
+            .failing
+            .iter()
+            .filter(|(address, _)| !self.told.contains(*address));
+        let texts = new.map(|(_, text)| text.clone()).collect();
+        self.told.extend(self.failing.keys().cloned());
+        texts
+    }
+}
+
+/// Tells of failures that nobody waited for.
+fn tell_failed(failed: Ended, env: &Env<'_>) {
+    match env.output {
+        Output::Text => tell(&failed, env.style),
+        Output::Json => {
+            let (outcome, open) = outcome(&failed);
+            out::json(&serde_json::json!({ "format": 1, "outcome": outcome, "open": open }));
         }
     }
 }
@@ -359,16 +483,16 @@ fn show_news(news: &News, applied: &mut bool, env: &Env<'_>) {
     }
 }
 
-/// Takes a save in. What is wrong is shown, and nothing changes. Returns whether something was recorded.
+/// Takes a save in. What is wrong is shown, and nothing changes. Returns the revision, if something was recorded.
 async fn reapply(
     remote: &mut Remote,
     repository: &Repository,
     args: &DevArgs,
     env: &Env<'_>,
-) -> bool {
+) -> Option<u64> {
     let result = async {
         let read = repository.read(env.output, env.style)?;
-        let mut sources = repository.sources(&read.set)?;
+        let mut sources = repository.sources(&read.set, env.output, env.style)?;
         let planned = shown(
             remote
                 .plan_blueprints(&read, &sources, &Ask::default(), repository.commit())
@@ -376,7 +500,7 @@ async fn reapply(
             env,
         )?;
         if planned.plan.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         if env.output == Output::Text {
             out::print(&format!(
@@ -384,13 +508,14 @@ async fn reapply(
                 render::plan::render(&planned.plan, &env.plan_view())
             ));
         }
+        note_silent(&planned.plan, &read.silent);
         remote.upload(&mut sources).await?;
-        remote.apply(&planned, &args.allow).await?;
-        Ok::<bool, CliError>(true)
+        let applied = remote.apply(&planned, &args.allow).await?;
+        Ok::<_, CliError>(Some(applied.revision))
     };
     result.await.unwrap_or_else(|error| {
         out::complain(&crate::error::chain(&error));
-        false
+        None
     })
 }
 
@@ -428,4 +553,53 @@ fn watch_files(
         .watch(root, RecursiveMode::Recursive)
         .map_err(broken)?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mutation: take another bit of the mask.
+    #[test]
+    fn a_hangup_that_is_ignored_is_seen_in_the_status_of_the_process() {
+        for (status, ignored) in [
+            ("Name:\tplumb\nSigIgn:\t0000000000001001\n", true),
+            (
+                "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hangup(status), ignored, "{status}");
+        }
+    }
+
+    /// Mutations: tell at once; tell again; keep on waiting for what was put right; never forget what was told.
+    #[test]
+    fn a_failure_that_lasts_is_told_once_and_one_that_passes_is_not() {
+        let mut failures = Failures::default();
+        let now = Instant::now();
+        let one = |why: &str| {
+            let address: Address = "m/base/file//etc/motd".parse().unwrap();
+            BTreeMap::from([(address, why.to_owned())])
+        };
+        failures.see(one("not ours"), false, now);
+        failures.see(one("not ours"), false, now + PATIENCE);
+        assert_eq!(failures.since, Some(now), "the first look counts");
+        failures.see(BTreeMap::new(), true, now);
+        assert_eq!(failures.since, None, "it was put right");
+        failures.see(one("not ours"), false, now);
+        assert_eq!(failures.take(), ["not ours"]);
+        failures.see(one("still not ours"), false, now);
+        failures.see(BTreeMap::new(), false, now);
+        failures.see(one("not ours again"), false, now);
+        assert_eq!(failures.since, None, "it was told, and never put right");
+        assert_eq!(failures.take(), [""; 0]);
+        failures.see(BTreeMap::new(), true, now);
+        failures.see(one("not ours"), false, now);
+        assert_eq!(failures.since, Some(now), "it was right meanwhile");
+        let mut known = Failures::told(one("not ours"));
+        known.see(one("not ours"), false, now);
+        assert_eq!(known.since, None);
+    }
 }

@@ -1,6 +1,5 @@
 //! `plumb diff`: the plan between two git commits, made here, without any server.
 
-use std::path::PathBuf;
 
 use plumb_model::state::Recorded;
 use plumb_planner::snapshot::Snapshot;
@@ -73,7 +72,7 @@ pub fn run(
         },
         None => {
             let read = repository.read(env.output, env.style)?;
-            let sources = repository.sources(&read.set)?;
+            let sources = repository.sources(&read.set, env.output, env.style)?;
             (
                 sources.request(read.set, Ask::default()),
                 repository.commit(),
@@ -103,8 +102,12 @@ fn at_commit(
     if !tree.holds(MANIFEST) {
         return Ok(None);
     }
-    let folder =
-        tempfile::tempdir().map_err(CliError::file("make", PathBuf::from("a temporary folder")))?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        CliError::Other(format!(
+            "cannot make a folder in the temporary folder {}: {error}; free space there, or name another folder with TMPDIR",
+            std::env::temp_dir().display()
+        ))
+    })?;
     let root = folder
         .path()
         .canonicalize()
@@ -132,7 +135,7 @@ fn at_commit(
         })
     };
     tree.write(&root, sources)?;
-    let sources = then.sources(&read.set)?;
+    let sources = then.sources(&read.set, env.output, env.style)?;
     Ok(Some((
         sources.request(read.set, Ask::default()),
         tree.commit,

@@ -32,6 +32,7 @@ pub fn run(args: &FmtArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         if metadata.is_dir() {
             walk(path, &mut files)?;
         } else {
+            no_link(path)?;
             files.push(path.clone());
         }
     }
@@ -64,6 +65,20 @@ pub fn run(args: &FmtArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     }
     let failed = refused || (args.check && !changed.is_empty());
     Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+/// Refuses a symbolic link: no command follows one to a blueprint, and what it names may belong to somebody else.
+fn no_link(path: &Path) -> Result<(), CliError> {
+    let link = fs::symlink_metadata(path).map_err(CliError::file("look at", path))?;
+    if !link.is_symlink() {
+        return Ok(());
+    }
+    let target = fs::canonicalize(path).map_err(CliError::file("open", path))?;
+    Err(CliError::Other(format!(
+        "{} is a symbolic link, which is not followed: blueprints are regular files; format {} itself, if it is yours",
+        path.display(),
+        target.display()
+    )))
 }
 
 /// For editors: standard input, formatted, to standard output.
@@ -208,8 +223,8 @@ fn show_difference(source: &SourceFile, formatted: &str, env: &Env<'_>) {
     }
 }
 
-/// Writes a file beside, makes it durable, and renames it over: whoever reads sees the old text or the new one. A
-/// symbolic link stays, and what it points to is replaced. Mode and owner stay.
+/// Writes a file beside, makes it durable, and renames it over: whoever reads sees the old text or the new one. Mode and
+/// owner stay.
 fn replace(path: &Path, text: &str) -> Result<(), CliError> {
     let real = fs::canonicalize(path).map_err(CliError::file("open", path))?;
     let folder = real.parent().unwrap_or(Path::new("/"));

@@ -14,7 +14,7 @@ use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 use crate::render::diagnostics::{self as reports, Finding, Report};
-use crate::repository::{self, Parsed, Repository};
+use crate::repository::{self, Parsed, Repository, Sources};
 
 /// Checks the blueprints without a server: every problem of every file, and the problems that only planning finds.
 pub fn run(args: &ValidateArgs, env: &Env<'_>) -> Result<Exit, CliError> {
@@ -96,10 +96,16 @@ fn check(root: PathBuf, scope: Vec<String>, env: Option<&str>) -> Result<Checked
     };
     let mut parsed = repository.parse()?;
     let (result, problems) = match parsed.result {
-        Ok(set) => {
-            let (set, problems) = planning(&repository, set)?;
-            (Ok(set), problems)
-        }
+        Ok(set) => match repository.try_sources(&set)? {
+            Ok(sources) => {
+                let (set, problems) = planning(set, sources);
+                (Ok(set), problems)
+            }
+            Err(mut diagnostics) => {
+                diagnostics.items.extend(set.warnings.items);
+                (Err(diagnostics), Vec::new())
+            }
+        },
         Err(diagnostics) => (Err(diagnostics), Vec::new()),
     };
     parsed.result = result;
@@ -143,18 +149,7 @@ fn within(scope: &[String], file: &str) -> bool {
 }
 
 /// Plans a set against an empty workspace, for the problems that show only then, and gives it back.
-fn planning(
-    repository: &Repository,
-    set: BlueprintSet,
-) -> Result<(BlueprintSet, Vec<Problem>), CliError> {
-    let sources = match repository.sources(&set) {
-        Ok(sources) => sources,
-        Err(CliError::Pack { path, why }) => {
-            let problem = unpacked(&set, &path, &why);
-            return Ok((set, vec![problem]));
-        }
-        Err(error) => return Err(error),
-    };
+fn planning(set: BlueprintSet, sources: Sources) -> (BlueprintSet, Vec<Problem>) {
     let workspace = set.workspace.name.clone();
     let request = sources.request(set, plumb_planner::Ask::default());
     let planned = plumb_planner::plan(plumb_planner::Input {
@@ -177,19 +172,7 @@ fn planning(
     let Request::Apply { blueprint, .. } = request else {
         unreachable!("it was to apply the set");
     };
-    Ok((blueprint, problems))
-}
-
-/// A source that is not there, at the app that names it.
-fn unpacked(set: &plumb_blueprint::BlueprintSet, path: &str, why: &str) -> Problem {
-    let app = set.apps.iter().find(|(_, app)| {
-        matches!(&app.source, Some(plumb_blueprint::Source::Path { path: own }) if own == path)
-    });
-    Problem {
-        message: format!("cannot pack the source {path}: {why}"),
-        origin: app.and_then(|(name, _)| set.origin("App", name.as_str(), "/source")),
-        hint: None,
-    }
+    (blueprint, problems)
 }
 
 impl Checked {
@@ -264,6 +247,13 @@ impl Checked {
                 "{} Nothing is wrong here.",
                 env.style.good("Valid.")
             )),
+        }
+        let links = &self.parsed.silent.links;
+        if !links.is_empty() {
+            out::line(&format!(
+                "Passed over, since symbolic links are not followed: {}",
+                plumb_model::escape::line(&links.join(", "))
+            ));
         }
         if !self.parsed.passed.is_empty() {
             let passed = self.parsed.passed.join(", ");

@@ -38,6 +38,18 @@ pub enum PackError {
         /// Why.
         source: io::Error,
     },
+    /// The archive cannot be written to the temporary folder.
+    #[error(
+        "cannot write the archive of {path} to the temporary folder {folder}; free space there, or name another folder with TMPDIR"
+    )]
+    Scratch {
+        /// Of what.
+        path: PathBuf,
+        /// The system's temporary folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A member may not be in an archive.
     #[error("{path} {why}; take it out of the source")]
     Refused {
@@ -81,12 +93,17 @@ pub struct Packed {
 /// A symbolic link that leads out of `root`, anything but files, directories and links, more than 1 GiB or 200,000
 /// members, or a failure to read or write: each names its path.
 pub fn pack(root: &Path) -> Result<Packed, PackError> {
-    let failed = |source| PackError::Write {
+    let folder = std::env::temp_dir();
+    let failed = |source| PackError::Scratch {
         path: root.to_owned(),
+        folder: folder.clone(),
         source,
     };
-    let mut file = nameless().map_err(failed)?;
-    let (digest, size) = pack_into(root, &mut file)?;
+    let mut file = nameless(&folder).map_err(failed)?;
+    let (digest, size) = pack_into(root, &mut file).map_err(|error| match error {
+        PackError::Write { source, .. } => failed(source),
+        other => other,
+    })?;
     file.rewind().map_err(failed)?;
     Ok(Packed { digest, size, file })
 }
@@ -114,8 +131,7 @@ pub fn pack_into(root: &Path, out: &mut impl Write) -> Result<(Hash, u64), PackE
     Ok((Hash(*archive.hasher.finalize().as_bytes()), archive.size))
 }
 
-fn nameless() -> io::Result<File> {
-    let folder = std::env::temp_dir();
+fn nameless(folder: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::TMPFILE.bits();
     if let Ok(flags) = i32::try_from(flags)
         && let Ok(file) = OpenOptions::new()
@@ -123,7 +139,7 @@ fn nameless() -> io::Result<File> {
             .write(true)
             .mode(0o600)
             .custom_flags(flags)
-            .open(&folder)
+            .open(folder)
     {
         return Ok(file);
     }

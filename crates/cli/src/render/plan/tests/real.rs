@@ -84,7 +84,9 @@ fn from(folder: &Path) -> Request {
     };
     let repository = Repository::find(&blueprints).expect("a repository");
     let read = repository.read(Output::Text, &style).expect("valid");
-    let sources = repository.sources(&read.set).expect("sources");
+    let sources = repository
+        .sources(&read.set, Output::Text, &style)
+        .expect("sources");
     sources.request(read.set, Ask::default())
 }
 
