@@ -7,8 +7,9 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "error",
+    "rollouts",
     "enrollment",
     "agents",
     "control_plane",

@@ -37,7 +37,7 @@ fn page_size(asked: u32) -> usize {
 }
 
 /// One page of what is in order, and where the next one begins.
-fn page<T>(
+pub(crate) fn page<T>(
     all: impl Iterator<Item = T>,
     name: impl Fn(&T) -> &str,
     size: u32,

@@ -568,7 +568,7 @@ fn history(
     Ok(entries)
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converging => "converging",
         Outcome::Converged => "converged",

@@ -28,6 +28,7 @@ mod logs;
 mod machines;
 mod recorder;
 mod refuse;
+mod rollouts;
 mod roster;
 mod signing;
 mod tenants;

@@ -18,6 +18,7 @@ use plumb_wire::v1::access_server::AccessServer;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
+use plumb_wire::v1::rollouts_server::RolloutsServer;
 use plumb_wire::v1::machines_server::MachinesServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
 use tokio::net::TcpListener;
@@ -37,6 +38,7 @@ use crate::incoming;
 use crate::limits::{LimitRates, Limits};
 use crate::machines::{Machines, Rotating};
 use crate::rotation::Authorities;
+use crate::rollouts::Rollouts;
 use crate::signing::Signer;
 use crate::tenants::{Opened, Plane, Tenants};
 use crate::tls::{Tls, TlsError};
@@ -381,6 +383,7 @@ async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
+    health.set_serving::<RolloutsServer<Rollouts>>().await;
         .layer(GuardLayer(Arc::new(gate)))
         .add_service(
             EnrollmentServer::new(enrollment)
@@ -410,4 +413,5 @@ async fn serve(
         // An error means that `Running` was dropped, which is the same.
         let _ = stop.wait_for(|stop| *stop).await;
     }))
+        .add_service(RolloutsServer::new(Rollouts))
 }

@@ -97,8 +97,8 @@ pub(crate) fn lacking() -> impl Iterator<Item = (Capability, Availability)> {
         ),
         (
             Capability::Rollouts,
-            "move from one release to the next in waves",
-            "leave `rollout` out: all machines are changed at once",
+            "run a new release beside the old one and switch over",
+            "write `rollout: rolling` or `rollout: canary`, which stop the old one first, machine by machine",
         ),
     ];
     ALL.into_iter().map(|(capability, what, remedy)| {

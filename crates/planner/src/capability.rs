@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plumb_model::plan::Lack;
 use plumb_model::spec::FileContent;
 use plumb_model::spec_source::BuildMethod;
+use plumb_model::state::RolloutStrategy;
 use plumb_model::symbolic::holds_credential;
 use plumb_model::{Capability, DirectorySpec, FileSpec, Resource, ResourceSpec};
 
@@ -112,8 +113,10 @@ pub(crate) fn lacks(
             && desired
                 .owners
                 .get(&address.owner)
-                .is_some_and(|body| body.rollout.is_some());
-        let rollout = rollout.then_some((Capability::Rollouts, "`rollout`"));
+                .and_then(|body| body.rollout.as_ref())
+                .is_some_and(|rollout| rollout.strategy == RolloutStrategy::BlueGreen);
+        // The others need nothing of a machine but that it holds one release and then the next.
+        let rollout = rollout.then_some((Capability::Rollouts, "the rollout strategy `blue-green`"));
         for (capability, what) in needs(resource).into_iter().chain(rollout) {
             if let Some((why, remedy)) = facts.capabilities.lack(capability) {
                 lacks.push(Lack {

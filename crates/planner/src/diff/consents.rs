@@ -8,8 +8,8 @@ use plumb_model::plan::{ChangeAction, NeedsConsent, Plan};
 use crate::desired::Desired;
 use crate::{Input, Request};
 
-/// The names of all consents: what `--allow` takes.
-pub const CONSENTS: [&str; 8] = [
+/// The names of all consents: what `--allow` takes. For `held`, whoever keeps what was taken back asks.
+pub const CONSENTS: [&str; 9] = [
     "deletes",
     "restarts",
     "machines",
@@ -18,6 +18,7 @@ pub const CONSENTS: [&str; 8] = [
     "empty",
     "rename",
     "adopt",
+    "held",
 ];
 
 /// Every consent that a plan needs, in the order in which people are asked.
