@@ -105,30 +105,36 @@ pub fn width() -> usize {
 
 /// Whether a command sees to the end of the program itself when nothing can be printed any more.
 static TOLD: AtomicBool = AtomicBool::new(false);
+/// Whether output was lost that somebody waits for.
+static FAILED: AtomicBool = AtomicBool::new(false);
 /// Told when nothing could be printed.
 static LOST: Notify = Notify::const_new();
 
-/// Ends when standard output is gone. From its first poll on, output that cannot be written no longer ends the program: for
-/// commands that have something to stop first.
-pub async fn lost() {
+/// Ends when standard output is gone, and says how the command is to end. From its first poll on, output that cannot be
+/// written no longer ends the program: for commands that have something to stop first.
+pub async fn lost() -> Exit {
     TOLD.store(true, Ordering::Relaxed);
     LOST.notified().await;
+    match FAILED.load(Ordering::Relaxed) {
+        true => Exit::Failed,
+        false => Exit::Fine,
+    }
 }
 
 /// Prints to standard output. What cannot be written ends the program: see [`written`].
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
     let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Some(code) = written(&result) {
-        if TOLD.load(Ordering::Relaxed) {
-            LOST.notify_one();
-            return;
-        }
-        if let Err(error) = result
-            && code != 0
-        {
-            complain(&format!("cannot write the output: {}", plain(&error)));
-        }
+    let Some(code) = written(&result) else { return };
+    if let Err(error) = result
+        && code != 0
+        && !FAILED.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("cannot write the output: {}", plain(&error)));
+    }
+    if TOLD.load(Ordering::Relaxed) {
+        LOST.notify_one();
+    } else {
         std::process::exit(code);
     }
 }

@@ -235,3 +235,81 @@ fn no_file_names_a_folder_of_one_persons_machine() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// `a/{b,c}.rs` is two paths.
+fn expanded(text: &str) -> Vec<String> {
+    let Some((before, rest)) = text.split_once('{') else {
+        return vec![text.to_owned()];
+    };
+    let (choices, after) = rest.split_once('}').expect("a brace that closes");
+    choices
+        .split(',')
+        .map(|choice| format!("{before}{choice}{after}"))
+        .collect()
+}
+
+/// The paths that a page names: what stands in backticks and has a slash or the ending of a file, and the targets of links.
+fn named_paths(page: &str) -> BTreeSet<String> {
+    // Inside code spans only; every second piece is one.
+    let spans = page.split('`').skip(1).step_by(2);
+    let file = |text: &str| {
+        [".rs", ".md", ".toml", ".yaml"]
+            .iter()
+            .any(|end| text.ends_with(end))
+    };
+    let part = |c: char| c.is_ascii_alphanumeric() || "/._-{},".contains(c);
+    let paths = spans
+        .filter(|text| text.chars().all(part) && !text.contains(", "))
+        .filter(|text| {
+            file(text) || text.contains('/') && !text.ends_with('/') && !text.contains("${")
+        })
+        .flat_map(expanded);
+    let links = page
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+        .filter(|target| !target.contains(':'));
+    paths.chain(links).collect()
+}
+
+/// Whether something is there: from the root, from a crate's folder, from its sources, or beneath the system tests.
+fn exists(path: &str, files: &[String]) -> bool {
+    let ends = |tail: &str| {
+        files
+            .iter()
+            .any(|file| file == tail || file.ends_with(&format!("/{tail}")))
+    };
+    let path = path.trim_start_matches("../");
+    root().join(path).exists()
+        || root().join("docs").join(path).exists()
+        || root().join("crates").join(path).exists()
+        || ends(path)
+        || ends(&format!("{path}.rs"))
+        || ends(&format!("{path}/mod.rs"))
+}
+
+/// Mutation: rename a file that the page names.
+#[test]
+fn every_path_that_the_architecture_names_is_there() {
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    // The quickstart's file, and addresses of resources.
+    let others = [
+        "hello.yaml",
+        "local/hello/artifact/source",
+        "local/hello/process/app/0",
+    ];
+    let files: Vec<String> = run(
+        "git",
+        &["ls-files", "--cached", "--others", "--exclude-standard"],
+    )
+    .lines()
+    .map(str::to_owned)
+    .collect();
+    let named = named_paths(&page);
+    assert!(named.len() > 100, "{}", named.len());
+    let missing: Vec<&String> = named
+        .iter()
+        .filter(|path| !others.contains(&path.as_str()) && !exists(path, &files))
+        .collect();
+    assert!(missing.is_empty(), "docs/ARCHITECTURE.md names {missing:?}");
+}

@@ -109,7 +109,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         () = ended() => Ok(Exit::Fine),
         // Nobody is there any more to stop later what was started.
         () = hung_up() => Ok(Exit::Fine),
-        () = out::lost() => Ok(Exit::Fine),
+        exit = out::lost() => Ok(exit),
     };
     drop(remote);
     if env.output == Output::Text {

@@ -1,6 +1,7 @@
 //! The command line: what a second terminal sees, and what it says when it cannot do as it is told.
 
 mod contexts;
+mod edges;
 mod input;
 mod offline;
 mod plan_files;

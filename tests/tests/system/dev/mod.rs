@@ -1,5 +1,6 @@
 //! `plumb dev`: one command takes a blueprint to a serving app that heals itself.
 
+mod ending;
 mod faults;
 mod heal;
 mod once;
