@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 use plumb_converge::{self as converge, Reconciler, Settings};
 use plumb_dispatch::agent::{AgentSession, Effect as SessionEffect, Event as SessionEvent, Held};
 use plumb_dispatch::fence::Identity;
-use plumb_dispatch::protocol::Releases;
+use plumb_dispatch::protocol::{Releases, SecretVersion};
 use plumb_driver::blobs::Blobs;
 use plumb_driver::host::Host;
 use plumb_driver::process::ExitWatch;
+use plumb_driver::secrets::{Secrets, runtime_folder};
 use plumb_driver::{capability, health};
 use plumb_model::assignment::{Assignment, Entry};
 use plumb_model::{
     Address, Hash, MachineName, Observation, ProbeResult, ResourceKind, ResourceSpec, RunState,
-    Timestamp,
+    Secret, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -34,6 +35,7 @@ use crate::identity::{Enrolled, join};
 use crate::lanes::Lanes;
 use crate::link::{self, LinkEvent, Uplink, hex, random_bytes};
 use crate::logs;
+use crate::secrets;
 use crate::watch::{Watch, concerns};
 
 /// Every so many resyncs everything is read in full: with the default interval, every ten minutes.
@@ -41,6 +43,8 @@ const FULL_EVERY: u32 = 20;
 /// When workloads are stopped along with the agent, each has this long before it is killed, so that all is over
 /// within ten seconds.
 const LAST_GRACE_MS: u64 = 6_000;
+/// Secrets that were asked for and did not come are asked for again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long the agent waits for workloads to stop.
 const LAST_WAIT: Duration = Duration::from_secs(9);
 
@@ -55,6 +59,7 @@ enum Input {
     },
     Arrived(Hash),
     Link(LinkEvent),
+    SecretsKept(Vec<SecretVersion>),
     Persisted {
         held: Held,
         result: std::io::Result<()>,
@@ -115,6 +120,7 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
         workspace: enrolled.record.workspace.clone(),
         run_as: config.run_as,
         shim: config.shim.clone(),
+        secrets: Secrets::new(runtime_folder(folder.path())),
     };
     let (stop, stops) = mpsc::channel(1);
     let (link_out, link_in) = mpsc::channel(64);
@@ -148,6 +154,10 @@ struct Core {
     exits: Exits,
     managed: BTreeMap<PathBuf, Address>,
     missing: BTreeMap<Hash, u64>,
+    secrets: secrets::Keeper,
+    /// Those that the assignment names and that are not here, each with what stands for it.
+    awaited: BTreeMap<SecretVersion, Hash>,
+    asked_at: Option<Instant>,
     uplink: Option<Uplink>,
     fetching: Option<JoinHandle<()>>,
     log_streams: BTreeMap<u64, JoinHandle<()>>,
@@ -204,6 +214,11 @@ impl Core {
             exits: Exits::new(ExitWatch::new(host), ended_in),
             managed: BTreeMap::new(),
             missing: BTreeMap::new(),
+            secrets: secrets::Keeper::open(&host.data, host.secrets.clone(), &|name| {
+                std::env::var_os(name)
+            })?,
+            awaited: BTreeMap::new(),
+            asked_at: None,
             uplink: None,
             fetching: None,
             log_streams: BTreeMap::new(),
@@ -335,6 +350,13 @@ impl Core {
                 self.missing.remove(&hash);
                 self.converge(converge::Event::Arrived(hash));
             }
+            Input::SecretsKept(secrets) => {
+                for secret in secrets {
+                    if let Some(hash) = self.awaited.remove(&secret) {
+                        self.converge(converge::Event::Arrived(hash));
+                    }
+                }
+            }
             Input::Link(event) => self.linked(event),
             Input::Persisted { held, result } => {
                 let generation = held.generation;
@@ -361,6 +383,9 @@ impl Core {
             }
             Input::Timer => {
                 self.tell_session(SessionEvent::Tick);
+                if self.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+                    self.ask_for_secrets();
+                }
                 self.converge(converge::Event::Tick);
             }
             Input::Stop { done, .. } => self.stop_workloads(done),
@@ -390,7 +415,13 @@ impl Core {
                 });
                 self.fetch_missing();
             }
-            LinkEvent::Received(message) => self.tell_session(SessionEvent::Received(message)),
+            LinkEvent::Received(message) => {
+                let was_online = self.session.is_online();
+                self.tell_session(SessionEvent::Received(message));
+                if !was_online && self.session.is_online() {
+                    self.ask_for_secrets();
+                }
+            }
             LinkEvent::Disconnected => {
                 self.unlink();
                 self.tell_session(SessionEvent::Disconnected);
@@ -451,6 +482,9 @@ impl Core {
                     });
                     self.log_streams.insert(id, task);
                 }
+                SessionEffect::SecretsCame { values, missing } => {
+                    self.secrets_came(values, &missing);
+                }
                 SessionEffect::CloseLogs { request } => {
                     if let Some(task) = self.log_streams.remove(&request) {
                         task.abort();
@@ -484,16 +518,61 @@ impl Core {
             .collect();
         self.rewatch();
         self.fetch_missing();
+        self.awaited = self
+            .secrets
+            .want(secrets::wanted(&held.assignment))
+            .into_iter()
+            .filter_map(|secret| Some((secret.clone(), secrets::awaited(&secret)?)))
+            .collect();
+        self.ask_for_secrets();
         self.converge(converge::Event::Assigned {
             generation: held.generation,
             assignment: held.assignment,
-            missing: self.missing.keys().copied().collect(),
+            missing: self.awaited_hashes(),
         });
+        let keeper = self.secrets.clone();
+        tokio::task::spawn_blocking(move || keeper.retain());
         let (blobs, keep) = (self.blobs.clone(), wanted.into_keys().collect());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = blobs.retain(&keep) {
                 tracing::warn!(%error, "cannot remove content that is not needed any more");
             }
+        });
+    }
+
+    /// What stands for everything that is not on this machine yet.
+    fn awaited_hashes(&self) -> Vec<Hash> {
+        let secrets = self.awaited.values();
+        self.missing.keys().chain(secrets).copied().collect()
+    }
+
+    /// Asks for secrets that are not here, if anybody listens.
+    fn ask_for_secrets(&mut self) {
+        if self.awaited.is_empty() || !self.session.is_online() {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        let wanted = self.awaited.keys().cloned().collect();
+        self.tell_session(SessionEvent::SecretsWanted(wanted));
+    }
+
+    /// Keeps what was asked for; whatever else comes is dropped.
+    fn secrets_came(&self, values: Vec<(SecretVersion, Secret)>, missing: &[SecretVersion]) {
+        for (name, version) in missing {
+            tracing::warn!(%name, version, "the control plane has no such secret any more; what uses it waits: set it again and apply");
+        }
+        let values: Vec<(SecretVersion, Secret)> = values
+            .into_iter()
+            .filter(|(secret, _)| self.awaited.contains_key(secret))
+            .collect();
+        let (keeper, other) = (self.secrets.clone(), self.probed.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut kept = Vec::new();
+            for (secret, value) in values {
+                keeper.keep(&secret, value);
+                kept.push(secret);
+            }
+            let _ = other.blocking_send(Input::SecretsKept(kept));
         });
     }
 
@@ -600,7 +679,7 @@ impl Core {
         self.converge(converge::Event::Assigned {
             generation: held.generation,
             assignment,
-            missing: self.missing.keys().copied().collect(),
+            missing: self.awaited_hashes(),
         });
     }
 }

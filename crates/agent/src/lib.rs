@@ -18,6 +18,7 @@ mod lanes;
 mod link;
 mod logs;
 mod ready;
+mod secrets;
 mod watch;
 
 pub use self::core::{Running, start};

@@ -200,10 +200,7 @@ impl Reconciler {
         old: Option<Slot>,
     ) -> Slot {
         let hash = Slot::hash_of(&resource.address, resource);
-        let missing = resource
-            .spec
-            .blobs()
-            .any(|(digest, _)| self.missing.contains(&digest));
+        let missing = resource.spec.awaits().any(|it| self.missing.contains(&it));
         let mut slot = match old {
             Some(mut old) if !old.is_removal() && old.spec_hash == Some(hash) => {
                 old.generation = generation;
@@ -235,11 +232,9 @@ impl Reconciler {
     fn arrived(&mut self, hash: Hash) {
         self.missing.remove(&hash);
         for slot in self.slots.values_mut().filter(|slot| slot.missing) {
-            let still = slot.resource().is_some_and(|r| {
-                r.spec
-                    .blobs()
-                    .any(|(digest, _)| self.missing.contains(&digest))
-            });
+            let still = slot
+                .resource()
+                .is_some_and(|r| r.spec.awaits().any(|it| self.missing.contains(&it)));
             if !still {
                 slot.missing = false;
                 slot.look(Depth::Quick);

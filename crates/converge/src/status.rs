@@ -59,7 +59,7 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
         return Some(plain(
             false,
             Reason::ContentMissing,
-            "its content is being fetched",
+            what_is_fetched(slot),
         ));
     }
     let seen = slot.seen.as_ref()?;
@@ -178,6 +178,18 @@ fn times(n: u32) -> String {
 }
 
 /// Differences in words.
+/// What something waits for before it can be acted on.
+fn what_is_fetched(slot: &Slot) -> &'static str {
+    let is_content = slot
+        .resource()
+        .is_some_and(|resource| resource.spec.blobs().next().is_some());
+    if is_content {
+        "its content is being fetched"
+    } else {
+        "its secrets are not on this machine yet: it waits for the control plane to hand them over"
+    }
+}
+
 pub(crate) fn describe(differs: &[plumb_model::observation::Difference]) -> String {
     let parts: Vec<String> = differs
         .iter()

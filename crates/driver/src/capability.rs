@@ -26,6 +26,12 @@ pub fn probe() -> Capabilities {
         (Capability::Processes, processes(&kernel)),
         (Capability::Chown, chown(rights)),
         (Capability::Users, users(rights)),
+        (
+            Capability::Secrets,
+            Availability::Has {
+                detail: crate::secrets::describe(),
+            },
+        ),
     ];
     Capabilities(
         tried

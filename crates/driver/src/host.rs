@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use plumb_model::{Lineage, WorkspaceName};
 
+use crate::secrets::Secrets;
+
 /// Which user a process runs as when its blueprint does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunAs {
@@ -27,4 +29,6 @@ pub struct Host {
     pub run_as: RunAs,
     /// The command, with leading arguments, that becomes a shim.
     pub shim: Vec<OsString>,
+    /// The secrets that this machine has.
+    pub secrets: Secrets,
 }

@@ -12,6 +12,7 @@ pub mod host;
 pub mod logs;
 pub mod owned;
 pub mod process;
+pub mod secrets;
 pub mod shim;
 mod trouble;
 pub mod undriven;

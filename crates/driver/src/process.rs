@@ -14,6 +14,7 @@ pub mod folder;
 pub mod places;
 mod ports;
 pub mod proc;
+mod secrets;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -81,7 +82,12 @@ impl ProcessDriver {
             .retain_mut(|shim| matches!(shim.try_wait(), Ok(None)));
     }
 
-    fn look(&mut self, target: &Target<'_>, places: &Places) -> Result<Observation, Fault> {
+    fn look(
+        &mut self,
+        target: &Target<'_>,
+        depth: Depth,
+        places: &Places,
+    ) -> Result<Observation, Fault> {
         let slot = Slot::of(&self.host.data, target.address, places)?;
         let seen = self.see(&slot, target.spec.is_some())?;
         if let (Observation::Running(run), Some(ResourceSpec::Process(spec))) = (&seen, target.spec)
@@ -92,8 +98,32 @@ impl ProcessDriver {
             if record::read::<StopSpec>(&folder, record::STOP).as_ref() != Some(&spec.stop) {
                 let _ = record::write(&folder, record::STOP, &spec.stop);
             }
+            // So may the files of its secrets.
+            if !run.stopping && !spec.secrets.is_empty() {
+                let user = places.user(&target.address.owner);
+                self.refresh_secrets(&slot, &user, spec, &folder, depth)?;
+            }
         }
         Ok(seen)
+    }
+
+    /// Writes new versions of secrets for what runs, and tells it.
+    fn refresh_secrets(
+        &self,
+        slot: &Slot,
+        user: &str,
+        spec: &ProcessSpec,
+        folder: &Path,
+        depth: Depth,
+    ) -> Result<(), Fault> {
+        let person = || users::resolve(&self.host, user, spec.user.as_deref());
+        let closely = depth == Depth::Full;
+        let signals = secrets::refresh(&self.host, slot, person, spec, closely)?;
+        for signal in signals {
+            order(folder, &format!("signal {signal}\n"))
+                .map_err(|error| io_fault(&error, "cannot signal the command of", folder))?;
+        }
+        secrets::told(&self.host, slot, &person()?, spec)
     }
 
     /// What is there. Without a spec, whatever is left of the slot counts as something.
@@ -237,6 +267,7 @@ impl ProcessDriver {
         places: &mut Places,
     ) -> Result<Observation, Fault> {
         self.clear(slot)?;
+        secrets::forget(&self.host, slot)?;
         slot.remove()?;
         forget(&self.host.data, places, address)?;
         Ok(Observation::Absent)
@@ -267,7 +298,7 @@ impl Driver for ProcessDriver {
     fn observe(
         &mut self,
         targets: &[Target<'_>],
-        _depth: Depth,
+        depth: Depth,
     ) -> Vec<Result<Observation, Fault>> {
         self.reap();
         let mut places = match Places::load(&self.host.data) {
@@ -277,7 +308,7 @@ impl Driver for ProcessDriver {
         targets
             .iter()
             .map(|target| {
-                let seen = self.look(target, &places)?;
+                let seen = self.look(target, depth, &places)?;
                 // What is gone for good took nothing over, should the name ever be given again.
                 if target.spec.is_none() && seen == Observation::Absent {
                     forget(&self.host.data, &mut places, target.address)?;
@@ -350,14 +381,9 @@ fn ask(folder: &folder::Folder, state: Option<&State>, stop: &StopSpec) -> Resul
     };
     record::write(&folder.path, record::STOPPING, &asked)
         .map_err(|error| io_fault(&error, "cannot note the stop in", &folder.path))?;
-    let order = format!("stop {} {}\n", stop.signal, stop.grace_ms);
     let control = folder.path.join(record::CONTROL);
-    let written = File::options()
-        .write(true)
-        .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0))
-        .open(&control)
-        .and_then(|mut fifo| fifo.write_all(order.as_bytes()));
-    match written {
+    let stop_order = format!("stop {} {}\n", stop.signal, stop.grace_ms);
+    match order(&folder.path, &stop_order) {
         Ok(()) => Ok(()),
         // The shim does not read; it is forced once it is overdue.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -372,6 +398,15 @@ fn ask(folder: &folder::Folder, state: Option<&State>, stop: &StopSpec) -> Resul
             }
         }
     }
+}
+
+/// Writes an order to the FIFO that a shim reads.
+fn order(folder: &Path, order: &str) -> io::Result<()> {
+    File::options()
+        .write(true)
+        .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0))
+        .open(folder.join(record::CONTROL))
+        .and_then(|mut fifo| fifo.write_all(order.as_bytes()))
 }
 
 /// Kills a shim that does not obey; its command goes with it, and whatever bears the mark after it.

@@ -3,8 +3,8 @@
 //! and outlives the agent. `plumb shim DIR`, which only the process driver starts, calls [`run`].
 //!
 //! Flow: the driver prepares the folder described in [`record`] and starts the shim with the locked `lock` as
-//! standard input, a pipe for the answer as standard output and `shim.err` as standard error. The shim
-//! detaches, starts the command, writes `state.json`, answers `ok PID` or `err REASON MESSAGE`, and waits.
+//! standard input, a socket for the answer as standard output and `shim.err` as standard error. The shim
+//! detaches, reads the secrets from that socket if the spec announces some, starts the command, writes `state.json`, answers `ok PID` or `err REASON MESSAGE`, and waits.
 //!
 //! Guarantees: the lock is held exactly while the shim lives; the command dies with the shim; when the shim
 //! ends by itself, `exit.json` is there and nothing that bears the incarnation's mark is alive any more.
@@ -19,7 +19,7 @@ pub mod record;
 )]
 mod sys;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,7 +38,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process::proc;
 use log::{LogWriter, Stream};
-use record::{Ended, PROTOCOL, ProcessId, Spec, State};
+use record::{Ended, PROTOCOL, PROTOCOL_WITH_SECRETS, ProcessId, Spec, State};
+use zeroize::Zeroizing;
 
 /// How long the output is read on after the command has ended, for what is still in the pipes. Only somebody
 /// who escaped the sweep can hold them open for longer.
@@ -126,12 +127,17 @@ fn fault(reason: Reason, error: &io::Error, what: &str) -> Fault {
 }
 
 impl<'a> Running<'a> {
-    fn start(folder: &'a Path) -> Result<Self, Fault> {
+    fn start(folder: &'a Path, driver: &mut File) -> Result<Self, Fault> {
         let spec: Spec = record::read(folder, record::SPEC)
             .ok_or_else(|| Fault::new(Reason::Io, "the shim cannot read its spec.json"))?;
-        if spec.protocol != PROTOCOL {
+        let known = if spec.secrets {
+            PROTOCOL_WITH_SECRETS
+        } else {
+            PROTOCOL
+        };
+        if spec.protocol != known {
             let message = format!(
-                "the shim speaks protocol {PROTOCOL}, the agent {}: they are of different versions of plumb",
+                "the shim speaks protocol {known}, the agent {}: they are of different versions of plumb",
                 spec.protocol
             );
             return Err(Fault::new(Reason::LacksCapability, message));
@@ -144,7 +150,15 @@ impl<'a> Running<'a> {
             .map_err(|error| fault(Reason::Io, &error, "the shim cannot open its control FIFO"))?;
         let log = LogWriter::open(spec.log.clone());
         let started = Timestamp::now();
-        let mut child = spawn(&spec)?;
+        let secrets = if spec.secrets {
+            read_secrets(driver).map_err(|error| {
+                fault(Reason::Io, &error, "the shim was not handed its secrets")
+            })?
+        } else {
+            Secrets::default()
+        };
+        let mut child = spawn(&spec, &secrets)?;
+        drop(secrets);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let command = proc::identify(child.id());
         let pidfd = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0))
@@ -367,7 +381,26 @@ struct Ready {
     ended: bool,
 }
 
-fn spawn(spec: &Spec) -> Result<Child, Fault> {
+/// Variables with their secret values, which are wiped when they are dropped.
+type Secrets = BTreeMap<String, Zeroizing<String>>;
+
+/// Reads what the driver hands over apart from the spec.
+fn read_secrets(driver: &mut File) -> io::Result<Secrets> {
+    let mut length = [0; 4];
+    driver.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > record::MAX_SECRETS_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    driver.read_exact(&mut bytes)?;
+    let all: BTreeMap<String, String> =
+        serde_json::from_slice(&bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+    let all = all.into_iter();
+    Ok(all.map(|(k, v)| (k, Zeroizing::new(v))).collect())
+}
+
+fn spawn(spec: &Spec, secrets: &Secrets) -> Result<Child, Fault> {
     let name = spec.argv.first().map_or("", String::as_str);
     if !std::fs::metadata(&spec.cwd).is_ok_and(|cwd| cwd.is_dir()) {
         let message = format!("the working directory {} is missing", spec.cwd.display());
@@ -379,6 +412,7 @@ fn spawn(spec: &Spec) -> Result<Child, Fault> {
         .args(spec.argv.iter().skip(1))
         .env_clear()
         .envs(&spec.env)
+        .envs(secrets.iter().map(|(name, value)| (name, value.as_str())))
         .current_dir(&spec.cwd)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -34,7 +34,7 @@ impl Driver for UndrivenDriver {
 
 /// What no agent of this version can do, each with what works instead.
 pub(crate) fn lacking() -> impl Iterator<Item = (Capability, Availability)> {
-    const ALL: [(Capability, &str, &str); 13] = [
+    const ALL: [(Capability, &str, &str); 12] = [
         (
             Capability::Packages,
             "install packages",
@@ -69,11 +69,6 @@ pub(crate) fn lacking() -> impl Iterator<Item = (Capability, Availability)> {
             Capability::Routes,
             "route requests",
             "leave `routes` and `static` out, and reach the app at its port",
-        ),
-        (
-            Capability::Secrets,
-            "receive secrets",
-            "put a file on the machine that only the app's user may read, and name its path in `env`",
         ),
         (
             Capability::Limits,

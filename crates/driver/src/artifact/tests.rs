@@ -27,6 +27,7 @@ fn host(data: &Path) -> Host {
         workspace: WorkspaceName::new("test").unwrap(),
         run_as: RunAs::Agent,
         shim: Vec::new(),
+        secrets: crate::secrets::Secrets::default(),
     }
 }
 

@@ -42,6 +42,7 @@ impl Machine {
             workspace: WorkspaceName::new("test").unwrap(),
             run_as: RunAs::Agent,
             shim: Vec::new(),
+            secrets: crate::secrets::Secrets::default(),
         };
         Self {
             files: FileDriver::new(&host),

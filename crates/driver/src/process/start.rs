@@ -1,25 +1,28 @@
 //! Starting an incarnation: everything that can be known to fail is checked first, so that the fault names
 //! it; then the folder is made and the shim is started and heard.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use plumb_model::condition::Reason;
-use plumb_model::{Fault, ProcessSpec, ReleaseNumber};
+use plumb_model::{Fault, ProcessSpec, ReleaseNumber, Secret};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock, mkfifoat};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::folder::{Folder, Slot};
+use super::secrets::HandedOver;
 use super::users::Person;
 use super::{command, io_fault, kill_leftovers, ports, users};
 use crate::host::Host;
-use crate::shim::record::{self, Log, PROTOCOL, Spec};
+use crate::shim::record::{self, Log, PROTOCOL, PROTOCOL_WITH_SECRETS, Spec};
+use zeroize::Zeroizing;
 
 /// How long a shim may take to start its command and say so.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -43,8 +46,11 @@ pub fn start(
     };
     ports::check(&spec.ports)?;
     let folder = slot.next()?;
-    let started = prepare(slot, &folder, &person, artifact, release, spec)
-        .and_then(|lock| launch(host, &folder, lock));
+    let started = super::secrets::hand_over(host, slot, &person, spec)
+        .and_then(|handed| {
+            let lock = prepare(slot, &folder, &person, artifact, release, spec, &handed)?;
+            launch(host, &folder, lock, &handed.secret)
+        });
     if started.is_err() {
         // What it could not start must not be taken for something that ran.
         folder.remove()?;
@@ -60,6 +66,7 @@ fn prepare(
     artifact: Option<std::path::PathBuf>,
     release: Option<ReleaseNumber>,
     spec: &ProcessSpec,
+    handed: &HandedOver,
 ) -> Result<File, Fault> {
     let (cwd, home) = match (artifact, person.home.clone()) {
         (Some(cwd), Some(home)) => (cwd, home),
@@ -68,7 +75,8 @@ fn prepare(
             (cwd.unwrap_or_else(|| work.clone()), home.unwrap_or(work))
         }
     };
-    let env = command::environment(spec, release, person, &home, &folder.id)?;
+    let mut env = command::environment(spec, release, person, &home, &folder.id)?;
+    env.extend(handed.paths.clone());
     let name = spec.argv.first().map_or("", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
     let program = command::program(name, path, &cwd)?;
@@ -80,12 +88,17 @@ fn prepare(
     }
     slot.make_log_folder()?;
     let told = Spec {
-        protocol: PROTOCOL,
+        protocol: if handed.secret.is_empty() {
+            PROTOCOL
+        } else {
+            PROTOCOL_WITH_SECRETS
+        },
         incarnation: folder.id.clone(),
         spec: spec.incarnation_hash(),
         program,
         argv: spec.argv.clone(),
         env,
+        secrets: !handed.secret.is_empty(),
         cwd,
         user: person.switch.clone(),
         log: Log {
@@ -119,13 +132,18 @@ fn private(slot: &Slot, person: &Person) -> Result<std::path::PathBuf, Fault> {
 }
 
 /// Starts the shim and hears what it says.
-fn launch(host: &Host, folder: &Folder, lock: File) -> Result<Child, Fault> {
+fn launch(
+    host: &Host,
+    folder: &Folder,
+    lock: File,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<Child, Fault> {
     let fail = |error: io::Error| io_fault(&error, "cannot start the shim of", &folder.path);
     let Some((program, arguments)) = host.shim.split_first() else {
         let message = "the agent was given no command for the shim: a defect of plumb";
         return Err(Fault::new(Reason::Io, message));
     };
-    let (answer, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| fail(error.into()))?;
+    let (mut answer, theirs) = UnixStream::pair().map_err(fail)?;
     let errors = fresh(&folder.path.join(record::ERRORS)).map_err(fail)?;
     // The lock and the pipe travel as standard streams: every other descriptor of the agent closes on exec.
     let mut shim = Command::new(program)
@@ -134,11 +152,15 @@ fn launch(host: &Host, folder: &Folder, lock: File) -> Result<Child, Fault> {
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(lock))
-        .stdout(Stdio::from(theirs))
+        .stdout(Stdio::from(OwnedFd::from(theirs)))
         .stderr(Stdio::from(errors))
         .spawn()
         .map_err(fail)?;
-    let heard = hear(answer);
+    // Whether it took them shows in what it answers.
+    if !secrets.is_empty() && tell(&mut answer, secrets).is_err() {
+        tracing::debug!(incarnation = %folder.id, "the shim did not take its secrets");
+    }
+    let heard = hear(answer.into());
     if heard.starts_with("ok ") {
         return Ok(shim);
     }
@@ -154,6 +176,19 @@ fn launch(host: &Host, folder: &Folder, lock: File) -> Result<Child, Fault> {
     let said = said(&folder.path.join(record::ERRORS));
     let message = format!("its shim did not start within {ANSWER_WAIT:?}: {said}");
     Err(Fault::new(Reason::Io, message))
+}
+
+/// Hands secrets over, as the shim reads them.
+fn tell(shim: &mut UnixStream, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
+    let all: BTreeMap<&str, &str> = secrets
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.expose()))
+        .collect();
+    let bytes = Zeroizing::new(serde_json::to_vec(&all)?);
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    shim.set_write_timeout(Some(ANSWER_WAIT))?;
+    shim.write_all(&length.to_le_bytes())?;
+    shim.write_all(&bytes)
 }
 
 /// Reads the one line of an answer, as much of it as comes in time.

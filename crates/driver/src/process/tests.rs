@@ -17,6 +17,7 @@ use crate::host::RunAs;
 use crate::logs::{LogQuery, LogReader};
 
 mod renames;
+mod secrets;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -90,6 +91,7 @@ impl Stage {
             workspace: WorkspaceName::new("test").unwrap(),
             run_as,
             shim: vec![shim.into()],
+            secrets: crate::secrets::Secrets::default(),
         };
         Self {
             address: Address::new(

@@ -26,6 +26,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// and lower ones.
 pub const PROTOCOL: u32 = 1;
 
+/// The version of a [`Spec`] whose secrets are handed over apart: a shim that knows nothing of them must not start it.
+pub const PROTOCOL_WITH_SECRETS: u32 = 2;
+
+/// The most bytes of secrets that are handed to a shim: what Linux takes as a whole environment.
+pub const MAX_SECRETS_BYTES: usize = 2 << 20;
+
 /// See [`Spec`].
 pub const SPEC: &str = "spec.json";
 /// Held exactly while the shim lives.
@@ -52,7 +58,7 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 /// What a shim is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// [`PROTOCOL`].
+    /// [`PROTOCOL`], or [`PROTOCOL_WITH_SECRETS`] where it has some.
     pub protocol: u32,
     /// The incarnation's id.
     pub incarnation: String,
@@ -62,8 +68,12 @@ pub struct Spec {
     pub program: PathBuf,
     /// The command as written; the first is what the program sees as its own name.
     pub argv: Vec<String>,
-    /// The exact environment.
+    /// The exact environment, but for secrets.
     pub env: BTreeMap<String, String>,
+    /// Variables with secrets come over the pipe of the answer, before it: their length in bytes, four of them, the lowest
+    /// first, and a JSON object of variables and values. They are written nowhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets: bool,
     /// The working directory, absolute.
     pub cwd: PathBuf,
     /// Another user to run as; none is the shim's own.

@@ -130,6 +130,7 @@ fn first_apply(unchanged: Option<&mut Vec<Duration>>) -> Result<Duration, String
         workspace: workspace.clone(),
         run_as: RunAs::Agent,
         shim: Vec::new(),
+        secrets: Default::default(),
     };
     let entries = (0..COUNT).map(|n| {
         let path = path(&managed, n);
