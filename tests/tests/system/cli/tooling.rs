@@ -134,10 +134,7 @@ fn a_source_that_is_not_there_is_told_of_at_the_app_that_names_it() {
     let said = world.run(&["validate", "--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     let item = &json["diagnostics"]["items"][0];
-    assert_eq!(
-        (said.code, &item["code"]),
-        (Some(1), &serde_json::Value::Null)
-    );
+    assert_eq!((said.code, &item["code"]), (Some(1), &"P0413".into()));
     assert_eq!(
         (&item["file"], item["spans"][0]["line"].as_u64()),
         (&"a.yaml".into(), Some(5))
@@ -173,6 +170,8 @@ fn explain_and_schema_tell_what_they_are_asked() {
 
     let app = world.run(&["schema", "app"]).json();
     assert_eq!(app, world.run(&["schema", "App"]).json());
+    let plan = world.run(&["schema", "plan"]).json();
+    assert!(plan["properties"]["changes"].is_object(), "{plan}");
     let table = world.run(&["schema", "--coverage"]).good();
     assert!(
         table.contains("process.argv") && table.contains("restart"),
