@@ -239,11 +239,9 @@ fn a_flood_of_output_stays_within_its_cap_and_a_slow_follower_costs_no_memory() 
         .iter()
         .zip(began.iter().zip(ended))
     {
-        assert!(
-            ended - began < 24 << 20,
-            "the {who} grew by {} bytes",
-            ended - began
-        );
+        // The kernel counts on each processor by itself, so that the peak it tells may even go down a little.
+        let grown = ended.saturating_sub(*began);
+        assert!(grown < 24 << 20, "the {who} grew by {grown} bytes");
     }
     assert!(peak_memory(follower.id()) < 96 << 20);
     let _ = follower.kill();
