@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use plumb_dispatch::WorkspaceView;
-use plumb_dispatch::view::{ResourceView, StateWord};
+use plumb_dispatch::view::{ResourceView, RolloutView, StateWord};
 use plumb_model::condition::MachineEvent;
 use plumb_model::plan::Plan;
 use plumb_model::{Address, ConditionKind, MachineName};
@@ -59,6 +59,11 @@ pub fn happened(machine: &MachineName, happened: &MachineEvent) {
         "machine",
         json!({ "machine": machine, "happened": happened }),
     );
+}
+
+/// How far a rollout is.
+pub fn rollout(rollout: &RolloutView) {
+    event("rollout", json!({ "rollout": rollout }));
 }
 
 /// How it ended. The last event.

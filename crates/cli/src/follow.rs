@@ -10,6 +10,7 @@ use plumb_model::{Address, MachineName, OwnerName};
 use crate::error::CliError;
 use crate::events::Changes;
 use crate::out::{self, Style};
+use crate::rolling::Rolling;
 use crate::remote::{News, Watch};
 use crate::render::status::{event_line, state_word};
 
@@ -60,7 +61,8 @@ pub async fn follow(
     mut view: Option<WorkspaceView>,
     style: &Style,
 ) -> Result<(Ended, Option<WorkspaceView>), CliError> {
-    let until = Instant::now() + what.timeout;
+    let mut until = Instant::now() + what.timeout;
+    let mut rolling = Rolling::default();
     let mut progress = Progress::default();
     let mut changes = Changes::default();
     let mut failing_since: Option<Instant> = None;
@@ -105,6 +107,17 @@ pub async fn follow(
             Tell::Lines => progress.show(view, what, style),
             Tell::Events => changes.tell(view, what.machine.as_ref()),
             Tell::Nothing => {}
+        }
+        if let Some(ended) = rolling.look(view, what, &mut until) {
+            match ended {
+                Some(ended) => return Ok((ended, Some(view.clone()))),
+                // What is said of single machines meanwhile is for the rollout to judge.
+                None if Instant::now() < until => {
+                    failing_since = None;
+                    continue;
+                }
+                None => {}
+            }
         }
         let states = states(view, what);
         let with = |wanted: StateWord| -> Vec<String> {

@@ -255,6 +255,12 @@ pub type ApiClient = ControlPlaneClient<WithToken>;
 /// Tokens, workspaces and audit with a token.
 pub type AccessClient = crate::v1::access_client::AccessClient<WithToken>;
 
+/// The client of machines and the CA.
+pub type MachinesClient = crate::v1::machines_client::MachinesClient<WithToken>;
+
+/// The client of rollouts and applies.
+pub type RolloutsClient = crate::v1::rollouts_client::RolloutsClient<WithToken>;
+
 /// The API over a connection.
 ///
 /// # Errors
@@ -275,6 +281,21 @@ pub fn api_with(channel: Channel, bearer: Bearer) -> ApiClient {
 #[must_use]
 pub fn access_with(channel: Channel, bearer: Bearer) -> AccessClient {
     crate::v1::access_client::AccessClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
+}
+
+/// Machines and the CA over a connection, for a token.
+#[must_use]
+pub fn machines_with(channel: Channel, bearer: Bearer) -> MachinesClient {
+    crate::v1::machines_client::MachinesClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
+        .max_encoding_message_size(MAX_AGENT_MESSAGE)
+}
+
+/// Rollouts and applies over a connection, for a token.
+#[must_use]
+pub fn rollouts_with(channel: Channel, bearer: Bearer) -> RolloutsClient {
+    crate::v1::rollouts_client::RolloutsClient::with_interceptor(channel, bearer)
         .max_decoding_message_size(MAX_API_MESSAGE)
 }
 

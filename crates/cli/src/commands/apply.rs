@@ -254,6 +254,12 @@ pub async fn finish(
     }
     if how.detach {
         if text {
+            if let Some(applied) = &recorded {
+                out::line(&format!(
+                    "Follow it with `plumb rollout status --apply {} --follow`.",
+                    applied.revision
+                ));
+            }
             out::line("Recorded.");
         } else {
             events::outcome("recorded", revision, recorded.as_ref(), &[], None);

@@ -3,5 +3,6 @@
 pub mod diagnostics;
 pub mod plan;
 pub mod status;
+pub mod rollout;
 pub mod table;
 pub mod time;
