@@ -170,6 +170,10 @@ pub const RULES: &[Row] = &[
     mutates("/plumb.v1.Access/CreateWorkspace", Rule::AdminOfAll),
     reads("/plumb.v1.Access/ListAudit", ADMIN),
     reads("/plumb.v1.Access/VerifyAudit", ADMIN),
+    mutates("/plumb.v1.Secrets/SetSecret", OPERATOR),
+    reads("/plumb.v1.Secrets/ListSecrets", VIEWER),
+    mutates("/plumb.v1.Secrets/RemoveSecret", OPERATOR),
+    mutates("/plumb.v1.Secrets/RotateKey", Rule::AdminOfAll),
     reads("/grpc.health.v1.Health/Check", Rule::Public),
     reads("/grpc.health.v1.Health/Watch", Rule::Public),
     reads(

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use plumb_dispatch::fleet::{Effect, Event};
-use plumb_dispatch::protocol::{Hello, LogsRequest, Now, ToAgent, ToServer};
+use plumb_dispatch::protocol::{Hello, LogsRequest, Now, SecretVersion, ToAgent, ToServer};
 use plumb_dispatch::view::RolloutView;
 use plumb_dispatch::{Fleet, MachineRecord, Recording};
 use plumb_ledger::Ledger;
@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::access::Access;
 use crate::guard::FromMachine;
 use crate::identity::CaKeyId;
+use crate::secrets::Vault;
 use crate::logs::{Logs, Sink, notice};
 use crate::rotation::Cas;
 
@@ -120,6 +121,11 @@ enum Input {
         reply: oneshot::Sender<Option<Vec<u64>>>,
     },
     CloseLogs(Vec<u64>),
+    /// Secrets for the machine behind a session, if that is still there.
+    Opened {
+        session: u64,
+        message: ToAgent,
+    },
     Observe(oneshot::Sender<Observed>),
     View(oneshot::Sender<(u64, Arc<Vec<u8>>)>),
     Stop(oneshot::Sender<()>),
@@ -148,6 +154,7 @@ impl Gateway {
         recording: &Recording,
         ledger: Ledger,
         access: Arc<Access>,
+        vault: Vault,
         now: fn() -> Timestamp,
     ) -> Self {
         let (inputs, queue) = mpsc::channel(QUEUE);
@@ -164,6 +171,8 @@ impl Gateway {
         let mut task = Task {
             fleet,
             access,
+            vault,
+            inputs: gateway.inputs.downgrade(),
             now,
             started: Instant::now(),
             sessions: BTreeMap::new(),
@@ -359,6 +368,8 @@ struct Link {
 struct Task {
     fleet: Fleet,
     access: Arc<Access>,
+    vault: Vault,
+    inputs: mpsc::WeakSender<Input>,
     now: fn() -> Timestamp,
     started: Instant,
     sessions: BTreeMap<u64, Link>,
@@ -473,6 +484,11 @@ impl Task {
                 }
             }
             Input::CloseLogs(requests) => self.close_logs(requests),
+            Input::Opened { session, message } => {
+                if !self.send(session, message) {
+                    self.gone(session).await;
+                }
+            }
             Input::Observe(reply) => {
                 let machines = self
                     .fleet
@@ -603,9 +619,7 @@ impl Task {
                             let _ = self.events.send((machine.clone(), event));
                         }
                     }
-                    Effect::HandOver { session, secrets } => {
-                        tracing::debug!(session, count = secrets.len(), "secrets are asked for");
-                    }
+                    Effect::HandOver { session, secrets } => self.hand_over(session, secrets),
                     Effect::LogsFailed {
                         machine,
                         request,
@@ -621,6 +635,20 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Opens secrets off the event loop, and has them sent. Which machine may have which was decided before.
+    fn hand_over(&self, session: u64, secrets: Vec<SecretVersion>) {
+        let (vault, inputs) = (self.vault.clone(), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            for message in vault.messages(secrets) {
+                // Held weakly, so that this keeps no control plane alive.
+                let Some(inputs) = inputs.upgrade() else {
+                    return;
+                };
+                let _ = inputs.blocking_send(Input::Opened { session, message });
+            }
+        });
     }
 
     /// Puts a message into a session's outbox. Whether it went in, or the session is gone already.

@@ -28,6 +28,7 @@ mod logs;
 mod machines;
 mod recorder;
 mod refuse;
+mod secrets;
 mod rollouts;
 mod roster;
 mod signing;

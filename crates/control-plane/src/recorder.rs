@@ -19,10 +19,7 @@ use plumb_model::rollout::HeldBack;
 use plumb_model::state::{
     Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord, with_name,
 };
-use plumb_model::{
-    Assignment, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, Timestamp,
-    WorkspaceName,
-};
+use plumb_model::{Assignment, Hash, KnownSecrets, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, SecretName, Timestamp, WorkspaceName};
 use plumb_planner::snapshot::{Head, Snapshot};
 use plumb_planner::{Ask, Input, Observed, Planned, Source};
 use plumb_wire::convert::{WireError, from_json, parse};
@@ -33,6 +30,8 @@ use plumb_wire::v1;
 use crate::blobs::Blobs;
 use crate::gateway::Gateway;
 use crate::refuse;
+use crate::secrets::Vault;
+use crate::secrets::service::{Users, users};
 use crate::signing::Signer;
 
 pub(crate) use rollouts::{keep_rolling, load_rollouts};
@@ -92,6 +91,7 @@ pub(crate) struct Recorder {
     pub now: fn() -> Timestamp,
     pub gateway: Gateway,
     pub blobs: Arc<Blobs>,
+    pub vault: Vault,
     pub signer: Arc<Signer>,
     started: Instant,
     current: RwLock<Current>,
@@ -128,6 +128,7 @@ impl Recorder {
         now: fn() -> Timestamp,
         gateway: Gateway,
         blobs: Arc<Blobs>,
+        vault: Vault,
         signer: Arc<Signer>,
         recorded: Recorded,
         assignments: BTreeMap<MachineName, Arc<Assignment>>,
@@ -141,6 +142,7 @@ impl Recorder {
             now,
             gateway,
             blobs,
+            vault,
             signer,
             started: Instant::now(),
             current: RwLock::new(Current {
@@ -158,6 +160,11 @@ impl Recorder {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Who uses which secret, of what is recorded.
+    pub fn users_of_secrets(&self) -> BTreeMap<SecretName, Users> {
+        users(&self.current().recorded)
     }
 
     /// The recorded revision.
@@ -194,9 +201,13 @@ impl Recorder {
             }),
             recorded: Recorded::clone(&self.current().recorded),
             observed,
-            secrets: plumb_model::KnownSecrets::default(),
+            secrets: KnownSecrets::default(),
         };
-        refuse::blocking(move || Ok(snapshot.bytes())).await
+        let vault = self.vault.clone();
+        refuse::blocking(move || {
+            let secrets = vault.known()?;
+            Ok(Snapshot { secrets, ..snapshot }.bytes())
+        }).await
     }
 
     /// Plans. Blocks: a rollback reads its release, and a large workspace takes a while.
@@ -218,7 +229,7 @@ impl Recorder {
             lineage: &self.lineage,
             workspace: &self.workspace,
             observed,
-            secrets: plumb_model::KnownSecrets::UNASKED,
+            secrets: &self.vault.known()?,
             commit: commit.as_ref(),
         })
         .map_err(|e| refuse::plan(&e))?;

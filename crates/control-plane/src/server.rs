@@ -19,6 +19,7 @@ use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
 use plumb_wire::v1::rollouts_server::RolloutsServer;
+use plumb_wire::v1::secrets_server::SecretsServer;
 use plumb_wire::v1::machines_server::MachinesServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
 use tokio::net::TcpListener;
@@ -39,6 +40,8 @@ use crate::limits::{LimitRates, Limits};
 use crate::machines::{Machines, Rotating};
 use crate::rotation::Authorities;
 use crate::rollouts::Rollouts;
+use crate::secrets::keys::Keys;
+use crate::secrets::service::Secrets;
 use crate::signing::Signer;
 use crate::tenants::{Opened, Plane, Tenants};
 use crate::tls::{Tls, TlsError};
@@ -238,6 +241,7 @@ fn open(config: &Config) -> Result<Ready, StartError> {
         store,
         lineage,
         signer: Arc::new(Signer::open(&identity)?),
+        keys: Arc::new(Keys::open(&identity, &|name| std::env::var_os(name))?),
         now: config.now,
     };
     let ledger = plane.ledger(&config.workspace);
@@ -333,11 +337,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     tokio::spawn(rotating.clone().keep_going(stop.clone()));
     let machines = Machines { rotating };
+    let secrets = Secrets {
+        tenants: tenants.clone(),
+        keys: plane.keys.clone(),
+    };
+    secrets.finish_rotation().await;
     let served = serve(
         listener,
         tls,
         gate,
-        (enrollment, agents, api, machines),
+        (enrollment, agents, api, machines, secrets),
         stop,
     )
     .await?;
@@ -358,7 +367,7 @@ async fn serve(
     listener: TcpListener,
     tls: Arc<Tls>,
     gate: Gate,
-    (enrollment, agents, api, machines): (Enrollment, Agents, Api, Machines),
+    (enrollment, agents, api, machines, secrets): (Enrollment, Agents, Api, Machines, Secrets),
     mut stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
     let setup = |e: &dyn std::error::Error| StartError::Setup(e.to_string());
@@ -376,6 +385,8 @@ async fn serve(
     health.set_serving::<ControlPlaneServer<Api>>().await;
     health.set_serving::<MachinesServer<Machines>>().await;
     health.set_serving::<AccessServer<AccessService>>().await;
+    health.set_serving::<SecretsServer<Secrets>>().await;
+    health.set_serving::<RolloutsServer<Rollouts>>().await;
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -406,6 +417,8 @@ async fn serve(
                 .max_encoding_message_size(MAX_API_MESSAGE),
         )
         .add_service(AccessServer::new(access))
+        .add_service(SecretsServer::new(secrets))
+        .add_service(RolloutsServer::new(Rollouts))
         .add_service(health_service)
         .add_service(reflection);
     let incoming = crate::tls::accept(incoming::accept(listener), tls);

@@ -32,6 +32,8 @@ use crate::identity::KeyDigest;
 use crate::recorder::{Recorder, keep_rolling, load, load_rollouts};
 use crate::refuse;
 use crate::roster::Roster;
+use crate::secrets::Vault;
+use crate::secrets::keys::Keys;
 use crate::server::StartError;
 use crate::signing::Signer;
 
@@ -49,6 +51,8 @@ pub(crate) struct Tenant {
     pub recorder: Arc<Recorder>,
     /// Its artifacts and files.
     pub blobs: Arc<Blobs>,
+    /// Its secrets.
+    pub vault: Vault,
     /// Who was heard under the identity of each machine.
     pub roster: Arc<Roster>,
     /// Who did what in it.
@@ -92,6 +96,8 @@ pub(crate) struct Plane {
     pub lineage: Lineage,
     /// Signs plan files.
     pub signer: Arc<Signer>,
+    /// The keys that wrap the keys of secrets.
+    pub keys: Arc<Keys>,
     /// The clock.
     pub now: fn() -> Timestamp,
 }
@@ -174,11 +180,13 @@ impl Opened {
     pub fn serve(self, plane: &Plane) -> Tenant {
         let access = Arc::new(self.access);
         let blobs = Arc::new(self.blobs);
+        let vault = Vault::new(self.ledger.clone(), plane.keys.clone(), plane.now);
         let gateway = Gateway::start(
             self.fleet,
             &self.recording,
             self.ledger.clone(),
             access.clone(),
+            vault.clone(),
             plane.now,
         );
         let recorder = Arc::new(Recorder::new(
@@ -186,6 +194,7 @@ impl Opened {
             plane.now,
             gateway.clone(),
             blobs.clone(),
+            vault.clone(),
             plane.signer.clone(),
             self.recorded,
             self.assignments,
@@ -199,6 +208,7 @@ impl Opened {
             ledger: self.ledger,
             access,
             gateway,
+            vault,
             recorder,
             blobs,
             roster: Arc::default(),

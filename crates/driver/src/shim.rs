@@ -62,7 +62,7 @@ pub fn run(incarnation: &Path) -> ExitCode {
         }
     };
     // If the driver has gone away meanwhile, the next one finds the answer in the state file.
-    let code = match Running::start(incarnation) {
+    let code = match Running::start(incarnation, &mut answer) {
         Ok(running) => {
             let _ = writeln!(answer, "ok {}", running.command.pid);
             drop(answer);

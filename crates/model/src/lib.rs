@@ -24,7 +24,6 @@ pub mod resource;
 pub mod rollout;
 pub mod sealed;
 pub mod secret;
-pub mod rollout;
 pub mod spec;
 pub mod spec_container;
 pub mod spec_parts;

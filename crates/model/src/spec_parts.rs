@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Cost;
 use crate::hash::Hash;
 use crate::name::SecretName;
 use crate::spec::nothing;

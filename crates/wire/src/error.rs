@@ -89,6 +89,8 @@ reasons! {
     ConsentNeeded = "CONSENT_NEEDED", FailedPrecondition;
     /// The plan can be read, and not applied: something is unresolved, or a machine lacks what it needs.
     PlanBlocked = "PLAN_BLOCKED", FailedPrecondition;
+    /// Something that is recorded uses the secret.
+    SecretInUse = "SECRET_IN_USE", FailedPrecondition;
     /// Blobs have to be uploaded first.
     BlobsMissing = "BLOBS_MISSING", FailedPrecondition;
     /// The planner refuses.

@@ -56,6 +56,7 @@ fn tenants(shop: (&[&TokenRecord], &[&MachineIdentity]), shop2: &[&TokenRecord])
         store: Arc::new(MemoryStore::default()),
         lineage: Lineage::from_random([1; 16]),
         signer: Arc::new(Signer::open(temp.path()).unwrap()),
+        keys: Arc::new(crate::secrets::keys::Keys::open(temp.path(), &|_| None).unwrap()),
         now,
     };
     let open = |workspace: &str, tokens: &[&TokenRecord], machines: &[&MachineIdentity]| {

@@ -36,6 +36,12 @@ pub fn environment(
             );
             return Err(Fault::new(Reason::BadContent, message));
         }
+        if symbolic::holds_credential(value) {
+            let message = format!(
+                "the environment variable {name} is to hold the credential of a service, which this version of plumb cannot fill in: upgrade plumb on this machine"
+            );
+            return Err(Fault::new(Reason::LacksCapability, message));
+        }
         env.insert(name.clone(), symbolic::expand(value, release));
     }
     // Last: the mark is never the blueprint's to set.
