@@ -63,7 +63,7 @@ pub fn run(
             nobody_asked: true,
             ..Observed::default()
         },
-        head: None,
+        ..Snapshot::default()
     };
     let (request, commit) = match range.to {
         Some(to) => match at_commit(&repository, to, env)? {
