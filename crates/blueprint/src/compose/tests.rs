@@ -224,3 +224,66 @@ fn nothing_is_dropped_silently_and_each_problem_has_its_place() {
         assert_eq!(problems(text), expected, "{text}");
     }
 }
+
+/// Row 32. Mutations: leave `likely_credential` out of the command, or of the build's arguments.
+#[test]
+fn row_32_what_looks_like_a_credential_is_warned_of_in_commands_and_build_arguments_too() {
+    const CANARY: &str = "canary7f3a9c";
+    for (service, place) in [
+        (
+            format!("command: [serve, \"https://u:{CANARY}@h/\"]"),
+            "3:22",
+        ),
+        (format!("command: serve --key ghp_{CANARY}"), "3:14"),
+        (format!("entrypoint: [\"https://u:{CANARY}@h/\"]"), "3:18"),
+        (
+            format!("build: {{ context: ., args: {{ API_KEY: {CANARY} }} }}"),
+            "3:43",
+        ),
+        (
+            format!("build: {{ context: ., args: [API_KEY={CANARY}] }}"),
+            "3:32",
+        ),
+        (format!("environment: {{ A_PASSWORD: {CANARY} }}"), "3:32"),
+    ] {
+        let image = if service.starts_with("build") {
+            ""
+        } else {
+            "    image: x:1\n"
+        };
+        let text = format!("services:\n  web:\n    {service}\n{image}");
+        let mut out = Diagnostics::default();
+        let _ = read(&file(&text), &Selector::All, &mut out);
+        let [warning] = out.items.as_slice() else {
+            panic!("{text}: {:?}", out.items.len());
+        };
+        assert_eq!(warning.code, crate::Code::LikelyCredential, "{text}");
+        let span = &warning.spans[0];
+        assert_eq!(format!("{}:{}", span.line, span.column), place, "{text}");
+        let said = crate::render(&out, &[file(&text)], false);
+        assert!(!said.contains(CANARY), "{said}");
+    }
+}
+
+#[test]
+fn images_builds_volumes_and_networks_are_known_where_they_stand() {
+    let project = good(
+        "services:\n  web:\n    image: wiki:3\n    volumes: [data:/data]\n    networks: [back]\n  job:\n    build: .\nvolumes:\n  data:\nnetworks:\n  back: {}\n",
+    );
+    let places: Vec<String> = project
+        .places
+        .iter()
+        .map(|(what, spot)| format!("{what} {}:{}", spot.line, spot.column))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ":networks/back 11:3",
+            ":volumes/data 9:3",
+            "job 6:3",
+            "job/image 7:5",
+            "web 2:3",
+            "web/image 3:5"
+        ]
+    );
+}

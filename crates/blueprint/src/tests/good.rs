@@ -209,6 +209,68 @@ fn short_forms_mean_what_the_language_says() {
     );
 }
 
+/// Mutations: give it to every process; give it to what has another check, no port, or runs at set times.
+#[test]
+fn a_health_check_of_the_defaults_is_that_of_whatever_has_a_port_to_ask_and_no_other() {
+    let manifest =
+        "kind: Workspace\nname: shop\ndefaults: { App: { health: { path: /up, interval: 7s } } }\n";
+    let app =
+        |name: &str, rest: &str| format!("kind: App\nname: {name}\nmachines: all\n{rest}---\n");
+    let text = [
+        app("plain", "run: x\nports: { http: auto }\n"),
+        app("routed", "run: x\nroutes: [a.example.com]\n"),
+        app(
+            "two",
+            "processes: { web: { run: x, ports: { http: auto } }, job: y }\n",
+        ),
+        app("box", "image: x:1\nports: { http: 80 }\n"),
+        app(
+            "own",
+            "run: x\nports: { http: auto }\nhealth: { tcp: http }\n",
+        ),
+        app("portless", "run: x\n"),
+        app("several", "run: x\nports: { one: auto, two: auto }\n"),
+        app(
+            "at-times",
+            "run: x\nports: { http: auto }\nschedule: 0 3 * * *\n",
+        ),
+    ];
+    let set = run(&[
+        ("plumb.yaml", manifest),
+        ("m.yaml", MACHINES),
+        ("x.yaml", &text.concat()),
+    ])
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let mut asked = Vec::new();
+    for (name, app) in &set.apps {
+        let checks: Vec<_> = match &app.workload {
+            crate::Workload::Processes => app
+                .processes
+                .iter()
+                .map(|(name, process)| (name.to_string(), process.health.clone()))
+                .collect(),
+            crate::Workload::Container(container) => {
+                vec![("container".to_owned(), container.health.clone())]
+            }
+            _ => Vec::new(),
+        };
+        let checks = checks
+            .into_iter()
+            .filter_map(|(at, health)| Some((at, health?)));
+        asked.extend(checks.map(|(at, health)| format!("{name} {at} {}", health.interval_ms)));
+    }
+    assert_eq!(
+        asked,
+        [
+            "box container 7000",
+            "own app 30000",
+            "plain app 7000",
+            "routed app 7000",
+            "two web 7000"
+        ]
+    );
+}
+
 #[test]
 fn defaults_are_filled_in_key_by_key() {
     let manifest = "kind: Workspace\nname: shop\ndefaults:\n  App:\n    env: { TZ: UTC, A: base }\n    restart: { backoff: { initial: 3s } }\n    drift: report\n    limits: { memory: 1Gi, cpu: 1 }\n    rollout: { min_healthy: 20s }\n  Setup: { drift: ignore }\n  Service: { drift: ignore, publish: public, on_delete: destroy }\n";

@@ -181,7 +181,8 @@ fn row_3_what_no_parser_should_see_is_refused_before_it_does() {
     assert!(run(&[("plumb.yaml", &format!("\u{feff}{MANIFEST}"))]).is_ok());
 }
 
-/// Row 4. Mutation: take any name as it is, in `Reader::parse_name` or in a grammar of `scalar`.
+/// Row 4. Mutations, each tried: say nothing of a name that is none, in `Reader::parse_name`; let one of `is_env_name`,
+/// `is_user`, `is_package`, `is_identifier` and `is_container_user` take anything.
 #[test]
 fn row_4_a_hostile_name_is_a_grammar_error() {
     let long = "x".repeat(10_000);
@@ -572,8 +573,8 @@ fn everything_said(list: &[(&str, &str)]) -> String {
 /// Row 9 and 10 are held where URLs are checked, in `git_url`; here that a URL that is refused is not shown either.
 ///
 /// Row 32, as far as a parser can see it: a credential in any place where people put one by mistake is refused and not
-/// repeated, neither in a message nor in the snippet, whatever else is wrong on its line. Mutation: leave out
-/// `Reader::hide` in any of its places, or `Credentials::line` in `render`.
+/// repeated, neither in a message nor in the snippet, whatever else is wrong on its line. Mutations,
+/// both tried: leave out `Reader::hide`, or `Credentials::blind` in `render`.
 #[test]
 fn row_32_a_credential_in_a_blueprint_is_refused_and_not_repeated() {
     const CANARY: &str = "canary-7f3a9c";
@@ -701,8 +702,8 @@ fn row_32_a_credential_in_a_blueprint_is_refused_and_not_repeated() {
     );
 }
 
-/// Row 32: what is no error, but surely a credential, is warned of and not shown. Mutations: leave out
-/// `likely_credential` in either place, or `blind` in `render`.
+/// Row 32: what is no error, but surely a credential, is warned of and not shown. Mutations, each
+/// tried: leave out `likely_credential` for commands, environments or build arguments, or `blind` in `render`.
 #[test]
 fn row_32_what_looks_like_a_credential_is_warned_of_and_not_repeated() {
     const CANARY: &str = "canary7f3a9c";
@@ -718,6 +719,12 @@ fn row_32_what_looks_like_a_credential_is_warned_of_and_not_repeated() {
         (
             app(&format!(
                 "env: {{ A: \"-----BEGIN RSA PRIVATE KEY-----{CANARY}\" }}\n"
+        (
+            format!(
+                "kind: App\nname: a\nmachines: all\nsource: {{ path: w }}\ndockerfile: {{ args: {{ API_KEY: {CANARY} }} }}\n"
+            ),
+            true,
+        ),
             )),
             true,
         ),

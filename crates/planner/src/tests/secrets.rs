@@ -20,8 +20,8 @@ fn blueprints(word: &str) -> String {
     )
 }
 
-/// Threat row 32. Fails under the mutations: show sensitive rows; take environments and templates for public; put the
-/// values into a reason.
+/// Threat row 32. Fails under the mutations, each tried: show sensitive rows; take environments and templates for public; put
+/// the new values into a reason.
 #[test]
 fn row_32_a_canary_in_every_secret_like_field_is_in_no_plan() {
     let mut world = World::new(&["a"], &blueprints(CANARY));
@@ -46,6 +46,10 @@ fn row_32_a_canary_in_every_secret_like_field_is_in_no_plan() {
     assert!(look(&world) > 8, "they are in the plan, hidden");
     world.go();
     world.write("x.yaml", &blueprints("another"));
+    assert!(look(&world) > 8);
+    // And the other way round: what comes is hidden like what goes.
+    world.go();
+    world.write("x.yaml", &blueprints(CANARY));
     assert!(look(&world) > 8);
     world.files.remove("x.yaml");
     look(&world);

@@ -578,3 +578,103 @@ fn targets_plan_only_themselves_and_what_they_depend_on() {
     assert_eq!(plan.changes.len(), 2);
     assert!(world.recorded.state.machines.contains_key(&machine("b")));
 }
+
+/// Fails under the mutations: take the app's own name for what has no key of its own; point at the app for what a Compose
+/// file brings.
+#[test]
+fn what_the_manifest_and_compose_bring_about_comes_from_where_it_is_written() {
+    let manifest = "kind: Workspace\nname: shop\nbase_domain: apps.example.com\n";
+    let compose =
+        "services:\n  web:\n    image: wiki:3\n    volumes: [data:/data]\nvolumes:\n  data:\n";
+    let text = "kind: Machine\nname: a\n---\nkind: App\nname: web\nmachines: a\nrun: x\nports: { http: auto }\n---\nkind: App\nname: wiki\nmachines: a\ncompose: compose.yaml\n";
+    let file = |path: &str, text: &str| plumb_blueprint::SourceFile {
+        path: path.to_owned(),
+        text: text.as_bytes().to_vec(),
+    };
+    let options = plumb_blueprint::Options {
+        others: vec![file("compose.yaml", compose)],
+        ..Default::default()
+    };
+    let files = [file("plumb.yaml", manifest), file("x.yaml", text)];
+    let blueprint = plumb_blueprint::parse(&files, &options).unwrap();
+    let world = World::default();
+    let request = Request::Apply {
+        sources: world.read(&blueprint),
+        blueprint,
+        ask: Ask::default(),
+    };
+    let plan = world.try_plan(&request).unwrap().plan;
+    let origins: Vec<String> = plan
+        .changes
+        .iter()
+        .map(|c| format!("{} {}", c.address, c.origin.as_ref().unwrap()))
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "a/web/process/app/0 x.yaml:7:1",
+            "a/web/route/web.apps.example.com plumb.yaml:3:1",
+            "a/wiki/image/web compose.yaml:3:5",
+            "a/wiki/volume/data compose.yaml:6:3",
+            "a/wiki/container/web/0 compose.yaml:2:3",
+        ]
+    );
+}
+
+/// Fails under the mutation: leave the folder of a source out of what is not a process.
+#[test]
+fn what_starts_in_a_folder_of_its_source_is_built_and_served_there() {
+    let source = "source: { path: repo, dir: web }\n";
+    let text = format!(
+        "kind: App\nname: site\nmachines: a\nstatic: public\nroutes: [a.example.com]\n{source}---\nkind: App\nname: built\nmachines: a\nruntime: node@20.1.0\nbuild: make\nrun: x\n{source}---\nkind: App\nname: box\nmachines: a\ndockerfile: Dockerfile\n{source}---\nkind: App\nname: plain\nmachines: a\nprocesses: {{ one: x, two: {{ run: y, dir: sub }} }}\n{source}"
+    );
+    let mut world = World::new(&["a"], &text);
+    world.go();
+    let dir = |at: &str| match world.spec(at) {
+        ResourceSpec::Process(spec) => spec.workdir.unwrap().dir,
+        ResourceSpec::Build(spec) => spec.source.dir,
+        ResourceSpec::Route(spec) => match spec.target {
+            RouteTarget::Files(folder) => folder.dir,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    for (at, expected) in [
+        ("a/site/route/a.example.com", "web/public"),
+        ("a/built/build/app", "web"),
+        ("a/built/process/app/0", "web"),
+        ("a/box/build/app", "web"),
+        ("a/plain/process/one/0", "web"),
+        ("a/plain/process/two/0", "web/sub"),
+    ] {
+        assert_eq!(dir(at), expected, "{at}");
+    }
+}
+
+/// What is in the way and cannot be read is told of. Fails under the mutation: say nothing of what nobody may read.
+#[test]
+fn a_file_that_is_taken_over_and_cannot_be_shown_says_so() {
+    let mut world = World::new(
+        &["a"],
+        "kind: Setup\nname: s\nmachines: a\nfiles: { /etc/x: { content: ours } }\n",
+    );
+    world.go();
+    world.observe("a/s/file//etc/x", super::Said::InTheWay("theirs"));
+    let reasons = |world: &World| world.plan().plan.changes[0].reasons.clone();
+    assert_eq!(reasons(&world).len(), 1);
+    let found = |world: &mut World, digest| {
+        let status = world.observed.statuses.values_mut().next().unwrap();
+        let found = status.found.as_mut().unwrap();
+        (found.text, found.digest, found.size) = (None, digest, Some(7));
+    };
+    found(&mut world, None);
+    insta::assert_snapshot!(
+        reasons(&world)[1],
+        @"what it holds now (7 bytes) is not shown: not everybody on its machine may read it"
+    );
+    found(&mut world, Some(plumb_model::Hash::of(b"theirs")));
+    insta::assert_snapshot!(
+        reasons(&world)[1],
+        @"what it holds now (7 bytes) is not shown: it is no text, or a long one"
+    );
+}

@@ -13,7 +13,7 @@ use super::super::facts;
 use crate::{Input, Observed, Planned, Request, Source, plan};
 
 /// What may stand in a workspace; `%` is a random digit. Those with a second document need it.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     r#"{"kind":"App","name":"web","machines":"all","run":"serve %","ports":{"http":"auto","admin":900%},"env":{"A":"x","B":"${machine.name}","C":"${app.web.ports.http}"},"source":{"path":"app"},"health":{"path":"/%","port":"http","interval":"1%s"}}"#,
     r#"{"kind":"App","name":"work","machines":["b","a"],"processes":{"one":{"run":["./one","%"],"ports":{"http":"auto"}},"two":"./two"},"restart":"always","state":"running","routes":["w.example.com"]}"#,
     r#"{"kind":"Setup","name":"base","machines":["b","a"],"files":{"/srv/d/f":{"content":"v%"},"/srv/g":{"source":"g.bin","mode":"060%"}},"directories":{"/srv/d":{"mode":"070%"}},"packages":["git","curl"]}"#,
@@ -24,6 +24,13 @@ const DOCUMENTS: [&str; 9] = [
     r#"{"kind":"Network","name":"back","machines":"all","internal":true,"subnet":"10.2%.0.0/24"}"#,
     r#"{"kind":"Registry","name":"r","host":"registry.example.com","username":"u%","password":{"secret":"key"}}"#,
     r#"{"kind":"App","name":"site","machines":"a","static":"public","source":{"git":"https://git.example.com/x.git","branch":"b%"},"routes":["site.example.com/%"]}"#,
+    r#"{"kind":"Network","name":"inner","machines":"a"}
+{"kind":"Network","name":"outer","machines":"a"}
+{"kind":"Service","name":"cache","machines":"a","engine":"redis@7.2.%","port":6400}
+{"kind":"Service","name":"queue","machines":"a","engine":"rabbitmq@3.13.%"}
+{"kind":"App","name":"many","machines":"a","image":"box@sha256:%111111111111111111111111111111111111111111111111111111111111111","networks":["outer","inner"],"uses":["queue","cache"]}
+{"kind":"App","name":"told","machines":"a","run":"./told"}
+{"kind":"Setup","name":"tells","machines":"a","files":{"/etc/tells":{"content":"%","notify":["told","many"]}}}"#,
     r#"{"kind":"Setup","name":"odd","machines":{"role":"web"},"files":{"/odd":{"content":"a: 'b' # \"%\"\n  two\n"}},"surprise":%}"#,
 ];
 
@@ -51,7 +58,15 @@ impl Chance {
 }
 
 /// Lists that say the same in any order.
-const SETS: [&str; 4] = ["machines", "packages", "secrets", "required_labels"];
+const SETS: [&str; 7] = [
+    "machines",
+    "packages",
+    "secrets",
+    "required_labels",
+    "networks",
+    "uses",
+    "notify",
+];
 
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a text is JSON")
@@ -257,7 +272,10 @@ fn the_documents_are_planned() {
     assert!(!check(&which, &[1], (1, 2)));
     which[DOCUMENTS.len() - 1] = false;
     let mut chance = Chance(7);
-    let documents = DOCUMENTS[..8].iter().copied().chain([MACHINES]);
+    let documents = DOCUMENTS[..DOCUMENTS.len() - 1]
+        .iter()
+        .copied()
+        .chain([MACHINES]);
     let documents: Vec<Value> = documents
         .flat_map(str::lines)
         .map(|line| serde_json::from_str(&line.replace('%', "1")).expect("JSON"))

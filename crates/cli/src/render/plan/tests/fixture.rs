@@ -97,17 +97,29 @@ pub fn change(at: &str, action: ChangeAction, attributes: Vec<AttributeChange>) 
         action,
         ChangeAction::Update | ChangeAction::ReplaceCreateFirst | ChangeAction::ReplaceDeleteFirst
     );
+    let cost = changed
+        .then(|| attributes.iter().map(|a| a.cost).max())
+        .flatten();
+    let address = address(at);
+    let felt = match (address.kind.runs(), action, cost) {
+        (true, ChangeAction::Create, _) => Felt::Start,
+        (true, ChangeAction::Delete, _) => Felt::Stop,
+        (true, _, Some(Cost::Restart)) => Felt::Restart,
+        (true, _, Some(Cost::Replace)) => Felt::Replace,
+        (_, _, Some(Cost::Reload)) => Felt::Reload,
+        (_, ChangeAction::Forget, _) => Felt::Nothing,
+        _ => Felt::InPlace,
+    };
     Change {
-        address: address(at),
+        address,
         action,
         reasons: if changed {
             vec![format!("{} changed", fields.join(", "))]
         } else {
             Vec::new()
         },
-        cost: changed
-            .then(|| attributes.iter().map(|a| a.cost).max())
-            .flatten(),
+        cost,
+        felt,
         attributes,
         blocked_by: Vec::new(),
         downtime: None,
@@ -310,7 +322,7 @@ pub fn rich() -> Plan {
             },
         ],
     );
-    image.blocked_by = vec!["nobody has resolved image registry.example.com/search:2".to_owned()];
+    image.blocked_by = vec!["cannot be done: nobody has looked up what it is made from".to_owned()];
     let volume = change(
         "web-1/search/volume/data",
         ChangeAction::Create,

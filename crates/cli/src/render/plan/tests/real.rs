@@ -7,7 +7,7 @@ use plumb_model::plan_schema::plan_schema;
 use plumb_planner::snapshot::Snapshot;
 use plumb_planner::{Ask, Request};
 
-use super::{FORMATS, PlanFormat, fixture, render, text, view};
+use super::{FORMATS, PlanFormat, PlanView, fixture, render, text, view};
 use crate::args::{Blueprints, Output};
 use crate::out::Style;
 use crate::{offline, repository::Repository};
@@ -143,4 +143,101 @@ fn every_format_shows_what_the_planner_makes() {
             }
         }
     }
+}
+
+/// Every field that can hold a secret does, or names one.
+fn with_secrets(word: &str) -> String {
+    format!(
+        "kind: Workspace
+name: shop
+---
+kind: Machine
+name: a
+address: {{ private: 10.0.0.1 }}
+---
+kind: App
+name: web
+machines: a
+run: x
+uses: [db]
+secrets: {{ KEY: {{ secret: {word}-key }}, FILE: {{ secret: {word}-file, as: file }} }}
+env: {{ URL: '${{service.db.url}}?x={word}', BOTH: '{word}${{service.db.url}}' }}
+hooks: {{ before: ./x }}
+---
+kind: App
+name: box
+machines: a
+image: registry.example.com/box:1
+secrets: {{ KEY: {word}-box }}
+---
+kind: Registry
+name: r
+host: registry.example.com
+username: u
+password: {{ secret: {word}-registry }}
+---
+kind: Service
+name: db
+machines: a
+engine: postgres@16.3
+publish: private
+---
+kind: Setup
+name: s
+machines: a
+files: {{ /f: {{ content: '{word} ${{service.db.url}}' }} }}
+"
+    )
+}
+
+/// Threat row 32, to the very end: what is hidden in a plan is in no form of it. Mutations under which it fails: leave
+/// environments and templates out of `holds_credential` in the planner; show rows that are sensitive.
+#[test]
+fn row_32_a_canary_in_every_secret_like_field_is_in_no_form_of_a_plan() {
+    const CANARY: &str = "canary4711";
+    let first = request(&with_secrets(CANARY));
+    let recorded = Snapshot {
+        recorded: offline::recorded(&first, None).expect("recorded"),
+        ..Snapshot::default()
+    };
+    let plans = [
+        plan(&first, &Snapshot::default()),
+        plan(&request(&with_secrets("another")), &recorded),
+        plan(&request(BEFORE), &recorded),
+    ];
+    for plan in &plans {
+        for format in FORMATS {
+            for full in [false, true] {
+                let view = PlanView {
+                    full,
+                    verbose: full,
+                    ..view(format, 100)
+                };
+                let shown = render(plan, &view);
+                assert!(shown.contains("(secret"), "{format:?}");
+                assert!(!shown.contains(CANARY), "{format:?} {shown}");
+            }
+        }
+    }
+}
+
+/// Mutation: keep what goes under the name that its owner had.
+#[test]
+fn what_goes_while_its_owner_is_renamed_stands_under_the_new_name() {
+    let text = |name: &str, domain: &str| {
+        format!(
+            "kind: Workspace\nname: shop\nbase_domain: {domain}\n---\nkind: Machine\nname: a\n---\nkind: App\nname: {name}\nmachines: a\nrun: x\nports: {{ http: auto }}\n"
+        )
+    };
+    let recorded = Snapshot {
+        recorded: offline::recorded(&request(&text("web", "one.example.com")), None)
+            .expect("recorded"),
+        ..Snapshot::default()
+    };
+    let after = request(&text("shop\nrenamed_from: web", "two.example.com"));
+    insta::assert_snapshot!("renamed_and_moved", text_of(&plan(&after, &recorded)));
+}
+
+fn text_of(plan: &Plan) -> String {
+    text(plan, 100)
 }
