@@ -719,17 +719,17 @@ fn row_32_what_looks_like_a_credential_is_warned_of_and_not_repeated() {
         (
             app(&format!(
                 "env: {{ A: \"-----BEGIN RSA PRIVATE KEY-----{CANARY}\" }}\n"
-        (
-            format!(
-                "kind: App\nname: a\nmachines: all\nsource: {{ path: w }}\ndockerfile: {{ args: {{ API_KEY: {CANARY} }} }}\n"
-            ),
-            true,
-        ),
             )),
             true,
         ),
         (
             format!("kind: App\nname: a\nmachines: all\nrun: [x, \"https://u:{CANARY}@h/\"]\n"),
+            true,
+        ),
+        (
+            format!(
+                "kind: App\nname: a\nmachines: all\nsource: {{ path: w }}\ndockerfile: {{ args: {{ API_KEY: {CANARY} }} }}\n"
+            ),
             true,
         ),
         (
