@@ -101,10 +101,10 @@ pub struct Change {
     pub blocked_by: Vec<String>,
     /// The dearest cost among the attributes; none where nothing runs yet or any more.
     pub cost: Option<Cost>,
-    /// What users of the app will notice, if anything: the reason for the downtime.
     /// What is felt of it, which is less than its cost where nothing runs now.
     #[serde(default)]
     pub felt: Felt,
+    /// What users of the app will notice, if anything: the reason for the downtime.
     pub downtime: Option<String>,
     /// Where in the blueprints it comes from. Outside the approval hash.
     pub origin: Option<Origin>,
@@ -153,17 +153,17 @@ pub struct OwnerChange {
 #[serde(rename_all = "snake_case")]
 pub enum Felt {
     /// Nothing that runs is touched.
-    Nothing,
     #[default]
+    Nothing,
     /// Changed in place.
     InPlace,
     /// What runs reads its configuration again.
     Reload,
     /// Something starts that did not run before.
     Start,
-    /// What runs is stopped and started.
     /// Some of what runs is stopped, and the rest goes on.
     StopPart,
+    /// What runs is stopped and started.
     Restart,
     /// What runs is made anew.
     Replace,
@@ -237,7 +237,6 @@ pub struct Resolution {
     pub before: Option<String>,
 }
 
-/// Why something is not done now.
 /// What to write in place of a moving name that nobody has looked up: this version looks nothing up, wherever it plans. A
 /// sentence fragment.
 #[must_use]
@@ -262,6 +261,7 @@ pub fn unresolved(key: &ResolutionKey) -> String {
     )
 }
 
+/// Why something is not done now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NotDone {
     /// What it is about: a machine, an owner or an address.
