@@ -15,7 +15,6 @@ pub use consents::CONSENTS;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use std::ops::Bound;
 use plumb_model::plan::{Change, FORMAT, Plan};
 use plumb_model::state::{Next, RevisionKind};
 use plumb_model::{Address, Hash, MachineName, OwnerName, Resource, ResourceKind, parallel};
@@ -65,7 +64,6 @@ impl<'a> Sides<'a> {
         now.next().map_or(&address.owner, |(new, _)| new)
     }
 
-    /// What is recorded for a desired resource, under the address that it has there.
     /// The desired resources of one owner on one machine.
     fn of(
         &self,
@@ -80,6 +78,7 @@ impl<'a> Sides<'a> {
             .take_while(move |r| r.address.machine == machine && r.address.owner == owner)
     }
 
+    /// What is recorded for a desired resource, under the address that it has there.
     fn old(&self, address: &Address) -> Option<&'a Resource> {
         self.before
             .get(self.desired.recorded_address(address))
