@@ -425,6 +425,15 @@ impl Pair {
         Daemon::start(&mut self.agent_command(data), &self.path("logs"), data).ready("started")
     }
 
+    /// Starts the agent of another machine, on a folder that bears its name.
+    pub fn join_as(&self, machine: &str) -> Daemon {
+        let token = self.token(machine, "1m");
+        let mut command = self.agent_command(machine);
+        command.args(["--server", &self.address()]);
+        command.env("PLUMB_JOIN_TOKEN", token);
+        Daemon::start(&mut command, &self.path("logs"), machine).ready("started")
+    }
+
     /// `plumb agent` on a folder.
     pub fn agent_command(&self, data: &str) -> Command {
         let mut command = self.command();

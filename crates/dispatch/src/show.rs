@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use plumb_model::rollout::Phase;
 use plumb_model::state::MachineInfo;
 use plumb_model::{
     Condition, Entry, Generation, HealthProbe, MachineName, OwnerName, ProcessSpec, ResourceKind,
@@ -351,6 +352,8 @@ fn owner_view(
     if track.removed && matches!(state, StateWord::Converged | StateWord::Converging) {
         state = StateWord::Removing;
     }
+    let rollout = rollout.filter(|rollout| rollout.release == track.release && !track.removed);
+    let rolling = rollout.as_ref().and_then(rolling);
     let message = worst.and_then(|r| {
         let message = r.message.as_ref()?;
         let same = resources.iter().filter(|o| o.state == r.state).count();
@@ -359,6 +362,13 @@ fn owner_view(
             _ => format!("{}: {message} (and {} more)", r.address, same - 1),
         })
     });
+    let (state, message) = match rolling {
+        // What its machines hold is as it should be, but for some it is not yet the release.
+        Some((word, why)) if matches!(state, StateWord::Converged | StateWord::Stopped) => {
+            (word, Some(why))
+        }
+        _ => (state, message),
+    };
     OwnerView {
         name: owner.clone(),
         kind: track.kind,
@@ -371,4 +381,24 @@ fn owner_view(
         resources,
         rollout: rollout.filter(|rollout| rollout.release == track.release && !track.removed),
     }
+}
+
+/// How an owner is whose machines still move to its release, and why.
+fn rolling(rollout: &RolloutView) -> Option<(StateWord, String)> {
+    let word = match rollout.phase {
+        Phase::Done => return None,
+        Phase::Running | Phase::Paused | Phase::Reverting => StateWord::Converging,
+        Phase::Stalled => StateWord::Waiting,
+        Phase::Failed => StateWord::Failed,
+    };
+    let why = rollout.why.as_ref().or(rollout.waits.as_ref());
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let message = format!(
+        "the rollout is {}, {} of {} are at release {}{why}",
+        rollout.phase.as_str(),
+        rollout.moved,
+        rollout.instances,
+        rollout.release
+    );
+    Some((word, message))
 }

@@ -19,7 +19,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn no_invariant_breaks_under_faults_and_the_fleet_comes_to_rest_as_recorded() {
     let mut worst = 0;
-    let mut counts = [0; 6];
+    let mut counts = [0; 7];
     let mut failed = Vec::new();
     for seed in seeds() {
         let report = run(Options::new(seed)).unwrap();
@@ -31,6 +31,7 @@ fn no_invariant_breaks_under_faults_and_the_fleet_comes_to_rest_as_recorded() {
             report.assignments,
             report.renames,
             report.adoptions,
+            report.waves,
         ];
         counts.iter_mut().zip(of).for_each(|(sum, n)| *sum += n);
         if !report.broken.is_empty() {
@@ -38,7 +39,7 @@ fn no_invariant_breaks_under_faults_and_the_fleet_comes_to_rest_as_recorded() {
         }
     }
     println!(
-        "longest way to rest: {worst} ms; crashes, cuts, conflicts, assignments, renames, adoptions: {counts:?}"
+        "longest way to rest: {worst} ms; crashes, cuts, conflicts, assignments, renames, adoptions, waves: {counts:?}"
     );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     if seeds() == SEEDS {

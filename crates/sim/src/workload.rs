@@ -7,6 +7,7 @@ use plumb_blueprint::{
     App, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process, Segment,
     Selector, Setup, Source as AppSource, Volume, Workspace,
 };
+use plumb_model::state::{Rollout, RolloutStrategy};
 use plumb_model::{
     DriftPolicy, Hash, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
     RestartPolicy, RestartSpec, RunState, StopSpec, WorkspaceName,
@@ -93,7 +94,18 @@ fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
         ingress: None,
         limits: None,
         renamed_from: None,
-        rollout: None,
+        rollout: chance.percent(60).then(|| Rollout {
+            strategy: match chance.percent(50) {
+                true => RolloutStrategy::Rolling,
+                false => RolloutStrategy::Canary,
+            },
+            batch: u32::try_from(chance.between(1, 3)).unwrap_or(1),
+            max_unavailable: u32::try_from(chance.between(0, 4)).unwrap_or(1),
+            min_healthy_ms: chance.between(0, 3000),
+            deadline_ms: 30_000,
+            // The operator of a run looks after it: what failed is superseded, or tried again in the end.
+            auto_revert: false,
+        }),
         routes: Default::default(),
         runtime: None,
         schedule: None,

@@ -65,6 +65,8 @@ pub struct Report {
     pub crashes: u64,
     /// How often a link was cut.
     pub cuts: u64,
+    /// How many machines a wave of a rollout has moved.
+    pub waves: u64,
     /// How many actions drivers carried out.
     pub acts: u64,
     /// How often something was taken over from an old address.
@@ -164,6 +166,7 @@ struct World {
     conflicts: u64,
     crashes: u64,
     cuts: u64,
+    waves: u64,
 }
 
 /// Runs one seed.
@@ -172,7 +175,7 @@ struct World {
 /// If the ledger fails or is not what it should be, which no fault of this simulation excuses.
 pub fn run(options: Options) -> Result<Report, ControlError> {
     let mut world = World::new(options);
-    world.control.start()?;
+    world.control.start(world.wall())?;
     for machine in 0..options.machines {
         let at = world.chance.between(0, 3000);
         world.later(at, Happening::AgentStart { machine });
@@ -212,6 +215,7 @@ impl World {
             conflicts: 0,
             crashes: 0,
             cuts: 0,
+            waves: 0,
         }
     }
 
@@ -230,6 +234,7 @@ impl World {
             conflicts: self.conflicts,
             crashes: self.crashes,
             cuts: self.cuts,
+            waves: self.waves,
             acts: self.machines.iter().map(|m| m.vm.acts).sum(),
             renames: self.machines.iter().map(|m| m.vm.renames).sum(),
             adoptions: self.machines.iter().map(|m| m.vm.adoptions).sum(),
@@ -303,10 +308,11 @@ impl World {
         match happening {
             Happening::ServerTick => {
                 self.tell_fleet(fleet::Event::Tick);
+                self.roll()?;
                 self.later(fleet::TICK_MS, Happening::ServerTick);
             }
             Happening::ServerStart if self.control.fleet.is_none() => {
-                self.control.start()?;
+                self.control.start(self.wall())?;
                 self.note("server started");
             }
             Happening::ServerStart => {}

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use plumb_dispatch::WorkspaceView;
 use plumb_dispatch::view::{MachineWord, OwnerView, ResourceView, StateWord};
+use plumb_model::rollout::Phase;
 use plumb_model::condition::{EventKind, MachineEvent};
 use plumb_model::{ConditionKind, MachineName, ProbeOutcome, Timestamp, escape};
 
@@ -75,6 +76,15 @@ pub fn status(view: &WorkspaceView, verbose: bool, style: &Style, now: Timestamp
             text.push_str(&table("  ", &rows));
         }
     };
+    block(
+        &mut text,
+        view.owners
+            .iter()
+            .filter_map(|owner| owner.rollout.as_ref())
+            .filter(|rollout| rollout.phase != Phase::Done)
+            .map(|rollout| vec![crate::rolling::line(rollout)])
+            .collect(),
+    );
     block(
         &mut text,
         view.owners

@@ -9,6 +9,7 @@ mod notes;
 mod order;
 mod owners;
 mod radius;
+mod rollouts;
 mod secrets;
 
 pub use consents::CONSENTS;
@@ -132,6 +133,14 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
             Request::Apply { .. } => RevisionKind::Apply,
             Request::Rollback { owner, to, .. } => RevisionKind::Rollback {
                 owner: owner.clone(),
+    let paced = rollouts::paced(&sides, &changes);
+    for paced in &paced {
+        if let Some(peak) = radius.peak_unavailable.get_mut(paced.owner()) {
+            *peak = (*peak).min(paced.most());
+        }
+    }
+    let mut not_done = notes::not_done(&sides);
+    not_done.extend(paced.iter().map(rollouts::Paced::note));
                 to: *to,
             },
             Request::Destroy => RevisionKind::Destroy,
@@ -150,7 +159,7 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
         blast_radius: radius,
         monthly_cost: machines::monthly_cost(desired, input),
         drift: notes::drift(&sides),
-        not_done: notes::not_done(&sides),
+        not_done,
         lacks,
         unset_secrets: secrets::unset(&sides),
         consents: Vec::new(),

@@ -28,7 +28,7 @@ pub(super) fn radius(sides: &Sides<'_>, noted: &[Noted]) -> BlastRadius {
         }
     }
     radius.restarts = u32::try_from(restarted.len()).unwrap_or(u32::MAX);
-    // Until rollouts are driven, everything on every machine may be stopped at the same moment.
+    // What no rollout paces may be stopped on every machine at the same moment.
     for address in down {
         let owner = sides.owner(address).clone();
         *radius.peak_unavailable.entry(owner).or_default() += 1;

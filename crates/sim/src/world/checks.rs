@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_converge as converge;
 use plumb_dispatch::view::{OwnerView, StateWord, WorkspaceView};
+use plumb_model::rollout::Phase;
 use plumb_model::{Action, Address, ConditionKind, Entry, Reason, ResourceStatus};
 
 use super::{UNNOTICED_MS, WATCH_MS, World};
@@ -12,6 +13,10 @@ use crate::vm::{Thing, drives};
 
 /// Whether an owner is as it should be, as far as these agents can make it so.
 fn is_settled(owner: &OwnerView) -> bool {
+    let rolls = owner.rollout.as_ref();
+    if rolls.is_some_and(|rollout| rollout.phase != Phase::Done) {
+        return false;
+    }
     let fine = |state| matches!(state, StateWord::Converged | StateWord::Stopped);
     fine(owner.state)
         || owner.resources.iter().all(|resource| {
@@ -120,7 +125,7 @@ impl World {
 
     pub(super) fn calm(&mut self) -> Result<(), ControlError> {
         if self.control.fleet.is_none() {
-            self.control.start()?;
+            self.control.start(self.wall())?;
         }
         for machine in 0..self.machines.len() {
             self.start_agent(machine);
@@ -150,6 +155,7 @@ impl World {
         let began = self.now_ms;
         while self.now_ms < began + self.options.rest_ms {
             self.until(self.now_ms + 500)?;
+            self.control.resume(self.wall())?;
             let settled = self.view().is_some_and(|view| {
                 view.owners.iter().all(is_settled)
                     && view
@@ -228,11 +234,10 @@ impl World {
                 wrong.push(format!("deletion is proven: {address} is still there"));
             }
             let held = machine.disk.held.as_ref().map(|h| (h.generation, h.hash));
-            let ledger = recorded
-                .state
-                .machines
-                .get(&machine.name)
-                .map(|m| (m.generation, m.assignment));
+            let ledger = recorded.state.machines.get(&machine.name).map(|m| {
+                let generation = self.control.rollouts.generation(&machine.name, m);
+                (generation, m.assignment)
+            });
             if ledger.is_some() && held != ledger {
                 wrong.push(format!(
                     "both ends agree: {} holds {held:?} of {ledger:?}",

@@ -37,6 +37,23 @@ impl World {
         }
     }
 
+    /// One step of every rollout.
+    pub(super) fn roll(&mut self) -> Result<(), ControlError> {
+        if let Some((machines, rollouts)) = self.control.roll(self.session_now())? {
+            for name in machines.keys() {
+                self.note(&format!("a wave moved {name}"));
+            }
+            if self.storming() && !machines.is_empty() && self.chance.percent(5) {
+                // It dies between storing a wave and telling anybody.
+                self.crash_server();
+                return Ok(());
+            }
+            self.waves += machines.len() as u64;
+            self.tell_fleet(fleet::Event::Advanced { machines, rollouts });
+        }
+        Ok(())
+    }
+
     pub(super) fn outcome(&mut self, owner: OwnerName, release: ReleaseNumber, outcome: Outcome) {
         self.note(&format!("{owner} {release} {outcome:?}"));
         let before = self.outcomes.get(&(owner.clone(), release)).copied();

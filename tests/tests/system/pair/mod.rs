@@ -5,6 +5,7 @@ mod content;
 mod join;
 mod processes;
 mod renames;
+mod rollouts;
 mod server;
 mod undriven;
 
