@@ -25,6 +25,35 @@ pub use self::core::{Running, start};
 pub use config::Config;
 pub use error::AgentError;
 
+use plumb_model::MachineName;
+
+/// Enrols this machine, if it is not enrolled yet, and starts nothing. Who it is.
+///
+/// # Errors
+/// When the folder cannot be used or is an agent's that runs, or the machine is not enrolled and cannot be.
+pub async fn enrol(config: &Config) -> Result<MachineName, AgentError> {
+    let folder = folder::Folder::open(&config.data)?;
+    let enrolled = match identity::Enrolled::load(folder.path())? {
+        Some(mut enrolled) => {
+            if let Some(server) = &config.server {
+                enrolled.moved_to(server)?;
+            }
+            enrolled
+        }
+        None => identity::join(config).await?,
+    };
+    Ok(enrolled.record.machine)
+}
+
+/// Who the agent with this data folder is, also while it runs.
+///
+/// # Errors
+/// When it was never enrolled, or what is stored cannot be read.
+pub fn enrolled_as(data: &std::path::Path) -> Result<MachineName, AgentError> {
+    let enrolled = identity::Enrolled::load(data)?.ok_or(AgentError::NotEnrolled)?;
+    Ok(enrolled.record.machine)
+}
+
 /// Whether an agent with this data folder has been enrolled, so that it needs no token.
 #[must_use]
 pub fn is_enrolled(data: &std::path::Path) -> bool {

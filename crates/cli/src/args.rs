@@ -11,6 +11,17 @@ use plumb_planner::CONSENTS;
 
 use crate::render::plan::PlanFormat;
 
+pub mod access;
+mod machines;
+mod rollouts;
+pub mod secret;
+
+pub use rollouts::{RolloutCommand, RolloutStatusArgs};
+
+pub use machines::{
+    AddArgs, AgentArgs, AgentCommand, CaCommand, InstallArgs, MachineCommand, RecoverArgs,
+};
+
 /// Keeps a fleet of VMs true to YAML blueprints.
 #[derive(Debug, Parser)]
 #[command(
@@ -229,39 +240,69 @@ pub enum Command {
         /// The workspace that it holds.
         #[arg(long, default_value = "main")]
         workspace: WorkspaceName,
+        /// Log to this file, as one JSON object a line, and not to standard error. It is rotated at 10 MiB; five older ones
+        /// are kept.
+        #[arg(long, value_name = "FILE")]
+        log_file: Option<PathBuf>,
     },
-    /// Run the agent of this machine.
+    /// Run the agent of this machine, or install it.
     #[command(
-        after_help = "Examples:\n  plumb agent --server 203.0.113.1:7700 --token plumb-join_… --data /var/lib/plumb/agent\n  plumb agent --data /var/lib/plumb/agent     once it has joined, it knows the rest"
+        after_help = "Examples:\n  plumb agent --server 203.0.113.1:7700 --token plumb-join_… --data /var/lib/plumb/agent\n  plumb agent --data /var/lib/plumb/agent     once it has joined, it knows the rest\n  plumb agent install --server 203.0.113.1:7700   with PLUMB_JOIN_TOKEN: join, and run as a service"
     )]
-    Agent {
-        /// The control plane's address, HOST:PORT. Needed once.
-        #[arg(long)]
-        server: Option<String>,
-        /// A join token from `plumb token create --join`. Needed once. Better handed over in PLUMB_JOIN_TOKEN, since
-        /// command lines can be read by every user of the machine.
-        #[arg(long, env = "PLUMB_JOIN_TOKEN", hide_env_values = true)]
-        token: Option<String>,
-        /// The agent's data folder, made if it is missing.
-        #[arg(long)]
-        data: PathBuf,
-        /// The machine's name, where the token does not fix it.
-        #[arg(long)]
-        machine: Option<MachineName>,
-        /// The time between two looks at everything.
-        #[arg(long, default_value = "30s", value_parser = duration)]
-        interval: Duration,
-        /// Whom apps run as: `app-users` makes a system user for each app (the default for root), `agent` runs all as
-        /// the agent's own user.
-        #[arg(long, value_enum)]
-        run_as: Option<RunAsArg>,
+    Agent(AgentArgs),
+    /// See, add and remove machines.
+    Machine {
+        /// What to do.
+        #[command(subcommand)]
+        command: MachineCommand,
     },
-    /// Make tokens.
+    /// See and replace the CA by which machines and control plane know each other.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Go on with machines that hold more than is recorded, as after an older backup was restored.
+    #[command(
+        after_help = "Examples:\n  plumb recover web-1\n  plumb recover --all --yes\n\nWhat is recorded now gets a generation above the one that the machine holds, and is brought about there."
+    )]
+    Recover(RecoverArgs),
+    /// See and steer how machines move to their releases.
+    Rollout {
+        /// What to do.
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
+    /// Set, list and remove secrets. Blueprints name them; their values are kept by the control plane, encrypted.
+    Secret {
+        /// What to do.
+        #[command(subcommand)]
+        command: secret::SecretCommand,
+    },
+    /// Make, list and revoke tokens.
     Token {
         /// What to do.
         #[command(subcommand)]
-        command: TokenCommand,
+        command: access::TokenCommand,
     },
+    /// Log in to a control plane with a token, and keep both as a context.
+    Login(access::LoginArgs),
+    /// Remove a context, and the token in it, from this machine: the current one, or as --context says.
+    Logout,
+    /// List contexts, or choose the current one.
+    Context {
+        /// What to do.
+        #[command(subcommand)]
+        command: access::ContextCommand,
+    },
+    /// List the workspaces of the control plane, or make one.
+    Workspace {
+        /// What to do.
+        #[command(subcommand)]
+        command: access::WorkspaceCommand,
+    },
+    /// Show who did what in the workspace, or verify that nobody has touched the log of it.
+    Audit(access::AuditArgs),
     /// Print the JSON Schema of a kind of blueprint, or of all; or what a change of each resource's field costs.
     #[command(
         after_help = "Examples:\n  plumb schema App\n  plumb schema --coverage\n  plumb schema --coverage process"
@@ -278,24 +319,6 @@ pub enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
-    },
-}
-
-/// What to do with tokens.
-#[derive(Debug, Subcommand)]
-pub enum TokenCommand {
-    /// Make a token; its text is printed once and kept nowhere.
-    #[command(after_help = "Example:\n  plumb token create --join --machine web-1")]
-    Create {
-        /// A token with which one machine joins, once.
-        #[arg(long, required = true)]
-        join: bool,
-        /// The name that the machine gets; without it the agent says one.
-        #[arg(long)]
-        machine: Option<MachineName>,
-        /// How long it is good for.
-        #[arg(long, default_value = "1h", value_parser = duration)]
-        ttl: Duration,
     },
 }
 
@@ -334,6 +357,7 @@ pub struct PlanInto {
     #[arg(long, value_name = "FILE", conflicts_with = "snapshot")]
     pub out: Option<PathBuf>,
     /// Put everything that it needs into the file, so that it can be applied where the repository is not.
+    /// An earlier release is known to its own control plane alone, so there is no bundle of a rollback.
     #[arg(long, requires = "out", conflicts_with_all = ["destroy", "rollback"])]
     pub bundle: bool,
     /// Plan removing everything.

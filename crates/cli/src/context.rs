@@ -18,6 +18,9 @@ use crate::error::CliError;
 /// A context has an address, a certificate and two keys: some 2 KiB.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// How often the control plane is asked whether its CA is being replaced: a rotation waits for those who do not know.
+const LEARN_EVERY: Duration = Duration::from_secs(600);
+
 /// How long a control plane on this machine may take to be connected to.
 const PROBE: Duration = Duration::from_millis(500);
 
@@ -34,6 +37,8 @@ pub struct Context {
     pub workspace: WorkspaceName,
     /// The key that signs its plan files; none in a file of a version that signed nothing.
     pub plan_key: Option<PlanKey>,
+    /// The file that it was read from.
+    pub origin: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,23 +115,7 @@ impl Context {
         let folder = folder()?;
         let path = folder.join(format!("{name}.json"));
         if !path.exists() {
-            let known: Vec<String> = fs::read_dir(&folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|e| {
-                    e.file_name()
-                        .into_string()
-                        .ok()?
-                        .strip_suffix(".json")
-                        .map(str::to_owned)
-                })
-                .collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
+            let known = listed(&names(&folder));
             return Err(CliError::UnknownContext {
                 name: name.to_owned(),
                 path,
@@ -152,7 +141,52 @@ impl Context {
             token: Secret::new(stored.token),
             workspace: stored.workspace,
             plan_key: stored.plan_key,
+            origin: Some(path.to_owned()),
         })
+    }
+
+    /// Whether it was long enough ago that the control plane was asked for its CAs.
+    pub fn wants_to_learn(&self) -> bool {
+        let asked = self
+            .origin
+            .as_ref()
+            .map(|path| fs::metadata(path)?.modified());
+        asked.is_some_and(|asked| {
+            asked.is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago >= LEARN_EVERY))
+        })
+    }
+
+    /// Takes the CAs that the control plane says are to be trusted into the file that this was read from. Everything else in
+    /// it stays.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn learn(&mut self, cas: &[plumb_wire::v1::Ca]) -> Result<(), CliError> {
+        let Some(path) = self.origin.clone().filter(|_| !cas.is_empty()) else {
+            return Ok(());
+        };
+        let ca_pem: String = cas
+            .iter()
+            .map(|ca| plumb_wire::pin::to_pem(&ca.certificate_der))
+            .collect();
+        if ca_pem == self.ca_pem {
+            // Not again for a while.
+            let touched = fs::File::options().append(true).open(&path);
+            let _ = touched.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            return Ok(());
+        }
+        let bad = |why: String| CliError::BadContext {
+            path: path.clone(),
+            why,
+        };
+        let bytes = bounded(&path).map_err(|e| bad(e.to_string()))?;
+        let mut stored: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|e| bad(format!("line {}, column {}", e.line(), e.column())))?;
+        stored["ca_pem"] = ca_pem.clone().into();
+        let bytes = serde_json::to_vec_pretty(&stored).expect("a context is always JSON");
+        private_write(&fs::canonicalize(&path).unwrap_or(path), &bytes)?;
+        self.ca_pem = ca_pem;
+        Ok(())
     }
 
     /// Writes the context, and makes it the current one unless that is of another control plane. `chosen` is the name or
@@ -166,6 +200,77 @@ impl Context {
             Some(path) => self.write_to(Path::new(path), true),
             None => self.write_in(&folder()?, chosen),
         }
+    }
+
+    /// Writes the context of a login, and makes it the current one. What is there under the name is taken over only from
+    /// the same control plane.
+    ///
+    /// # Errors
+    /// As of [`Context::write`].
+    pub fn log_in(&self, name: &str) -> Result<PathBuf, CliError> {
+        let folder = folder()?;
+        let path = folder.join(format!("{name}.json"));
+        self.write_to(&path, true)?;
+        private_write(&folder.join("current"), name.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Writes it under a name beside the others, without making it the current one.
+    ///
+    /// # Errors
+    /// As of [`Context::write`].
+    pub fn write_beside(&self, name: &str) -> Result<PathBuf, CliError> {
+        let path = folder()?.join(format!("{name}.json"));
+        self.write_to(&path, true)?;
+        Ok(path)
+    }
+
+    /// Makes a context the current one.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn make_current(name: &str) -> Result<(), CliError> {
+        Self::find(Some(name))?;
+        private_write(&folder()?.join("current"), name.as_bytes())
+    }
+
+    /// Removes a context, or the current one: the name of what was removed.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn forget(chosen: Option<&str>) -> Result<String, CliError> {
+        let folder = folder()?;
+        let (known, current) = Self::known()?;
+        let name = match (chosen.filter(|chosen| !chosen.is_empty()), current) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(current)) => current,
+            (None, None) => return Err(CliError::NoContext),
+        };
+        let path = folder.join(format!("{name}.json"));
+        if !known.contains(&name) {
+            return Err(CliError::UnknownContext {
+                name,
+                path,
+                known: listed(&known),
+            });
+        }
+        fs::remove_file(&path).map_err(CliError::file("remove", &path))?;
+        let current = folder.join("current");
+        if fs::read_to_string(&current).is_ok_and(|text| text.trim() == name) {
+            fs::remove_file(&current).map_err(CliError::file("remove", &current))?;
+        }
+        Ok(name)
+    }
+
+    /// The names of all contexts, and which is the current one.
+    ///
+    /// # Errors
+    /// If there is no place for them.
+    pub fn known() -> Result<(Vec<String>, Option<String>), CliError> {
+        let folder = folder()?;
+        let current = fs::read_to_string(folder.join("current")).ok();
+        let current = current.map(|name| name.trim().to_owned());
+        Ok((names(&folder), current))
     }
 
     /// Writes it under a name into the folder of contexts.
@@ -240,9 +345,16 @@ impl Context {
         (!self.is_same(&there) && !self.outlived(&there)).then(|| name.to_owned())
     }
 
-    /// Whether both are of one control plane: it keeps its CA for life, while its address may change at every start.
+    /// Whether both are of one control plane: there is a CA that both know, while its address may change at every start.
     fn is_same(&self, other: &Self) -> bool {
-        self.ca_pem == other.ca_pem
+        let cas = |pem: &str| -> Vec<String> {
+            pem.split_inclusive("-----END CERTIFICATE-----")
+                .map(|one| one.trim().to_owned())
+                .filter(|one| !one.is_empty())
+                .collect()
+        };
+        let theirs = cas(&other.ca_pem);
+        cas(&self.ca_pem).iter().any(|ca| theirs.contains(ca))
     }
 
     /// Whether the other one is of a control plane of this machine that runs no more. Of another machine nobody knows.
@@ -257,6 +369,28 @@ impl Context {
         other.address == self.address
             || TcpStream::connect_timeout(&address, PROBE)
                 .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// The names of the contexts in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| {
+            let name = e.file_name().into_string().ok()?;
+            name.strip_suffix(".json").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
     }
 }
 
@@ -313,6 +447,7 @@ mod tests {
             token: Secret::new(format!("token of {ca}")),
             workspace: "shop".parse().unwrap(),
             plan_key: None,
+            origin: None,
         }
     }
 
@@ -410,6 +545,43 @@ mod tests {
             .unwrap();
         let ours = context("ours", &address);
         assert!(ours.write_in(temp.path(), None).is_ok());
+    }
+
+    #[test]
+    fn a_context_learns_the_cas_and_keeps_all_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("c.json");
+        context("ours", &ended()).write_to(&path, true).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen('{', "{ \"newer\": [1],", 1)).unwrap();
+        let mut read = Context::read(&path).unwrap();
+        assert!(!read.wants_to_learn());
+        let ca = |der: &[u8]| plumb_wire::v1::Ca {
+            certificate_der: der.to_vec(),
+            ..Default::default()
+        };
+        read.learn(&[ca(b"one"), ca(b"two")]).unwrap();
+        let again = Context::read(&path).unwrap();
+        assert_eq!(again.ca_pem.matches("BEGIN CERTIFICATE").count(), 2);
+        assert_eq!(again.token.expose(), "token of ours");
+        assert!(fs::read_to_string(&path).unwrap().contains("newer"));
+        let old = std::time::SystemTime::now() - LEARN_EVERY;
+        fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        let mut again = Context::read(&path).unwrap();
+        assert!(again.wants_to_learn());
+        again.learn(&[ca(b"one"), ca(b"two")]).unwrap();
+        assert!(!again.wants_to_learn(), "it was asked just now");
+        // The newer of both is still the same control plane.
+        let mut newer = again.clone();
+        newer.ca_pem = plumb_wire::pin::to_pem(b"two");
+        assert!(newer.is_same(&again));
+        newer.ca_pem = plumb_wire::pin::to_pem(b"three");
+        assert!(!newer.is_same(&again));
     }
 
     #[test]

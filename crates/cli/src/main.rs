@@ -1,19 +1,26 @@
 //! `plumb`: the one binary. Arguments, exit codes and rendering; everything else is in the crates above.
 
+mod access;
 mod args;
 mod beside;
 mod commands;
 mod context;
 mod error;
 mod events;
+mod fleet;
 mod follow;
 mod git;
+mod install;
+mod logging;
 mod offline;
 mod out;
 mod regular;
 mod remote;
 mod render;
 mod repository;
+mod rolling;
+mod secrets;
+mod ssh;
 
 use std::ffi::OsStr;
 use std::path::Path;

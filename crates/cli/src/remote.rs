@@ -7,13 +7,14 @@ use plumb_dispatch::WorkspaceView;
 use plumb_model::condition::MachineEvent;
 use plumb_model::plan::Plan;
 use plumb_model::state::{Commit, RevisionRecord};
-use plumb_model::{Hash, MachineName, OwnerName, Secret};
+use plumb_model::{Hash, MachineName, OwnerName, Secret, SecretName};
 use plumb_planner::{Ask, Source};
 use plumb_wire::client::{self, ApiClient, CallError, Target};
 use plumb_wire::{PIECE_BYTES, v1};
 use serde::de::DeserializeOwned;
 use tonic::Streaming;
 
+use crate::access;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::repository::{Read as Blueprints, Sources};
@@ -22,6 +23,8 @@ use crate::repository::{Read as Blueprints, Sources};
 pub struct Remote {
     address: String,
     api: ApiClient,
+    /// How it was reached, for its other services.
+    pub context: Context,
 }
 
 /// A plan as the control plane made it, with what it takes to apply it.
@@ -103,6 +106,17 @@ pub fn rollback(owner: &OwnerName, release: Option<u64>) -> v1::PlanRequest {
     }
 }
 
+/// The request to plan going on to the newest versions of secrets.
+pub fn renew_secrets(names: &[SecretName]) -> v1::PlanRequest {
+    let renew = v1::RenewSecrets {
+        names: names.iter().map(ToString::to_string).collect(),
+    };
+    v1::PlanRequest {
+        request: Some(v1::plan_request::Request::RenewSecrets(renew)),
+        commit: None,
+    }
+}
+
 /// The request to plan removing everything.
 pub fn destroy() -> v1::PlanRequest {
     v1::PlanRequest {
@@ -119,10 +133,15 @@ impl Remote {
             ca_pem: context.ca_pem.clone(),
             identity: None,
         };
-        let api = client::api(client::connect(&target).await?, &context.token)?;
+        let channel = client::connect(&target).await?;
+        if context.wants_to_learn() {
+            crate::fleet::learn(channel.clone(), context).await;
+        }
+        let api = client::api_with(channel, access::bearer(context)?);
         Ok(Self {
             address: context.address.clone(),
             api,
+            context: context.clone(),
         })
     }
 
@@ -381,16 +400,21 @@ impl Remote {
             machine: machine.map(ToString::to_string).unwrap_or_default(),
             ttl_seconds,
         };
-        let request = v1::CreateTokenRequest {
-            kind: Some(v1::create_token_request::Kind::Join(join)),
-        };
-        let answer = self
-            .api
-            .create_token(request)
-            .await
-            .map_err(self.failed())?
-            .into_inner();
-        Ok((Secret::new(answer.token), answer.expires))
+        let kind = v1::create_token_request::Kind::Join(join);
+        let (text, made) = self.create_token(kind).await?;
+        Ok((text, made.expires))
+    }
+
+    /// Makes a token; returns its text, its id and when it runs out.
+    pub async fn create_token(
+        &mut self,
+        kind: v1::create_token_request::Kind,
+    ) -> Result<(Secret, v1::CreateTokenResponse), CliError> {
+        let request = v1::CreateTokenRequest { kind: Some(kind) };
+        let answer = self.api.create_token(request).await;
+        let mut answer = answer.map_err(self.failed())?.into_inner();
+        let text = Secret::new(std::mem::take(&mut answer.token));
+        Ok((text, answer))
     }
 }
 

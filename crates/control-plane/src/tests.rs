@@ -1,7 +1,9 @@
 //! Tests through the real service: a started control plane, real TLS, the clients of the wire crate.
 
+mod access;
 mod apply;
 mod enrol;
+mod machines;
 mod sessions;
 mod signed;
 

@@ -258,6 +258,9 @@ pub type AccessClient = crate::v1::access_client::AccessClient<WithToken>;
 /// The client of machines and the CA.
 pub type MachinesClient = crate::v1::machines_client::MachinesClient<WithToken>;
 
+/// The client of secrets.
+pub type SecretsClient = crate::v1::secrets_client::SecretsClient<WithToken>;
+
 /// The client of rollouts and applies.
 pub type RolloutsClient = crate::v1::rollouts_client::RolloutsClient<WithToken>;
 
@@ -290,6 +293,13 @@ pub fn machines_with(channel: Channel, bearer: Bearer) -> MachinesClient {
     crate::v1::machines_client::MachinesClient::with_interceptor(channel, bearer)
         .max_decoding_message_size(MAX_API_MESSAGE)
         .max_encoding_message_size(MAX_AGENT_MESSAGE)
+}
+
+/// Secrets over a connection, for a token.
+#[must_use]
+pub fn secrets_with(channel: Channel, bearer: Bearer) -> SecretsClient {
+    crate::v1::secrets_client::SecretsClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
 }
 
 /// Rollouts and applies over a connection, for a token.

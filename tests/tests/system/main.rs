@@ -8,6 +8,7 @@
 mod architecture;
 mod cli;
 mod dev;
+mod identity;
 mod pair;
 mod readme;
 mod store;

@@ -1,62 +1,70 @@
 //! `plumb agent`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use plumb_agent::Config;
 use plumb_driver::host::RunAs;
-use plumb_model::{MachineName, Secret};
+use plumb_model::{Secret, Timestamp};
 
-use crate::args::RunAsArg;
-use crate::commands::server::{ended, log_to_stderr};
+use crate::args::{AgentArgs, AgentCommand, RunAsArg};
+use crate::commands::server::ended;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 
-/// The arguments.
-pub struct Arguments {
-    /// `HOST:PORT`.
-    pub server: Option<String>,
-    /// A join token.
-    pub token: Option<String>,
-    /// The data folder.
-    pub data: PathBuf,
-    /// The wanted name.
-    pub machine: Option<MachineName>,
-    /// Between two looks at everything.
-    pub interval: Duration,
-    /// Whom apps run as.
-    pub run_as: Option<RunAsArg>,
-}
-
-/// Runs this machine's agent until it is told to end. Apps run on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CliError> {
-    log_to_stderr("info");
+/// Runs this machine's agent until it is told to end, or installs it. Apps run on.
+pub async fn run(arguments: AgentArgs) -> Result<Exit, CliError> {
+    if let Some(AgentCommand::Install(install)) = &arguments.command {
+        crate::install::install(install).await?;
+        return Ok(Exit::Fine);
+    }
+    crate::logging::start(arguments.log_file.as_deref(), "info")?;
     if arguments.interval < Duration::from_secs(1) {
         return Err(CliError::Other("--interval must be at least 1s".to_owned()));
     }
-    let data =
-        std::path::absolute(&arguments.data).map_err(CliError::file("find", &arguments.data))?;
-    let root = rustix::process::geteuid().is_root();
-    let run_as = match arguments.run_as {
-        Some(RunAsArg::AppUsers) => RunAs::AppUsers,
-        Some(RunAsArg::Agent) => RunAs::Agent,
-        None if root => RunAs::AppUsers,
-        None => RunAs::Agent,
-    };
+    let data = arguments.data.unwrap_or_default();
+    let data = std::path::absolute(&data).map_err(CliError::file("find", &data))?;
+    let token = arguments
+        .token
+        .or_else(|| std::env::var("PLUMB_JOIN_TOKEN").ok())
+        .filter(|token| !token.is_empty());
     let agent = plumb_agent::start(Config {
-        data,
         server: arguments.server,
-        token: arguments.token.map(Secret::new),
+        token: token.map(Secret::new),
         machine: arguments.machine,
         interval: arguments.interval,
-        run_as,
-        shim: shim(),
+        run_as: run_as(arguments.run_as),
+        ..config(&data)
     })
     .await?;
     out::line(&format!("Agent of machine {} started.", agent.machine));
     ended().await;
     agent.stop(false).await;
     Ok(Exit::Fine)
+}
+
+/// Whom apps run as: unless said otherwise, root's agent makes a user for each.
+fn run_as(asked: Option<RunAsArg>) -> RunAs {
+    match asked {
+        Some(RunAsArg::AppUsers) => RunAs::AppUsers,
+        Some(RunAsArg::Agent) => RunAs::Agent,
+        None if rustix::process::geteuid().is_root() => RunAs::AppUsers,
+        None => RunAs::Agent,
+    }
+}
+
+/// What an agent is started with if nothing else is said.
+pub fn config(data: &Path) -> Config {
+    Config {
+        data: data.to_owned(),
+        server: None,
+        token: None,
+        machine: None,
+        interval: Duration::from_secs(30),
+        run_as: run_as(None),
+        shim: shim(),
+        now: Timestamp::now,
+    }
 }
 
 /// This very binary, also when its file has been replaced meanwhile.

@@ -3,6 +3,8 @@
 //! Flow: read the blueprints, start both, plan, apply, follow; then plan and apply again whenever a blueprint is
 //! saved, until Ctrl-C. An invalid save shows its diagnostics and changes nothing.
 
+mod secrets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,6 +82,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         out::line(&remark);
     }
     let mut remote = Remote::connect(&context).await?;
+    secrets::take(&repository.root, &context, env.output == Output::Text).await?;
     let agent_data = data.join("agent");
     let token = if plumb_agent::is_enrolled(&agent_data) {
         None
@@ -94,6 +97,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         interval: INTERVAL,
         run_as: RunAs::Agent,
         shim: shim(),
+        now: plumb_model::Timestamp::now,
     })
     .await;
     let agent = match agent {
@@ -491,6 +495,8 @@ async fn reapply(
     env: &Env<'_>,
 ) -> Option<u64> {
     let result = async {
+        let text = env.output == Output::Text;
+        secrets::take(&repository.root, &remote.context, text).await?;
         let read = repository.read(env.output, env.style)?;
         let mut sources = repository.sources(&read.set, env.output, env.style)?;
         let planned = shown(
@@ -539,9 +545,10 @@ fn watch_files(
         );
         let visible = event.paths.iter().any(|path| {
             let inner = path.strip_prefix(&hidden_from).unwrap_or(path);
-            !inner
+            let hidden = inner
                 .components()
-                .any(|part| part.as_os_str().to_string_lossy().starts_with('.'))
+                .any(|part| part.as_os_str().to_string_lossy().starts_with('.'));
+            !hidden || inner == Path::new(secrets::FILE)
         });
         if changed && visible {
             // One pending save is enough: everything is read anew.

@@ -1,21 +1,29 @@
 //! One module for each command, or for a few that belong together.
 
-mod agent;
+pub mod agent;
 mod apply;
+mod audit;
+mod ca;
 mod dev;
 mod diff;
 mod explain;
 mod fmt;
 mod history;
 mod init;
+mod login;
 mod logs;
+mod machine;
 mod plan_file;
+mod recover;
+mod rollout;
 mod schema;
+mod secret;
 mod server;
 mod snapshot;
 mod status;
 mod token;
 mod validate;
+mod workspace;
 
 use clap::CommandFactory;
 
@@ -74,23 +82,21 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             data,
             listen,
             workspace,
-        } => on_threads(server::run(&data, listen, workspace, &env)),
+            log_file,
+        } => on_threads(server::run(
+            &data,
+            listen,
+            workspace,
+            log_file.as_deref(),
+            &env,
+        )),
         Command::Dev(dev) => on_threads(dev::run(&dev, &env)),
-        Command::Agent {
-            server,
-            token,
-            data,
-            machine,
-            interval,
-            run_as,
-        } => on_one_thread(agent::run(agent::Arguments {
-            server,
-            token,
-            data,
-            machine,
-            interval,
-            run_as,
-        })),
+        Command::Agent(agent) => on_one_thread(agent::run(agent)),
+        Command::Machine { command } => on_one_thread(machine::run(&command, &env)),
+        Command::Ca { command } => on_one_thread(ca::run(&command, &env)),
+        Command::Recover(args) => on_one_thread(recover::run(&args, &env)),
+        Command::Secret { command } => on_one_thread(secret::run(&command, &env)),
+        Command::Rollout { command } => on_one_thread(rollout::run(&command, &env)),
         Command::Plan {
             command: Some(PlanCommand::Verify { file, key }),
             ..
@@ -169,6 +175,11 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         )),
         Command::History { app, limit } => on_one_thread(history::run(app.as_ref(), limit, &env)),
         Command::Token { command } => on_one_thread(token::run(&command, &env)),
+        Command::Login(args) => on_one_thread(login::login(&args, &env)),
+        Command::Logout => login::logout(&env),
+        Command::Context { command } => login::context(&command, &env),
+        Command::Workspace { command } => on_one_thread(workspace::run(&command, &env)),
+        Command::Audit(args) => on_one_thread(audit::run(&args, &env)),
     }
 }
 

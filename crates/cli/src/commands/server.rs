@@ -16,9 +16,10 @@ pub async fn run(
     data: &Path,
     listen: SocketAddr,
     workspace: WorkspaceName,
+    log_file: Option<&Path>,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    log_to_stderr("info");
+    crate::logging::start(log_file, "info")?;
     let mut running = start(data, listen, workspace).await?;
     let written = match context(&running).write(env.context) {
         Ok(written) => written,
@@ -79,6 +80,7 @@ pub fn context(running: &control_plane::Running) -> Context {
         token: running.admin_token.clone(),
         workspace: running.workspace.clone(),
         plan_key: Some(running.plan_key),
+        origin: None,
     }
 }
 
@@ -99,13 +101,6 @@ pub async fn ended() {
 
 /// Daemons log to standard error; `PLUMB_LOG` chooses how much (`warn`, `info`, `debug`).
 pub fn log_to_stderr(unless_chosen: &str) {
-    use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_env("PLUMB_LOG").unwrap_or_else(|_| EnvFilter::new(unless_chosen));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init();
+    // Only a file can be beyond reach.
+    let _ = crate::logging::start(None, unless_chosen);
 }

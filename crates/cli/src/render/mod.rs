@@ -1,8 +1,9 @@
 //! What people read: plans, statuses, history.
 
 pub mod diagnostics;
+pub mod machine;
 pub mod plan;
-pub mod status;
 pub mod rollout;
+pub mod status;
 pub mod table;
 pub mod time;

@@ -101,7 +101,12 @@ async fn a_stream_that_does_not_begin_with_a_hello_is_refused() {
     let mut talk = Talk::open(&mut client, hello(None, 0, None)).await.unwrap();
     talk.hear().await.unwrap();
     talk.tx
-        .send(v1::AgentMessage { message: None })
+        .send(v1::AgentMessage {
+            message: Some(v1::agent_message::Message::Ack(v1::Ack {
+                generation: 1,
+                hash: "nonsense".into(),
+            })),
+        })
         .await
         .unwrap();
     assert_eq!(reason(talk.hear().await), Reason::BadMessage);

@@ -195,6 +195,18 @@ fn a_copy_of_a_machine_is_noticed_and_no_app_is_touched() {
     clone.kill();
     pair.kill_agent();
     pair.start_agent();
+    // It stays so until somebody says which one is the machine: here the one that has just come.
+    let instance = plumb_tests::pair::wait("it is heard", plumb_tests::pair::PATIENCE, || {
+        let shown = pair
+            .plumb(&["machine", "show", "local", "--output", "json"])
+            .good();
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let machine = &shown["machine"];
+        assert_eq!(machine["state"], "quarantined", "{machine}");
+        let newest = machine["instances"].as_array()?.last()?["instance"].as_str()?.to_owned();
+        (machine["online"] == true).then_some(newest)
+    });
+    pair.plumb(&["machine", "keep", "local", &instance]).good();
     pair.status_until("settled", settled);
     assert_eq!(pair.incarnation(), before);
 }

@@ -5,6 +5,7 @@ mod content;
 mod join;
 mod processes;
 mod renames;
+mod secrets;
 mod rollouts;
 mod server;
 mod undriven;
@@ -70,7 +71,7 @@ fn assert_the_app_heals(port: &Port, within: Duration) -> u32 {
 }
 
 /// Copies a folder.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
