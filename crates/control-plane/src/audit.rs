@@ -35,7 +35,10 @@ impl From<LedgerError> for AuditError {
     }
 }
 
-type Job = (AuditEntry, oneshot::Sender<Result<(), AuditError>>);
+enum Job {
+    Add(AuditEntry, oneshot::Sender<Result<(), AuditError>>),
+    Stop(oneshot::Sender<()>),
+}
 
 /// The way to a workspace's audit log. Cheap to clone.
 #[derive(Clone)]
@@ -73,17 +76,42 @@ impl Log {
     pub async fn append(&self, entry: AuditEntry) -> Result<(), AuditError> {
         let (reply, answer) = oneshot::channel();
         self.jobs
-            .send((entry, reply))
+            .send(Job::Add(entry, reply))
             .await
             .map_err(|_| AuditError::Closing)?;
         answer.await.map_err(|_| AuditError::Closing)?
+    }
+
+    /// Ends the writer, once what was handed to it is written; it holds the ledger no more when this returns.
+    pub(crate) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.jobs.send(Job::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
     }
 }
 
 async fn write(ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
     let mut jobs: Vec<Job> = Vec::new();
+    // Dropped last, so that whoever waits for the end finds the ledger let go.
+    let mut stopped = None;
     while queue.recv_many(&mut jobs, MAX_AUDIT_BATCH).await > 0 {
-        let (entries, replies): (Vec<_>, Vec<_>) = jobs.drain(..).unzip();
+        let (mut entries, mut replies) = (Vec::new(), Vec::new());
+        for job in jobs.drain(..) {
+            match job {
+                Job::Add(entry, reply) => {
+                    entries.push(entry);
+                    replies.push(reply);
+                }
+                Job::Stop(done) => {
+                    queue.close();
+                    stopped = Some(done);
+                }
+            }
+        }
+        if entries.is_empty() {
+            continue;
+        }
         let ledger = ledger.clone();
         let written = tokio::task::spawn_blocking(move || ledger.append_audit(&entries)).await;
         let result = match written {
@@ -99,4 +127,6 @@ async fn write(ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
             let _ = reply.send(result.clone());
         }
     }
+    drop(ledger);
+    drop(stopped);
 }

@@ -153,7 +153,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// The key of a CA, as certificates name it that it has issued: the subject key identifier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CaKeyId([u8; 20]);
 
 impl fmt::Debug for CaKeyId {

@@ -156,6 +156,7 @@ pub struct Running {
     pub plan_key: PlanKey,
     stopping: watch::Sender<bool>,
     tenants: Arc<Tenants>,
+    keeper: JoinHandle<()>,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -178,6 +179,11 @@ impl Running {
         }
         if tokio::time::timeout(DRAIN, &mut self.served).await.is_err() {
             self.served.abort();
+        }
+        // Only now: the last answers have waited for their entries.
+        let _ = (&mut self.keeper).await;
+        for tenant in self.tenants.list() {
+            tenant.audit.stop().await;
         }
     }
 }
@@ -305,7 +311,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     for other in opened.others {
         tenants.add(other.serve(&plane));
     }
-    tokio::spawn(crate::tenants::keep(tenants.clone(), stop.clone()));
+    let keeper = tokio::spawn(crate::tenants::keep(tenants.clone(), stop.clone()));
     let gate = Gate {
         tenants: tenants.clone(),
         authorities: authorities.clone(),
@@ -359,6 +365,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         plan_key,
         stopping,
         tenants,
+        keeper,
         served: tokio::spawn(served),
     })
 }
@@ -394,7 +401,6 @@ async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
-    health.set_serving::<RolloutsServer<Rollouts>>().await;
         .layer(GuardLayer(Arc::new(gate)))
         .add_service(
             EnrollmentServer::new(enrollment)
@@ -426,5 +432,4 @@ async fn serve(
         // An error means that `Running` was dropped, which is the same.
         let _ = stop.wait_for(|stop| *stop).await;
     }))
-        .add_service(RolloutsServer::new(Rollouts))
 }

@@ -70,6 +70,14 @@ pub fn to_pem(der: &[u8]) -> String {
 }
 
 /// PEM with the label that the caller names.
+/// The digest of the first certificate in a PEM text; none if there is none in it.
+#[must_use]
+pub fn digest_of_pem(pem: &str) -> Option<CaDigest> {
+    use rustls::pki_types::pem::PemObject as _;
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    Some(CaDigest::of(&der))
+}
+
 fn pem(label: &str, der: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = format!("-----BEGIN {label}-----\n");

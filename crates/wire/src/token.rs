@@ -86,6 +86,27 @@ impl fmt::Display for CaDigest {
     }
 }
 
+/// Why a text is not the digest of a CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the digest of a certificate: expected 64 hex digits, as `plumb token create` prints them")]
+pub struct NotADigest;
+
+impl FromStr for CaDigest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        if !hex(text, 64) {
+            return Err(NotADigest);
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| NotADigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotADigest)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
 impl fmt::Debug for CaDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -126,18 +147,13 @@ impl FromStr for JoinToken {
         let [id, secret, ca] = parts[..] else {
             return Err(bad);
         };
-        if !hex(id, ID_DIGITS) || !hex(secret, SECRET_DIGITS) || !hex(ca, 64) {
+        if !hex(id, ID_DIGITS) || !hex(secret, SECRET_DIGITS) {
             return Err(bad);
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(ca.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad)?;
         }
         Ok(Self {
             id: id.to_owned(),
             secret: Secret::new(secret.to_owned()),
-            ca: CaDigest(digest),
+            ca: ca.parse().map_err(|_| bad)?,
         })
     }
 }

@@ -170,7 +170,7 @@ fn print_batch(machine: &str, batch: &v1::LogBatch, env: &Env<'_>) {
 }
 
 /// A duration before now, or a time.
-fn parse_since(text: &str) -> Result<Timestamp, CliError> {
+pub(super) fn parse_since(text: &str) -> Result<Timestamp, CliError> {
     if let Ok(before) = args::duration(text) {
         let now = Timestamp::now();
         return Ok(now.checked_sub(jiff_span(before)).unwrap_or(now));

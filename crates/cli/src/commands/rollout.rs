@@ -1,7 +1,7 @@
 //! `plumb rollout`: how machines move to their releases, and what an operator says to that.
 
 use plumb_model::OwnerName;
-use plumb_wire::client::{self, Bearer, CallError, RolloutsClient, Target};
+use plumb_wire::client::{self, CallError, RolloutsClient, Target};
 use plumb_wire::v1;
 use serde_json::{Value, json};
 
@@ -213,8 +213,8 @@ impl Rollouts {
         };
         let channel = client::connect(&target).await?;
         Ok(Self {
+            client: client::rollouts_with(channel, crate::access::bearer(&context)?),
             address: context.address,
-            client: client::rollouts_with(channel, Bearer::new(&context.token)?),
         })
     }
 

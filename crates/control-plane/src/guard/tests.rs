@@ -270,6 +270,8 @@ async fn a_certificate_counts_only_here_for_the_enrolled_key_of_a_machine_that_w
             machine: machine.clone(),
         },
         key: key("a"),
+        issuer: CaKeyId::default(),
+        not_after: now(),
     };
     let check = |change: &dyn Fn(&mut Peer), expected: Option<Reason>| {
         let mut peer = good.clone();
