@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::OwnerName;
+use plumb_model::{OwnerName, SecretName};
 use plumb_model::plan::{ChangeAction, Plan};
 use plumb_planner::Problem;
 use plumb_wire::client::CallError;
@@ -141,6 +141,17 @@ pub async fn rollback(
 ) -> Result<Exit, CliError> {
     let mut remote = Remote::connect(&Context::find(env.context)?).await?;
     let planned = shown(remote.plan_rollback(app, release).await, env)?;
+    go(&mut remote, planned, None, how, env).await
+}
+
+/// What follows `plumb secret set --apply`.
+pub async fn renew_secrets(
+    names: &[SecretName],
+    how: &ApplyArgs,
+    env: &Env<'_>,
+) -> Result<Exit, CliError> {
+    let mut remote = Remote::connect(&Context::find(env.context)?).await?;
+    let planned = shown(remote.plan(remote::renew_secrets(names)).await, env)?;
     go(&mut remote, planned, None, how, env).await
 }
 

@@ -243,7 +243,8 @@ fn obstacles(text: &mut String, outline: &Outline<'_>) {
         .iter()
         .filter(|(_, r)| r.resolved.is_none())
         .collect();
-    if unresolved.is_empty() && outline.lacks.is_empty() {
+    let unset = &outline.plan.unset_secrets;
+    if unresolved.is_empty() && outline.lacks.is_empty() && unset.is_empty() {
         return;
     }
     let _ = writeln!(
@@ -261,8 +262,18 @@ fn obstacles(text: &mut String, outline: &Outline<'_>) {
     for lacks in outline.lacks.iter().take(MAX_LIST) {
         let _ = writeln!(text, "> - {}", lack(lacks));
     }
-    let left =
-        unresolved.len().saturating_sub(MAX_LIST) + outline.lacks.len().saturating_sub(MAX_LIST);
+    for unset in unset.iter().take(MAX_LIST) {
+        let _ = writeln!(
+            text,
+            "> - {}: {}",
+            words::clean(&unset.what()),
+            words::clean(&unset.remedy())
+        );
+    }
+    let left = [unresolved.len(), outline.lacks.len(), unset.len()]
+        .into_iter()
+        .map(|count| count.saturating_sub(MAX_LIST))
+        .sum::<usize>();
     if left > 0 {
         let _ = writeln!(text, "> - and {} more", words::count(left, "reason"));
     }

@@ -115,7 +115,8 @@ impl Page<'_> {
             .iter()
             .filter(|(_, r)| r.resolved.is_none())
             .collect();
-        if outline.lacks.is_empty() && unknown.is_empty() {
+        let unset = &outline.plan.unset_secrets;
+        if outline.lacks.is_empty() && unknown.is_empty() && unset.is_empty() {
             return;
         }
         self.heading(Ink::Loud, "This plan can be read, and not applied:");
@@ -125,6 +126,14 @@ impl Page<'_> {
         }
         for lacks in &outline.lacks {
             self.lacks(lacks, "error");
+        }
+        for unset in unset {
+            let text = format!("error: {}", words::clean(&unset.what()));
+            let origin = unset.origin.as_ref().map(ToString::to_string);
+            let origin = origin.unwrap_or_default();
+            self.flow(2, 6, &[(Ink::Bad, &text), (Ink::Faint, &origin)]);
+            let remedy = words::clean(&unset.remedy());
+            self.flow(6, 8, &[(Ink::Plain, &remedy)]);
         }
     }
 
