@@ -18,7 +18,11 @@ pub(crate) use looks::{is_credential, is_secret_key};
 
 /// The warning of a text that surely is a credential, or that is the value of a variable with a secret's name; none if
 /// it is neither. The text itself is not in it.
-pub(crate) fn warning(variable: Option<&str>, what: &str, text: &str) -> Option<Diagnostic> {
+pub(crate) fn warning(
+    variable: Option<&str>,
+    what: impl FnOnce() -> String,
+    text: &str,
+) -> Option<Diagnostic> {
     let named = variable.is_some_and(is_secret_key)
         && !text.contains("${")
         // A path, a switch and a gap are none.
@@ -27,6 +31,7 @@ pub(crate) fn warning(variable: Option<&str>, what: &str, text: &str) -> Option<
     if !named && !is_credential(text) {
         return None;
     }
+    let what = what();
     let secret = variable.unwrap_or("NAME");
     Some(
         Diagnostic::warning(

@@ -15,7 +15,8 @@ use plumb_model::{
     DriftPolicy, Limits, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
     RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::diagnostic::Diagnostics;
 
@@ -135,38 +136,54 @@ pub struct App {
     /// Where it runs.
     pub machines: Selector,
     /// How many instances it has over all these machines; none is one on each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// Instances are spread evenly over the values of this label first; none is over machines alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<String>,
     /// What its processes run out of; none is an empty folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// What it consists of.
     pub workload: Workload,
     /// Its native processes; none unless it consists of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<ProcessName, Process>,
     /// The language runtime that its build and processes use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeDecl>,
     /// What is run, one after the other, to build it out of its source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub build: Vec<Vec<Text>>,
     /// The hosts and paths that lead to it; the first is the primary one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteDecl>,
     /// Whose web server answers for its routes; none is where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Selector>,
     /// The secrets that it is handed, by the name of their environment variable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, SecretDecl>,
     /// The Services whose credentials are injected.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub uses: BTreeSet<OwnerName>,
     /// What each of its processes or its container may use up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// When it is started, if it does not run all the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
     /// Commands around each release, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,
     /// How machines move from one release to the next; none is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// The name that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<OwnerName>,
     /// The environment that all its processes share: the defaults, then the app's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Text>,
     /// When a process is started again.
     pub restart: RestartSpec,
@@ -179,6 +196,7 @@ pub struct App {
     /// Whether it should run.
     pub state: RunState,
     /// The user that it runs as; none leaves it to the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
@@ -203,24 +221,34 @@ pub enum Source {
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// The command and its arguments, never empty. A string command has become `["/bin/sh", "-c", TEXT]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<Text>,
-    /// The whole environment: the defaults, then the app's, then its own.
+    /// Its own environment, which goes before the [app's](App::env).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Text>,
     /// Its ports. No two processes of an app share a port's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<PortName, Port>,
     /// Its health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// How many instances of this process there are over all machines; none is as many as the app has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// The folder inside the source in which it starts, without `.` and `..`; empty for the source itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub dir: String,
     /// Where its ports can be reached, for those that are not on loopback alone. It is handed the address as `HOST`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub publish: BTreeMap<PortName, Publish>,
     /// What it may use up; none is as the app says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// When it is started; none is as the app says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
     /// The secrets that it is handed besides the app's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, SecretDecl>,
 }
 
@@ -398,14 +426,51 @@ pub struct DirDecl {
 /// text has no segment.
 pub type Text = Vec<Segment>;
 
-/// A part of a [`Text`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// A part of a [`Text`]. Nearly all are literal, so that is written as the text alone, and a reference as what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     /// As it stands. `$${` has become `${`, and `${vars.X}` its value.
     Literal(String),
     /// What this stands for.
     Ref(Reference),
+}
+
+impl Serialize for Segment {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Literal(text) => to.serialize_str(text),
+            Self::Ref(reference) => [reference].serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Segment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Segment;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text, or a reference in brackets")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Segment, E> {
+                Ok(Segment::Literal(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Segment, E> {
+                Ok(Segment::Literal(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Segment, A::Error> {
+                match (all.next_element()?, all.next_element::<IgnoredAny>()?) {
+                    (Some(reference), None) => Ok(Segment::Ref(reference)),
+                    _ => Err(A::Error::invalid_length(0, &self)),
+                }
+            }
+        }
+        from.deserialize_any(Either)
+    }
 }
 
 /// What a text may refer to: a closed set.

@@ -90,6 +90,15 @@ pub struct ReleaseBody {
     pub rollout: Option<Rollout>,
 }
 
+impl ReleaseBody {
+    /// The resource at an address.
+    #[must_use]
+    pub fn resource(&self, address: &Address) -> Option<&Resource> {
+        let at = self.resources.binary_search_by(|r| r.address.cmp(address));
+        at.ok().map(|at| &self.resources[at])
+    }
+}
+
 /// How machines move from one release of an app to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

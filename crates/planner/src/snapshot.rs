@@ -164,9 +164,11 @@ impl Snapshot {
         let mut snapshot = Self::default();
         let mut releases = BTreeMap::<OwnerName, Arc<ReleaseBody>>::new();
         let mut statuses = BTreeMap::<Address, ResourceStatus>::new();
-        let lines = body.split_inclusive(|b| *b == b'\n').enumerate().collect();
+        // Checked as a whole, which is much quicker than text by text.
+        let text = std::str::from_utf8(body).map_err(|_| SnapshotError::Damaged)?;
+        let lines = text.lines().enumerate().collect();
         let read = parallel::each(lines, body.len(), |(at, line)| {
-            serde_json::from_slice::<Read>(line)
+            serde_json::from_str::<Read>(line)
                 .map(Box::new)
                 .map_err(|e| SnapshotError::Line(at + 2, e.to_string()))
         });

@@ -99,9 +99,9 @@ impl ReadApp {
 
     /// The app with its defaults filled in.
     pub fn finish(self, machines: Selector) -> App {
-        let tuning = self.tuning;
+        let mut tuning = self.tuning;
         let limits = around::any_limits(tuning.limits.clone());
-        let env = texts(&tuning.env);
+        let env = texts(std::mem::take(&mut tuning.env));
         let decls = |secrets: BTreeMap<String, ReadSecret>| {
             secrets
                 .into_iter()
@@ -112,8 +112,6 @@ impl ReadApp {
             .processes
             .into_iter()
             .map(|(name, read)| {
-                let mut env = tuning.env.clone();
-                env.extend(read.env);
                 let publish = read
                     .ports
                     .iter()
@@ -125,7 +123,7 @@ impl ReadApp {
                     .map(|own| around::limits_over(own, &tuning.limits));
                 let process = Process {
                     argv: read.argv,
-                    env: texts(&env),
+                    env: texts(read.env),
                     ports: read
                         .ports
                         .into_iter()

@@ -513,10 +513,8 @@ pub(crate) struct Selected {
 }
 
 /// The texts of an environment without the places of their references.
-pub(crate) fn texts(env: &BTreeMap<String, Rendered>) -> BTreeMap<String, Text> {
-    env.iter()
-        .map(|(key, r)| (key.clone(), r.text.clone()))
-        .collect()
+pub(crate) fn texts(env: BTreeMap<String, Rendered>) -> BTreeMap<String, Text> {
+    env.into_iter().map(|(key, r)| (key, r.text)).collect()
 }
 
 /// A number of milliseconds as one would write it.

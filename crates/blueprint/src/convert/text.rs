@@ -42,7 +42,7 @@ impl<'a> Reader<'a, '_> {
             return None;
         }
         if place == Place::Command {
-            self.likely_credential(node, None, &name(&node.at), text);
+            self.likely_credential(node, None, || name(&node.at), text);
         }
         let mut out = Rendered::default();
         let mut good = true;
@@ -125,7 +125,7 @@ impl<'a> Reader<'a, '_> {
         &mut self,
         node: &Node<'_>,
         variable: Option<&str>,
-        what: &str,
+        what: impl FnOnce() -> String,
         text: &str,
     ) {
         if let Some(warning) = crate::mask::warning(variable, what, text) {
@@ -203,7 +203,7 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             if let Some(text) = value.value.as_str() {
-                self.likely_credential(&value, Some(key), key, text);
+                self.likely_credential(&value, Some(key), || key.to_owned(), text);
             }
             if let Some(rendered) = self.rendered(&value, Place::Env) {
                 env.insert(key.to_owned(), rendered);

@@ -355,22 +355,15 @@ fn row_5_a_route_holds_nothing_that_a_web_server_could_read_as_more() {
 fn row_6_newlines_and_percent_signs_stay_what_they_are() {
     let text = "kind: App\nname: a\nmachines: all\nrun: [\"a\\nb\", \"%h %%n\", \" ;x\"]\nenv: { A: \"1\\n2 %i\\n\" }\n";
     let set = with(text).unwrap();
-    let process = set
-        .apps
-        .values()
-        .next()
-        .unwrap()
-        .processes
-        .values()
-        .next()
-        .unwrap();
+    let app = set.apps.values().next().unwrap();
+    let process = app.processes.values().next().unwrap();
     let literal = |text: &crate::Text| match text.as_slice() {
         [crate::Segment::Literal(text)] => text.clone(),
         other => panic!("{other:?}"),
     };
     let argv: Vec<String> = process.argv.iter().map(literal).collect();
     assert_eq!(argv, ["a\nb", "%h %%n", " ;x"]);
-    assert_eq!(literal(&process.env["A"]), "1\n2 %i\n");
+    assert_eq!(literal(&app.env["A"]), "1\n2 %i\n");
     for (text, code) in [
         ("env: { \"A\\nB\": x }\n", "P0205"),
         ("env: { \"A%B\": x }\n", "P0205"),

@@ -1,9 +1,7 @@
 //! What a recorded resource hands on to the one that takes its place: the addresses that it had before, and that it may
 //! take over what Plumb did not make.
 
-use std::collections::BTreeMap;
-
-use plumb_model::{Address, Found, Reason, Resource, ResourceKind, ResourceStatus};
+use plumb_model::{Address, Found, Reason, ResourceKind, ResourceStatus};
 
 use super::context::{Context, Drafts};
 use super::rename::Moved;
@@ -20,14 +18,9 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
     let in_the_way = |address| stranger(input, foreign.iter().copied(), address).is_some();
     for (name, draft) in drafts.iter_mut() {
         let body = context.recorded(name);
-        let recorded: BTreeMap<&Address, &Resource> = body
-            .iter()
-            .flat_map(|body| &body.resources)
-            .map(|r| (&r.address, r))
-            .collect();
         for (address, resource) in &mut draft.resources {
             let at = moved.get(address).unwrap_or(address);
-            let Some(old) = recorded.get(at) else {
+            let Some(old) = body.and_then(|body| body.resource(at)) else {
                 resource.adopt = in_the_way(address);
                 continue;
             };

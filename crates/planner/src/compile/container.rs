@@ -81,7 +81,7 @@ pub(super) fn compile<'a>(
         env::port_variables(&inside.collect())
     };
     handed.extend(env::service_variables(context, owner, &app.uses, &scope));
-    let env = env::written(context, owner, handed, &decl.env, &scope);
+    let env = env::written(context, owner, handed, [&decl.env], &scope);
     let health = decl.health.as_ref().and_then(|health| {
         health_spec(health, &numbers, |port| {
             published.get(port).map(|p| p.address.clone())

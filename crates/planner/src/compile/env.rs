@@ -85,14 +85,19 @@ pub(super) fn services_here(
     })
 }
 
-/// Renders what is written over what is handed in.
-pub(super) fn written(
+/// Renders what is written over what is handed in; of the layers, a later one over those before.
+pub(super) fn written<'a, const N: usize>(
     context: &mut Context<'_>,
     owner: &OwnerName,
     mut env: Env,
-    texts: &BTreeMap<String, Text>,
+    layers: [&'a BTreeMap<String, Text>; N],
     scope: &Scope<'_>,
 ) -> Env {
+    let hidden = |at: usize, name: &String| layers[at + 1..].iter().any(|l| l.contains_key(name));
+    let texts = layers.iter().enumerate().flat_map(|(at, layer)| {
+        let seen = layer.iter().filter(move |(name, _)| !hidden(at, name));
+        seen.collect::<Vec<_>>()
+    });
     for (name, text) in texts {
         // Where it is written is looked up only once it is to be shown: there are many more of these than of anything else.
         let value = render(text, scope).unwrap_or_else(|(message, hint)| {
@@ -117,7 +122,7 @@ pub(super) fn of_a_build(
         .filter(|(_, text)| !is_secret(text))
         .map(|(name, text)| (name.clone(), text.clone()))
         .collect();
-    let mut env = written(context, owner, Env::new(), &open, scope);
+    let mut env = written(context, owner, Env::new(), [&open], scope);
     env.retain(|_, value| !symbolic::holds_credential(value));
     env
 }

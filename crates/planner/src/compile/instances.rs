@@ -191,20 +191,22 @@ pub(super) fn ports<'a>(
     services: &BTreeMap<&'a OwnerName, Facts<'a>>,
     kept: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
 ) -> Ports {
-    let mut wants = BTreeSet::new();
+    let mut wants = Vec::new();
     for instance in instances.values().flatten() {
         for asked in instance.unit.ports() {
             let fixed = match asked.number {
                 Port::Auto => None,
                 Port::Fixed(number) => Some(number),
             };
-            wants.insert(Want {
+            wants.push(Want {
                 address: instance.address.clone(),
                 port: asked.name.clone(),
                 fixed,
             });
         }
     }
+    wants.sort_unstable();
+    wants.dedup();
     let mut taken: BTreeMap<&MachineName, BTreeSet<u16>> = BTreeMap::new();
     for facts in services.values() {
         taken.entry(facts.machine).or_default().insert(facts.port);
@@ -228,7 +230,7 @@ pub(super) fn ports<'a>(
         },
     );
     let mut ports = Ports::new();
-    for ((address, port), number) in given {
+    for (Want { address, port, .. }, number) in wants.into_iter().zip(given) {
         match number {
             Some(number) => {
                 ports.entry(address).or_default().insert(port, number);

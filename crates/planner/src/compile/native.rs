@@ -34,7 +34,7 @@ pub(super) fn process<'a>(
     let mut handed = env::port_variables(&ports);
     handed.extend(env::service_variables(context, owner, &app.uses, &scope));
     handed.extend(bound.clone().map(|address| ("HOST".to_owned(), address)));
-    let env = env::written(context, owner, handed, &decl.env, &scope);
+    let env = env::written(context, owner, handed, [&app.env, &decl.env], &scope);
     let origin = context.run_origin(owner, name);
     let argv = context.command(&decl.argv, &scope, origin.as_ref());
     let health = decl

@@ -28,85 +28,60 @@ pub(super) struct Allotting<'a> {
     pub before: &'a dyn Fn(&Address) -> Option<Address>,
 }
 
-/// Gives each wanted port a number; none where the range of its machine is used up. What is taken already is given to
-/// nobody.
+/// Gives each wanted port a number, in their order; none where the range of its machine is used up. What is taken already is
+/// given to nobody. `wants` are sorted, each once.
 pub(super) fn allot<'a>(
-    wants: &'a BTreeSet<Want>,
+    wants: &'a [Want],
     mut taken: BTreeMap<&'a MachineName, BTreeSet<u16>>,
     by: &Allotting<'_>,
-) -> BTreeMap<(Address, PortName), Option<u16>> {
-    let mut given = BTreeMap::new();
+) -> Vec<Option<u16>> {
+    let mut given: Vec<Option<u16>> = wants.iter().map(|want| want.fixed).collect();
     for want in wants {
         if let Some(number) = want.fixed {
-            taken
-                .entry(&want.address.machine)
-                .or_default()
-                .insert(number);
-            given.insert((want.address.clone(), want.port.clone()), Some(number));
+            let taken = taken.entry(&want.address.machine).or_default();
+            taken.insert(number);
         }
     }
-    let recorded = recorded_ports(by.recorded);
-    let mut stranded: BTreeMap<&Want, u16> = BTreeMap::new();
-    for want in wants.iter().filter(|want| want.fixed.is_none()) {
+    let mut stranded: BTreeMap<usize, u16> = BTreeMap::new();
+    for (at, want) in wants.iter().enumerate() {
+        if want.fixed.is_some() {
+            continue;
+        }
         let old = (by.before)(&want.address);
         let address = old.as_ref().unwrap_or(&want.address);
-        let Some(number) = recorded
-            .get(address)
-            .and_then(|spec| recorded_port(spec, &want.port))
+        let body = by.recorded.releases.get(&address.owner);
+        let Some(number) = body
+            .and_then(|body| body.resource(address))
+            .and_then(|resource| recorded_port(&resource.spec, &want.port))
         else {
             continue;
         };
+        let taken = taken.entry(&want.address.machine).or_default();
         if is_stranded(address, by.recorded, by.observed) {
             // A stranger sits there: the number is avoided for everybody on this machine.
-            stranded.insert(want, number);
-            taken
-                .entry(&want.address.machine)
-                .or_default()
-                .insert(number);
-        } else if (FIRST..FIRST + COUNT).contains(&number)
-            && taken
-                .entry(&want.address.machine)
-                .or_default()
-                .insert(number)
-        {
-            given.insert((want.address.clone(), want.port.clone()), Some(number));
+            stranded.insert(at, number);
+            taken.insert(number);
+        } else if (FIRST..FIRST + COUNT).contains(&number) && taken.insert(number) {
+            given[at] = Some(number);
         }
     }
-    for want in wants {
-        let key = (want.address.clone(), want.port.clone());
-        if given.contains_key(&key) {
+    for (at, want) in wants.iter().enumerate() {
+        if given[at].is_some() {
             continue;
         }
         let taken = taken.entry(&want.address.machine).or_default();
         let hash =
             Hash::of(format!("{}\n{}\n{}", by.workspace, want.address, want.port).as_bytes());
         // Away from a stranger the search goes on from there, so that it never comes back to one met before.
-        let start = match stranded.get(want) {
+        let start = match stranded.get(&at) {
             Some(number) => number.saturating_sub(FIRST) % COUNT,
             None => u16::from_le_bytes([hash.0[0], hash.0[1]]) % COUNT,
         };
-        let number = (0..COUNT)
+        given[at] = (0..COUNT)
             .map(|i| FIRST + (start + i) % COUNT)
             .find(|number| taken.insert(*number));
-        given.insert(key, number);
     }
     given
-}
-
-/// Every recorded resource that can have ports.
-fn recorded_ports(recorded: &Recorded) -> BTreeMap<&Address, &ResourceSpec> {
-    recorded
-        .releases
-        .values()
-        .flat_map(|body| &body.resources)
-        .filter(|resource| {
-            matches!(
-                resource.spec,
-                ResourceSpec::Process(_) | ResourceSpec::Container(_)
-            )
-        })
-        .map(|resource| (&resource.address, &resource.spec))
-        .collect()
 }
 
 fn recorded_port(spec: &ResourceSpec, port: &PortName) -> Option<u16> {

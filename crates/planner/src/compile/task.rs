@@ -156,7 +156,7 @@ fn task<'a>(
     let native = image.is_none();
     after.extend(env::services_here(&app.uses, &scope));
     let handed = env::service_variables(context, owner, &app.uses, &scope);
-    let env = env::written(context, owner, handed, &app.env, &scope);
+    let env = env::written(context, owner, handed, [&app.env], &scope);
     let spec = ResourceSpec::Task(TaskSpec {
         moment: hook.moment,
         argv: context.command(&hook.argv, &scope, origin.as_ref()),
