@@ -16,7 +16,7 @@ fn saving_a_blueprint_shows_the_difference_and_applies_it() {
     dev.expect(mark, "Plan for workspace save", AT_ONCE);
     dev.expect(
         mark,
-        "content.text  \"true to the blueprint\\n\" → \"saved\\n\"",
+        "content  \"true to the blueprint\\n\" → \"saved\\n\"",
         AT_ONCE,
     );
     dev.expect(
