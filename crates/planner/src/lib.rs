@@ -196,12 +196,29 @@ impl PlanError {
 /// # Errors
 /// Every problem that keeps the request from being planned, at once.
 pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
-    let desired = match input.request {
+    let desired = desired(&input)?;
+    let next = next::next(&desired, &input);
+    let plan = diff::diff(&desired, &input, &next);
+    Ok(Planned { plan, next })
+}
+
+/// Looks for what would keep a request from being planned, and makes no plan of it: whatever is wrong is found while it is
+/// compiled.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn check(input: Input<'_>) -> Result<(), PlanError> {
+    // The process of whoever only wants to know this ends soon, and its memory with it.
+    desired(&input).map(std::mem::forget)
+}
+
+fn desired(input: &Input<'_>) -> Result<Desired, PlanError> {
+    Ok(match input.request {
         Request::Apply {
             blueprint,
             sources,
             ask,
-        } => compile::compile(blueprint, sources, ask, &input)?,
+        } => compile::compile(blueprint, sources, ask, input)?,
         Request::Rollback { owner, to, body } => {
             Desired::rolled_back(input.recorded, owner, *to, body)?
         }
@@ -209,8 +226,5 @@ pub fn plan(input: Input<'_>) -> Result<Planned, PlanError> {
         Request::Secrets { names } => {
             Desired::with_newest_secrets(input.recorded, names, input.secrets)?
         }
-    };
-    let next = next::next(&desired, &input);
-    let plan = diff::diff(&desired, &input, &next);
-    Ok(Planned { plan, next })
+    })
 }

@@ -90,9 +90,15 @@ pub fn plan_offline(
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
     let repository = Repository::find(blueprints)?;
-    let read = repository.read(env.output, env.style)?;
+    // Both are work for more than one core only in part, so they are done side by side. The blueprints' problems go first.
+    let (read, snapshot) = std::thread::scope(|scope| {
+        let snapshot = scope.spawn(|| offline::snapshot(snapshot));
+        let read = repository.read(env.output, env.style);
+        (read, snapshot.join())
+    });
+    let read = read?;
     let sources = repository.sources(&read.set, env.output, env.style)?;
-    let snapshot = offline::snapshot(snapshot)?;
+    let snapshot = snapshot.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let commit = repository.commit();
     let request = sources.request(read.set, ask.ask());
     match offline::plan(&request, &snapshot, commit.as_ref()) {

@@ -152,7 +152,7 @@ fn within(scope: &[String], file: &str) -> bool {
 fn planning(set: BlueprintSet, sources: Sources) -> (BlueprintSet, Vec<Problem>) {
     let workspace = set.workspace.name.clone();
     let request = sources.request(set, plumb_planner::Ask::default());
-    let planned = plumb_planner::plan(plumb_planner::Input {
+    let checked = plumb_planner::check(plumb_planner::Input {
         request: &request,
         recorded: &plumb_model::state::Recorded::default(),
         lineage: &plumb_model::Lineage::from_random([0; 16]),
@@ -161,18 +161,11 @@ fn planning(set: BlueprintSet, sources: Sources) -> (BlueprintSet, Vec<Problem>)
         secrets: plumb_model::KnownSecrets::UNASKED,
         commit: None,
     });
-    let problems = match planned {
-        Ok(planned) => {
-            // The process ends soon, and with it goes its memory: giving back each piece of a plan by itself takes time.
-            std::mem::forget(planned);
-            Vec::new()
-        }
-        Err(error) => error.problems,
-    };
+    let problems = checked.err().map(|error| error.problems);
     let Request::Apply { blueprint, .. } = request else {
         unreachable!("it was to apply the set");
     };
-    (blueprint, problems)
+    (blueprint, problems.unwrap_or_default())
 }
 
 impl Checked {
