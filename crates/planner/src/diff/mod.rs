@@ -15,9 +15,11 @@ mod secrets;
 pub use consents::CONSENTS;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use plumb_model::plan::{Change, FORMAT, Plan};
-use plumb_model::state::{Next, RevisionKind};
+use plumb_model::state::{Next, ReleaseBody, RevisionKind};
 use plumb_model::{Address, Hash, MachineName, OwnerName, Resource, ResourceKind, parallel};
 
 use crate::desired::Desired;
@@ -98,13 +100,25 @@ struct Noted {
 pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
     let sides = Sides::new(desired, input);
     let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
-    let mut addresses: Vec<&Address> = sides
-        .before
-        .keys()
-        .filter(|address| !moved_from.contains(*address))
-        .chain(sides.after.keys())
-        .copied()
-        .collect();
+    // What stays as it is recorded to the last byte is the recorded one, and need not be looked at resource by resource.
+    let recorded = &input.recorded.releases;
+    let stays = |owner: &OwnerName, body: &Arc<ReleaseBody>, others: &BTreeMap<_, _>| {
+        let other: Option<&Arc<ReleaseBody>> = others.get(owner);
+        other.is_some_and(|other| Arc::ptr_eq(other, body))
+    };
+    let before = recorded
+        .iter()
+        .filter(|(owner, body)| !stays(owner, body, &desired.owners))
+        .flat_map(|(_, body)| &body.resources)
+        .map(|resource| &resource.address)
+        .filter(|address| !moved_from.contains(*address));
+    let (same, after): (Vec<_>, Vec<_>) = desired
+        .owners
+        .iter()
+        .partition(|(owner, body)| stays(owner, body, recorded));
+    let same: usize = same.iter().map(|(_, body)| body.resources.len()).sum();
+    let after = after.iter().flat_map(|(_, body)| &body.resources);
+    let mut addresses: Vec<&Address> = before.chain(after.map(|r| &r.address)).collect();
     addresses.sort();
     addresses.dedup();
     let size = addresses.len() * parallel::A_RESOURCE;
@@ -113,12 +127,20 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
         changes.collect::<Vec<Noted>>()
     });
     let noted: Vec<Noted> = parts.into_iter().flatten().collect();
-    let unchanged = (addresses.len() - noted.len()) as u64;
+    let unchanged = (same + addresses.len() - noted.len()) as u64;
     let lacks = capability::lacks(desired, &sides.before, input.observed);
     let mut owners = owners::changes(&sides, &noted, next);
     let mut radius = radius::radius(&sides, &noted);
     radius.machines = next.moved.keys().cloned().collect();
     let mut changes: Vec<Change> = noted.into_iter().map(|noted| noted.change).collect();
+    let paced = rollouts::paced(&sides, &changes);
+    for paced in &paced {
+        if let Some(peak) = radius.peak_unavailable.get_mut(paced.owner()) {
+            *peak = (*peak).min(paced.most());
+        }
+    }
+    let mut not_done = notes::not_done(&sides);
+    not_done.extend(paced.iter().map(rollouts::Paced::note));
     notes::block(&sides, &mut changes, &lacks);
     let order = order::order(&sides, &changes);
     let machines = machines::changes(desired, input);
@@ -133,14 +155,6 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
             Request::Apply { .. } => RevisionKind::Apply,
             Request::Rollback { owner, to, .. } => RevisionKind::Rollback {
                 owner: owner.clone(),
-    let paced = rollouts::paced(&sides, &changes);
-    for paced in &paced {
-        if let Some(peak) = radius.peak_unavailable.get_mut(paced.owner()) {
-            *peak = (*peak).min(paced.most());
-        }
-    }
-    let mut not_done = notes::not_done(&sides);
-    not_done.extend(paced.iter().map(rollouts::Paced::note));
                 to: *to,
             },
             Request::Destroy => RevisionKind::Destroy,
