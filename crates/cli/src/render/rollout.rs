@@ -87,22 +87,27 @@ pub fn apply(apply: &v1::Apply, style: &Style) -> String {
         apply.at,
         phase(&apply.state, style)
     );
-    for release in &apply.releases {
-        match &release.rollout {
-            Some(rollout) => text.push_str(&list(std::slice::from_ref(rollout), style)),
-            None => {
-                let rows = [vec![
-                    style.bold(&release.owner),
-                    format!("release {}", release.release),
-                    release.outcome.clone(),
-                    release
-                        .reverted_by
-                        .map(|by| format!("taken back by release {by}"))
-                        .unwrap_or_default(),
-                ]];
-                text.push_str(&table("", &rows));
-            }
-        }
+    let at_once = apply.releases.iter().filter(|r| r.rollout.is_none());
+    let rows: Vec<Vec<String>> = at_once
+        .map(|release| {
+            let back = release.reverted_by;
+            vec![
+                style.bold(&release.owner),
+                format!("release {}", release.release),
+                release.outcome.clone(),
+                back.map(|by| format!("taken back by release {by}"))
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    text.push_str(&table("", &rows));
+    let rollouts: Vec<v1::Rollout> = apply
+        .releases
+        .iter()
+        .filter_map(|release| release.rollout.clone())
+        .collect();
+    if !rollouts.is_empty() {
+        text.push_str(&list(&rollouts, style));
     }
     text
 }
@@ -143,7 +148,15 @@ mod tests {
         failed.phase = "failed".into();
         failed.why = "too many have failed: on web-1 process/app/0: it ended".into();
         failed.waits.clear();
-        insta::assert_snapshot!(list(&[rollout(), failed], &plain), @"");
+        insta::assert_snapshot!(list(&[rollout(), failed], &plain), @r"
+        web     release 3  rolling  running  wave 2  2/5 moved  1 healthy
+          waits: web-2 has to prove itself
+          still to move: web-3, web-4, web-5
+        worker  release 3  rolling  failed   wave 2  2/5 moved  1 healthy
+          too many have failed: on web-1 process/app/0: it ended
+          still to move: web-3, web-4, web-5
+          try it again with `plumb rollout resume worker`, or go back with `plumb rollback worker`
+        ");
     }
 
     #[test]
@@ -169,6 +182,10 @@ mod tests {
                 },
             ],
         };
-        insta::assert_snapshot!(apply(&apply_12, &plain()), @"");
+        insta::assert_snapshot!(apply(&apply_12, &plain()), @r"
+        Apply 12 by ann at 2026-11-21T18:00:00Z: failed
+        base  release 4  converged
+        web   release 2  failed     taken back by release 3
+        ");
     }
 }
