@@ -140,6 +140,7 @@ pub async fn run(
     };
     let mut bound = RETRY_INITIAL;
     let mut told = String::new();
+    let mut held = None;
     while !core.is_closed() {
         if renewal.is_due(now()) {
             match enrolled.renew(now()).await {
@@ -160,10 +161,15 @@ pub async fn run(
             now,
             data: &data,
         };
-        match link.session(&mut enrolled, &mut renewal, &mut dice).await {
-            Ok(Ended::Anew) => {
+        let before = held.take();
+        match link
+            .session(&mut enrolled, &mut renewal, &mut dice, before)
+            .await
+        {
+            Ok(Ended::Anew(stream)) => {
                 told.clear();
                 bound = RETRY_INITIAL;
+                held = stream;
                 continue;
             }
             Ok(Ended::Closed) => told.clear(),
@@ -211,18 +217,24 @@ fn tell(told: &mut String, error: &AgentError) {
 }
 
 /// How a session has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
 enum Ended {
     /// It broke, or one of the two closed it.
     Closed,
-    /// Another one is wanted at once: with another certificate.
-    Anew,
+    /// Another one is wanted at once: with another certificate. The stream that there is, if it is open still, is held until
+    /// the next one is welcomed, so that the machine is not offline in between.
+    Anew(Option<Box<Held>>),
+}
+
+/// A stream that is held open.
+struct Held {
+    _out: mpsc::Sender<v1::AgentMessage>,
+    _inbound: tonic::Streaming<v1::ServerMessage>,
 }
 
 /// Why the messages of a session stop.
 enum Stopped {
     Closed,
-    Due,
+    Due(Box<tonic::Streaming<v1::ServerMessage>>),
     Rekey(String),
 }
 
@@ -243,10 +255,20 @@ impl Link<'_> {
         enrolled: &mut Enrolled,
         renewal: &mut Renewal,
         dice: &mut Dice,
+        before: Option<Box<Held>>,
     ) -> Result<Ended, AgentError> {
         let target = enrolled.target();
-        let channel = client::connect(&target).await?;
+        let channel = match client::connect(&target).await {
+            Ok(channel) => channel,
+            Err(error) => {
+                if before.is_some() {
+                    let _ = self.core.send(LinkEvent::Disconnected).await;
+                }
+                return Err(error.into());
+            }
+        };
         let (out, messages) = mpsc::channel(QUEUE);
+        let held_out = out.clone();
         let (close, mut closed) = oneshot::channel();
         let uplink = Uplink {
             out,
@@ -259,18 +281,30 @@ impl Link<'_> {
             return Ok(Ended::Closed);
         }
         let stopped = self
-            .carry(channel.clone(), messages, &mut closed, renewal, dice)
+            .carry(
+                channel.clone(),
+                messages,
+                &mut closed,
+                (renewal, dice),
+                before,
+            )
             .await;
         let ended = match stopped {
+            // The core hears of the next stream, and not of the end of this one.
+            Ok(Stopped::Due(inbound)) => {
+                return Ok(Ended::Anew(Some(Box::new(Held {
+                    _out: held_out,
+                    _inbound: *inbound,
+                }))));
+            }
             Ok(Stopped::Rekey(code)) => {
                 let done = enrolled.rekey(channel, code, (self.now)()).await;
                 if done.is_ok() {
                     renewal.at = enrolled.renew_at(dice.roll());
                     tracing::info!("this machine has another key");
                 }
-                done.map(|()| Ended::Anew)
+                done.map(|()| Ended::Anew(None))
             }
-            Ok(Stopped::Due) => Ok(Ended::Anew),
             Ok(Stopped::Closed) => Ok(Ended::Closed),
             Err(status) => Err(CallError::of(&target.address, &status).into()),
         };
@@ -283,8 +317,8 @@ impl Link<'_> {
         channel: Channel,
         messages: mpsc::Receiver<v1::AgentMessage>,
         closed: &mut oneshot::Receiver<()>,
-        renewal: &mut Renewal,
-        dice: &mut Dice,
+        (renewal, dice): (&mut Renewal, &mut Dice),
+        mut before: Option<Box<Held>>,
     ) -> Result<Stopped, tonic::Status> {
         let mut service = client::agents(channel);
         let mut inbound = tokio::select! {
@@ -297,6 +331,8 @@ impl Link<'_> {
                 message = inbound.message() => {
                     let Some(message) = message? else { return Ok(Stopped::Closed) };
                     let message = decoder.take(message).map_err(|e| tonic::Status::data_loss(e.to_string()))?;
+                    // Welcomed: the control plane has closed the stream before this one by itself.
+                    drop(before.take());
                     match message {
                         None => {}
                         Some(ToAgent::Renew { within_ms }) => {
@@ -314,7 +350,7 @@ impl Link<'_> {
                 _ = &mut *closed => return Ok(Stopped::Closed),
                 () = tokio::time::sleep(renewal.pause((self.now)())) => {
                     if renewal.is_due((self.now)()) {
-                        return Ok(Stopped::Due);
+                        return Ok(Stopped::Due(Box::new(inbound)));
                     }
                 }
             }

@@ -257,6 +257,8 @@ fn open(config: &Config) -> Result<Ready, StartError> {
     ledger
         .put_token(&record)
         .map_err(|e| StartError::Token(e.to_string()))?;
+    // The context that is written at every start knows all CAs.
+    authorities.told(LOCAL)?;
     ledger.append_audit(&[AuditEntry {
         at: now,
         who: Actor::ControlPlane,

@@ -592,7 +592,7 @@ impl Fleet {
         };
         if let Some(machine) = self.machines.get_mut(&name) {
             machine.session = None;
-            if machine.record.is_none() && !machine.removed {
+            if machine.record.is_none() && machine.is_forgettable() {
                 self.machines.remove(&name);
             }
         }

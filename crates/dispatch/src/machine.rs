@@ -126,7 +126,13 @@ impl Machine {
 
     /// Whether there is anything to say of it: of one that was removed and that nothing is recorded of there is not.
     pub fn is_shown(&self) -> bool {
-        self.record.is_some() || self.session.is_some()
+        self.record.is_some() || self.session.is_some() || self.is_cloned()
+    }
+
+    /// Whether nothing has to be remembered of it once nothing is recorded of it and nobody is connected: neither that it
+    /// was removed, nor who took whose session over, by which a copy is known.
+    pub fn is_forgettable(&self) -> bool {
+        !self.removed && self.superseded.is_empty()
     }
 
     /// Forgets everything that was heard under an identity that counts no more. What is recorded stays.

@@ -65,7 +65,7 @@ impl Fleet {
                 machine.statuses.clear();
                 if let Some(session) = &mut machine.session {
                     session.in_flight = None;
-                } else if !machine.removed {
+                } else if machine.is_forgettable() {
                     self.machines.remove(&name);
                 }
             }

@@ -164,11 +164,11 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
     });
     let (state, message) = if let Some(regressed) = &machine.regressed {
         (MachineWord::Regressed, Some(regressed.clone()))
+    } else if machine.is_cloned() {
+        (MachineWord::Quarantined, Some(quarantined(name, machine)))
     } else if machine.record.is_none() {
         let message = "no blueprint names this machine; add a `kind: Machine` document for it";
         (MachineWord::Unassigned, Some(message.to_owned()))
-    } else if machine.is_cloned() {
-        (MachineWord::Quarantined, Some(quarantined(name, machine)))
     } else if machine.is_online() {
         (MachineWord::Online, refused)
     } else if machine.last_seen.is_some() {
@@ -379,7 +379,7 @@ fn owner_view(
         urls,
         counts,
         resources,
-        rollout: rollout.filter(|rollout| rollout.release == track.release && !track.removed),
+        rollout,
     }
 }
 

@@ -37,6 +37,7 @@ pub async fn run(arguments: AgentArgs) -> Result<Exit, CliError> {
         ..config(&data)
     })
     .await?;
+    tracing::info!(machine = %agent.machine, version = env!("CARGO_PKG_VERSION"), "agent started");
     out::line(&format!("Agent of machine {} started.", agent.machine));
     ended().await;
     agent.stop(false).await;

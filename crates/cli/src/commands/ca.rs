@@ -114,6 +114,6 @@ mod tests {
             unaware_tokens: vec!["ci".to_owned()],
             join_tokens: Vec::new(),
         };
-        insta::assert_snapshot!(text(&state), @"");
+        insta::assert_snapshot!(text(&state));
     }
 }

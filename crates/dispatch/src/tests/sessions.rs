@@ -470,6 +470,26 @@ fn two_agents_that_live_under_one_identity_are_quarantined_until_an_operator_kee
     assert_eq!(fleet.view().machines[0].message, None);
 }
 
+/// Mutation: forget in `gone` whatever is in no blueprint.
+#[test]
+fn a_copy_is_noticed_of_a_machine_that_is_in_no_blueprint_and_of_two_that_are_never_there_at_once()
+{
+    let mut fleet = Fleet::new(lineage(1), Default::default(), &BTreeMap::new());
+    for (session, instance) in [(1, "one"), (2, "copy"), (3, "one"), (4, "copy")] {
+        connect(&mut fleet, session, hello(0, None, instance));
+        if session > 1 {
+            fleet.handle(Event::Disconnected { session }, now(0));
+        }
+        // Whoever is not connected comes when nobody is, and the one before is known all the same.
+        if session == 3 {
+            connect(&mut fleet, 30, hello(0, None, "one"));
+        }
+    }
+    connect(&mut fleet, 5, hello(0, None, "one"));
+    connect(&mut fleet, 6, hello(0, None, "copy"));
+    assert_eq!(fleet.view().machines[0].state, MachineWord::Quarantined);
+}
+
 /// Row 19. Mutation: in `forget_identity`, keep the statuses, or what was held.
 #[test]
 fn a_removed_machines_name_used_again_inherits_nothing_that_was_heard_of_the_one_before() {

@@ -72,7 +72,8 @@ fn of_a_machine_and_its_copy_one_command_keeps_the_one_and_shuts_the_other_out()
         (both.iter().filter(|log| log.contains(out)).count() == 1).then_some(())
     });
     wait("the other one is the machine", PATIENCE * 3, || {
-        (machine(&pair)["state"] == "online").then_some(())
+        let shown = machine(&pair);
+        (shown["online"] == true && shown["state"] == "unassigned").then_some(())
     });
     copy.kill();
 }
