@@ -181,6 +181,11 @@ pub struct RouteDecl {
     pub path: String,
 }
 
+/// What is left out of the set that is sent, so that a control plane of an older version takes what it knows.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A secret that an app uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,10 +195,10 @@ pub struct SecretDecl {
     /// In which form it is handed over.
     pub form: SecretForm,
     /// What becomes of what runs when it gets another version. A restart unless told otherwise.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub on_change: OnSecretChange,
     /// Machines keep it in memory alone.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory_only: bool,
 }
 

@@ -427,6 +427,14 @@ fn each_mistake_of_the_other_workloads_and_kinds_is_pointed_at_exactly() {
         (app("run: x\nsecrets: [a-b]\n"), vec!["P0205 5:11+3"]),
         (app("run: x\nsecrets: [A, A]\n"), vec!["P0402 5:14+1"]),
         (
+            app("run: x\nsecrets: { A: { on_change: reload } }\n"),
+            vec!["P0227 5:28+6"],
+        ),
+        (
+            app("run: x\nsecrets: { A: { as: file, on_change: { signal: STOP } } }\n"),
+            vec!["P0108 5:48+4"],
+        ),
+        (
             app("run: x\nsecrets: { A: { as: fil } }\n"),
             vec!["P0108 5:21+3"],
         ),

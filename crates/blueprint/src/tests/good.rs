@@ -33,7 +33,7 @@ renamed_from: shopfront
 spread: zone
 runtime: node@20
 build: [npm ci, "npm run build -- ${commit}"]
-secrets: { STRIPE_KEY: stripe-live, TLS: { secret: tls.key, as: file }, PLAIN: { as: env } }
+secrets: { STRIPE_KEY: stripe-live, TLS: { secret: tls.key, as: file, on_change: { signal: USR1 }, memory_only: true }, PLAIN: { as: env } }
 uses: [db]
 routes: ["shop.${vars.domain}", Example.COM/shop/, { host: "*.example.com", path: /a }]
 ingress: web-1

@@ -144,8 +144,8 @@ pub(crate) enum OnSecretChangeWord {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct SecretSignal {
-    /// Which.
-    #[schemars(extend("examples" = ["USR1"]))]
+    /// Which signal it gets.
+    #[schemars(extend("description" = "Which signal it gets.", "examples" = ["USR1"]))]
     signal: Signal,
 }
 
