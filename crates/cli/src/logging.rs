@@ -185,7 +185,9 @@ mod tests {
         drop(log);
         let mut log = Rotated::open(&path, 100).unwrap();
         log.line(b"{}\n");
-        assert!(fs::read_to_string(&path).unwrap().contains("0000000199"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n");
+        let older = fs::read_to_string(temp.path().join("log/agent.log.1")).unwrap();
+        assert!(older.contains("0000000199"), "{older}");
     }
 
     #[test]

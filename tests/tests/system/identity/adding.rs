@@ -54,7 +54,9 @@ impl Sshd {
         let mut command = if own_root {
             let script = "set -e; mount -t tmpfs run /run; mkdir /run/sshd; for d in etc var usr/local; do mkdir -p /run/o/$d/u /run/o/$d/w; mount -t overlay -o lowerdir=/$d,upperdir=/run/o/$d/u,workdir=/run/o/$d/w over /$d; done; exec /usr/sbin/sshd -D -e -f \"$1\"";
             let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", script, "sh"]).arg(&config);
+            command
+                .args(["--mount", "sh", "-c", script, "sh"])
+                .arg(&config);
             command
         } else {
             let mut command = Command::new("/usr/sbin/sshd");
@@ -81,10 +83,25 @@ impl Sshd {
     /// `plumb machine add` of this sshd.
     fn add(&self, pair: &Pair, name: &str) -> Command {
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout);
-        let target = format!("ssh://{}@127.0.0.1:{}", user.unwrap().trim(), self.port.number);
-        let known = format!("UserKnownHostsFile={}", pair.path("sshd/known_hosts").display());
+        let target = format!(
+            "ssh://{}@127.0.0.1:{}",
+            user.unwrap().trim(),
+            self.port.number
+        );
+        let known = format!(
+            "UserKnownHostsFile={}",
+            pair.path("sshd/known_hosts").display()
+        );
         let mut command = pair.command();
-        command.args(["machine", "add", &target, "--name", name, "--ssh-option", &known]);
+        command.args([
+            "machine",
+            "add",
+            &target,
+            "--name",
+            name,
+            "--ssh-option",
+            &known,
+        ]);
         command.args(["--ssh-option", "BatchMode=yes", "--identity"]);
         command.arg(pair.path("sshd/user"));
         command
@@ -92,7 +109,10 @@ impl Sshd {
 
     /// A file as what runs beneath the sshd sees it.
     fn sees(&self, path: &str) -> std::path::PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join("root").join(path.trim_start_matches('/'))
+        Path::new("/proc")
+            .join(self.child.id().to_string())
+            .join("root")
+            .join(path.trim_start_matches('/'))
     }
 }
 
@@ -117,7 +137,10 @@ fn a_host_becomes_a_machine_with_one_command() {
     assert!(sshd.own_root);
     let said = pair.run(&mut sshd.add(&pair, "web-1")).good();
     assert!(said.ends_with("Machine web-1 is online.\n"), "{said}");
-    let started = said.split("Started the agent as process ").nth(1).expect(&said);
+    let started = said
+        .split("Started the agent as process ")
+        .nth(1)
+        .expect(&said);
     let pid: u32 = started.split(';').next().unwrap().parse().unwrap();
 
     let unit = fs::read_to_string(sshd.sees("/etc/systemd/system/plumb-agent.service")).unwrap();
@@ -131,7 +154,9 @@ fn a_host_becomes_a_machine_with_one_command() {
         let line: serde_json::Value = serde_json::from_str(line).expect(line);
         assert!(line["timestamp"].is_string(), "{line}");
     }
-    let shown = pair.plumb(&["machine", "show", "web-1", "--output", "json"]).good();
+    let shown = pair
+        .plumb(&["machine", "show", "web-1", "--output", "json"])
+        .good();
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     let host = &shown["machine"]["host"];
     assert!(host["cpus"].as_u64().unwrap() > 0 && host["disk_bytes"].as_u64().unwrap() > 0);
@@ -147,7 +172,9 @@ fn a_host_becomes_a_machine_with_one_command() {
     let line = pair.run(&mut sshd.add(&pair, "web-1")).one_line();
     assert!(line.contains("enrolled already"), "{line}");
     signal(pid, Signal::TERM);
-    wait("the agent ends", PATIENCE, || (!plumb_tests::pair::alive(pid)).then_some(()));
+    wait("the agent ends", PATIENCE, || {
+        (!plumb_tests::pair::alive(pid)).then_some(())
+    });
 }
 
 #[test]
@@ -157,11 +184,28 @@ fn a_host_that_cannot_be_reached_is_one_line_and_costs_no_token() {
     let port = Port::take();
     let target = format!("ssh://nobody@127.0.0.1:{}", port.number);
     let mut command = pair.command();
-    command.args(["machine", "add", &target, "--name", "web-1", "--ssh-option", "BatchMode=yes"]);
+    command.args([
+        "machine",
+        "add",
+        &target,
+        "--name",
+        "web-1",
+        "--ssh-option",
+        "BatchMode=yes",
+    ]);
     let line = pair.run(&mut command).one_line();
-    assert!(line.contains("looking around on 127.0.0.1 failed"), "{line}");
+    assert!(
+        line.contains("looking around on 127.0.0.1 failed"),
+        "{line}"
+    );
     let line = pair
-        .plumb(&["machine", "add", "ssh://root@-oProxyCommand=id", "--name", "web-1"])
+        .plumb(&[
+            "machine",
+            "add",
+            "ssh://root@-oProxyCommand=id",
+            "--name",
+            "web-1",
+        ])
         .one_line();
     assert!(line.contains("no address for ssh"), "{line}");
 }
@@ -177,7 +221,10 @@ fn an_agent_is_installed_with_one_command_and_again_without_a_token() {
     let server = pair.address();
     let install = |more: &[&str], token: Option<&str>| {
         let mut command = pair.command();
-        command.args(["agent", "install", "--root"]).arg(&root).args(more);
+        command
+            .args(["agent", "install", "--root"])
+            .arg(&root)
+            .args(more);
         if let Some(token) = token {
             command.env("PLUMB_JOIN_TOKEN", token);
         }
@@ -189,12 +236,27 @@ fn an_agent_is_installed_with_one_command_and_again_without_a_token() {
     assert!(line.contains("cannot stand in a unit"), "{line}");
 
     let said = install(&["--server", &server], Some(&token)).good();
-    assert!(said.contains("This machine is local.") && said.contains("systemctl enable --now"), "{said}");
+    assert!(
+        said.contains("This machine is local.") && said.contains("systemctl enable --now"),
+        "{said}"
+    );
     let program = root.join("usr/local/bin/plumb");
-    assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o777, 0o755);
-    assert!(Command::new(&program).arg("--version").status().unwrap().success());
+    assert_eq!(
+        fs::metadata(&program).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
+    assert!(
+        Command::new(&program)
+            .arg("--version")
+            .status()
+            .unwrap()
+            .success()
+    );
     let key = root.join("var/lib/plumb/agent/identity/key.pem");
-    assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     assert!(root.join("var/log/plumb").is_dir());
     let unit = fs::read_to_string(root.join("etc/systemd/system/plumb-agent.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/local/bin/plumb agent --data /var/lib/plumb/agent --log-file /var/log/plumb/agent.log\n"), "{unit}");

@@ -7,7 +7,9 @@ use plumb_tests::pair::{PATIENCE, Pair, online, settled, wait};
 use serde_json::Value;
 
 fn json(pair: &Pair, arguments: &[&str]) -> Value {
-    let said = pair.plumb(&[arguments, &["--output", "json"]].concat()).good();
+    let said = pair
+        .plumb(&[arguments, &["--output", "json"]].concat())
+        .good();
     serde_json::from_str(&said).expect("a command prints JSON")
 }
 
@@ -29,7 +31,8 @@ fn a_removed_machine_is_cut_off_and_its_apps_run_on_until_it_joins_anew() {
 
     let line = pair.plumb(&["machine", "remove", "local"]).one_line();
     assert!(line.contains("--force"), "{line}");
-    pair.plumb(&["machine", "remove", "local", "--force"]).good();
+    pair.plumb(&["machine", "remove", "local", "--force"])
+        .good();
     wait("the stream is cut", Duration::from_secs(5), || {
         (machine(&pair)["online"] == false).then_some(())
     });
@@ -38,7 +41,11 @@ fn a_removed_machine_is_cut_off_and_its_apps_run_on_until_it_joins_anew() {
         log.contains("has been removed").then_some(log)
     });
     assert!(audited.contains("enrol it anew"), "{audited}");
-    assert_eq!(pair.incarnation().pid, before, "losing the control plane stops no workload");
+    assert_eq!(
+        pair.incarnation().pid,
+        before,
+        "losing the control plane stops no workload"
+    );
 
     // The name begins anew with another folder, and what ran is another's by now.
     pair.kill_agent();
