@@ -4,5 +4,6 @@ mod chaos;
 mod fencing;
 mod folding;
 mod renames;
+mod secrets;
 mod sessions;
 mod world;
