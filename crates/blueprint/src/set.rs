@@ -3,6 +3,7 @@
 //! A plain value: the command line sends it to the control plane as JSON, and the planner compiles it.
 //! It depends on no key order and on no split over files, apart from `origins`, which are places.
 
+mod check;
 mod origins;
 mod workload;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::diagnostic::Diagnostics;
 
+pub use check::{MAX_INSTANCES, SetError};
 pub use origins::Origins;
 pub(crate) use origins::Written;
 pub use workload::{
@@ -148,7 +150,7 @@ pub struct App {
     pub workload: Workload,
     /// Its native processes; none unless it consists of those.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub processes: BTreeMap<ProcessName, Process>,
+    pub processes: BTreeMap<ProcessName, Box<Process>>,
     /// The language runtime that its build and processes use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeDecl>,

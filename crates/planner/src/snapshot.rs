@@ -176,7 +176,9 @@ impl Snapshot {
             match *read? {
                 Read::Head(head) => snapshot.head = Some(head),
                 Read::State(state) => snapshot.recorded.state = state,
-                Read::Release(body) => {
+                Read::Release(mut body) => {
+                    // It has grown by doubling.
+                    body.resources.shrink_to_fit();
                     releases.insert(body.owner.clone(), Arc::new(body));
                 }
                 Read::Machine(name, facts) => {

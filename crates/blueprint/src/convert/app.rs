@@ -137,7 +137,7 @@ impl ReadApp {
                     schedule: read.schedule,
                     secrets: decls(read.secrets),
                 };
-                (name, process)
+                (name, Box::new(process))
             })
             .collect();
         let workload = match (self.container, self.compose, self.form) {

@@ -51,6 +51,7 @@ pub(super) fn check(
     let mut held: HashMap<(&MachineName, Claim<'_>), &Address> = HashMap::new();
     let kept = kept.values().flat_map(|body| &body.resources);
     let drafted = drafts.values().flat_map(|draft| draft.resources.values());
+    let drafted = drafted.map(AsRef::as_ref);
     for resource in kept.chain(drafted) {
         let machine = &resource.address.machine;
         each_claim(resource, |claim| match held.entry((machine, claim)) {
@@ -86,7 +87,7 @@ pub(super) fn check(
 
 /// Resources of one owner that wait for each other. Only containers can: what everything else waits for is fixed by its
 /// kind.
-fn cycle(resources: &BTreeMap<Address, Resource>) -> Option<Vec<&Address>> {
+fn cycle(resources: &BTreeMap<Address, Box<Resource>>) -> Option<Vec<&Address>> {
     let mut waiting: BTreeMap<&Address, BTreeSet<&Address>> = resources
         .iter()
         .filter(|(address, _)| address.kind == ResourceKind::Container)

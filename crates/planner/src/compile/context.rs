@@ -18,7 +18,8 @@ use crate::{Ask, Input, Problem, Source};
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub kind: OwnerKind,
-    pub resources: BTreeMap<Address, Resource>,
+    /// Each by itself: a map has room for eleven in its smallest node, and an owner has five.
+    pub resources: BTreeMap<Address, Box<Resource>>,
     pub rollout: Option<Rollout>,
 }
 
@@ -198,7 +199,7 @@ impl<'a> Context<'a> {
             after,
             ..Resource::new(address.clone(), drift, spec)
         };
-        draft.resources.insert(address, resource);
+        draft.resources.insert(address, Box::new(resource));
     }
 
     /// Notes that nobody knows a field's value yet.

@@ -171,7 +171,7 @@ fn finish(
         let body = ReleaseBody {
             format: FORMAT,
             kind: draft.kind,
-            resources: draft.resources.into_values().collect(),
+            resources: draft.resources.into_values().map(|r| *r).collect(),
             resolutions: context.resolver.recorded_of(&name),
             rollout: draft.rollout,
             owner: name.clone(),

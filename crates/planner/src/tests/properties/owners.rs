@@ -382,9 +382,9 @@ impl Making<'_> {
                 dir: ["", "public"][usize::from(self.dice.roll(2))].to_owned(),
             },
             _ => {
-                processes.insert(unit("web"), self.process(replicas, 0));
+                processes.insert(unit("web"), Box::new(self.process(replicas, 0)));
                 if self.dice.rarely(3) {
-                    processes.insert(unit("work"), self.process(replicas, 1));
+                    processes.insert(unit("work"), Box::new(self.process(replicas, 1)));
                 }
                 Workload::Processes
             }
