@@ -59,9 +59,10 @@ pub use render::render;
 pub use schema::{Kind, schema, schema_of_any};
 pub use set::{
     App, BlueprintSet, Compose, Container, ContainerPort, Content, DataLoss, DirDecl, FileDecl,
-    GitSource, Health, Hook, ImageDecl, MountDecl, MountSourceDecl, Network, Origins, Policy, Port,
-    Probe, Process, Publish, Reference, Registry, RouteDecl, RuntimeDecl, SecretDecl, Segment,
-    Selector, Service, Setup, Source, Text, Volume, Workload, Workspace,
+    GitSource, Health, Hook, ImageDecl, MAX_INSTANCES, MountDecl, MountSourceDecl, Network,
+    Origins, Policy, Port, Probe, Process, Publish, Reference, Registry, RouteDecl, RuntimeDecl,
+    SecretDecl, Segment, Selector, Service, SetError, Setup, Source, Text, Volume, Workload,
+    Workspace,
 };
 pub use source::{MAX_FILE_BYTES, SourceFile};
 pub use unusable::{Unusable, unusable};

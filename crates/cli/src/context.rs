@@ -215,6 +215,32 @@ impl Context {
         Ok(path)
     }
 
+    /// Gives the other contexts of this control plane, those of its further workspaces, the token of this one in place of
+    /// the one of the start before: both are named alike. Those that hold another token stay.
+    pub fn renew_others(&self) {
+        let Ok(folder) = folder() else { return };
+        let id = |context: &Self| {
+            let token: Option<plumb_wire::token::ApiToken> = context.token.expose().parse().ok();
+            token.map(|token| token.id)
+        };
+        for name in names(&folder) {
+            let path = folder.join(format!("{name}.json"));
+            let Ok(there) = Self::read(&path) else {
+                continue;
+            };
+            if !self.is_same(&there) || id(&there) != id(self) || there.workspace == self.workspace {
+                continue;
+            }
+            let renewed = Self {
+                workspace: there.workspace.clone(),
+                ..self.clone()
+            };
+            if let Err(error) = renewed.write_to(&path, true) {
+                tracing::warn!("the context {name} keeps a token that is good no more: {error}");
+            }
+        }
+    }
+
     /// Writes it under a name beside the others, without making it the current one.
     ///
     /// # Errors

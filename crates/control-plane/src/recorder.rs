@@ -258,7 +258,7 @@ impl Recorder {
                     })
                     .collect::<Result<_, WireError>>()?;
                 plumb_planner::Request::Apply {
-                    blueprint: from_json("blueprint_set_json", &blueprints.blueprint_set_json)?,
+                    blueprint: checked(&blueprints.blueprint_set_json)?,
                     sources,
                     ask: match blueprints.ask_json.as_slice() {
                         [] => Ask::default(),
@@ -577,6 +577,18 @@ impl Recorder {
         .with("total", missing.len())
         .with("digests", named.join(",")))
     }
+}
+
+/// Blueprints as they came over the API: from whoever holds a token, and not only from a command line that has parsed them.
+fn checked(json: &[u8]) -> Result<plumb_blueprint::BlueprintSet, Refusal> {
+    let set: plumb_blueprint::BlueprintSet = from_json("blueprint_set_json", json)?;
+    set.check().map_err(|error| {
+        Refusal::new(
+            Reason::BadMessage,
+            format!("the blueprints that were sent do not hold together: {error}; send what `plumb validate` lets pass"),
+        )
+    })?;
+    Ok(set)
 }
 
 /// Every blob that releases name, with its size.

@@ -6,6 +6,7 @@ mod enrol;
 mod machines;
 mod sessions;
 mod signed;
+mod validator;
 
 use plumb_dispatch::protocol::{Hello, ToAgent, ToServer};
 use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};

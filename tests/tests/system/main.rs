@@ -5,6 +5,7 @@
     reason = "a helper that panics fails its test, as it should"
 )]
 
+mod access;
 mod architecture;
 mod cli;
 mod dev;

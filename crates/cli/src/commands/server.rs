@@ -28,6 +28,7 @@ pub async fn run(
             return Err(error);
         }
     };
+    context(&running).renew_others();
     out::line(&format!(
         "Control plane of workspace {} listening on {}; context written to {}",
         running.workspace,

@@ -48,17 +48,41 @@ fn name(workspace: &str) -> WorkspaceName {
     WorkspaceName::new(workspace).unwrap()
 }
 
-/// Two workspaces, `shop` (the home) and `shop2`, each with these tokens and machines.
-fn tenants(shop: (&[&TokenRecord], &[&MachineIdentity]), shop2: &[&TokenRecord]) -> Tenants {
-    let temp = tempfile::tempdir().unwrap();
-    let plane = Plane {
+fn plane(temp: &tempfile::TempDir, store: Arc<dyn plumb_ledger::Store>) -> Plane {
+    Plane {
         data: temp.path().to_owned(),
-        store: Arc::new(MemoryStore::default()),
+        store,
         lineage: Lineage::from_random([1; 16]),
         signer: Arc::new(Signer::open(temp.path()).unwrap()),
         keys: Arc::new(crate::secrets::keys::Keys::open(temp.path(), &|_| None).unwrap()),
         now,
-    };
+    }
+}
+
+/// A gate over one workspace, `shop`, with one token.
+fn gate(
+    temp: &tempfile::TempDir,
+    store: Arc<dyn plumb_ledger::Store>,
+    token: &TokenRecord,
+) -> Gate {
+    let plane = plane(temp, store);
+    plane.ledger(&name("shop")).put_token(token).unwrap();
+    let home = Opened::read(&plane, &name("shop"), &temp.path().join("blobs")).unwrap();
+    let identity = temp.path().join("identity");
+    let authorities = Authorities::open(&identity, &plane.lineage, Timestamp::now()).unwrap();
+    Gate {
+        tenants: Arc::new(Tenants::new(plane.clone(), home.serve(&plane))),
+        authorities: Arc::new(authorities),
+        limits: Limits::new(crate::limits::LimitRates::default()),
+        now,
+        started: Instant::now(),
+    }
+}
+
+/// Two workspaces, `shop` (the home) and `shop2`, each with these tokens and machines.
+fn tenants(shop: (&[&TokenRecord], &[&MachineIdentity]), shop2: &[&TokenRecord]) -> Tenants {
+    let temp = tempfile::tempdir().unwrap();
+    let plane = plane(&temp, Arc::new(MemoryStore::default()));
     let open = |workspace: &str, tokens: &[&TokenRecord], machines: &[&MachineIdentity]| {
         let ledger = plane.ledger(&name(workspace));
         for token in tokens {
@@ -310,4 +334,124 @@ async fn a_certificate_counts_only_here_for_the_enrolled_key_of_a_machine_that_w
     });
     check(&|_| {}, Some(Reason::WrongKey));
     check(&|p| p.key = key("c"), None);
+}
+
+/// A store whose disk can be filled.
+#[derive(Default)]
+struct Disk {
+    store: MemoryStore,
+    full: std::sync::atomic::AtomicBool,
+    /// It knows that it takes nothing.
+    knows: std::sync::atomic::AtomicBool,
+}
+
+impl Disk {
+    fn error() -> plumb_ledger::StoreError {
+        plumb_ledger::StoreError::NotReady("the disk is full".into())
+    }
+}
+
+impl plumb_ledger::Store for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, plumb_ledger::StoreError> {
+        self.store.get(key)
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<plumb_ledger::Pair>, plumb_ledger::StoreError> {
+        self.store.scan(prefix, after, limit)
+    }
+
+    fn commit(
+        &self,
+        txn: plumb_ledger::Txn,
+    ) -> Result<plumb_ledger::Committed, plumb_ledger::StoreError> {
+        if self.full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Self::error());
+        }
+        self.store.commit(txn)
+    }
+
+    fn ready(&self) -> Result<(), plumb_ledger::StoreError> {
+        if self.knows.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Self::error());
+        }
+        Ok(())
+    }
+}
+
+/// A service that counts what reaches it.
+#[derive(Clone, Default)]
+struct Counting(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Service<Request<Body>> for Counting {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut response = Response::new(Body::empty());
+        response
+            .extensions_mut()
+            .insert(Detail("revision 7".into()));
+        std::future::ready(Ok(response))
+    }
+}
+
+/// No audit, no answer. Mutations: answer with the response although the append failed; leave the look at
+/// `audit.ready()` out; answer a refusal whose entry was not written as if it were.
+#[tokio::test]
+async fn what_cannot_be_noted_is_not_answered_and_the_state_of_affairs_is_told() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let disk = Arc::new(Disk::default());
+    let (record, bearer) = api("ci", Role::Deployer);
+    let temp = tempfile::tempdir().unwrap();
+    let gate = gate(&temp, disk.clone(), &record);
+    let inner = Counting::default();
+    let mut guard = GuardLayer(Arc::new(gate)).layer(inner.clone());
+    let mut call = async |method: &str| {
+        let request = Request::builder()
+            .uri(format!("/plumb.v1.ControlPlane/{method}"))
+            .header("authorization", &bearer)
+            .body(Body::empty())
+            .unwrap();
+        let response = guard.call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers());
+        status.map(|status| {
+            (
+                Refusal::of(&status).unwrap().reason,
+                status.message().to_owned(),
+            )
+        })
+    };
+    assert_eq!(call("Apply").await, None);
+    assert_eq!(inner.0.load(SeqCst), 1);
+
+    disk.full.store(true, SeqCst);
+    let (reason, message) = call("Apply").await.unwrap();
+    assert_eq!((reason, inner.0.load(SeqCst)), (Reason::Storage, 2));
+    for part in [
+        "WAS carried out (revision 7)",
+        "the disk is full",
+        "plumb history",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let (reason, message) = call("CreateToken").await.unwrap();
+    assert_eq!((reason, inner.0.load(SeqCst)), (Reason::Storage, 2));
+    assert!(message.contains("ROLE_TOO_LOW"), "{message}");
+    assert_eq!(call("GetStatus").await, None, "reading goes on");
+
+    disk.knows.store(true, SeqCst);
+    let (reason, message) = call("Apply").await.unwrap();
+    assert_eq!((reason, inner.0.load(SeqCst)), (Reason::Storage, 3));
+    assert!(message.contains("nothing was changed"), "{message}");
 }
