@@ -25,9 +25,9 @@ use tokio::task::JoinHandle;
 use crate::access::Access;
 use crate::guard::FromMachine;
 use crate::identity::CaKeyId;
-use crate::secrets::Vault;
 use crate::logs::{Logs, Sink, notice};
 use crate::rotation::Cas;
+use crate::secrets::Vault;
 
 /// How many events may wait for the task; past it, whoever sends waits.
 const QUEUE: usize = 1024;

@@ -295,11 +295,7 @@ impl ProcessDriver {
 }
 
 impl Driver for ProcessDriver {
-    fn observe(
-        &mut self,
-        targets: &[Target<'_>],
-        depth: Depth,
-    ) -> Vec<Result<Observation, Fault>> {
+    fn observe(&mut self, targets: &[Target<'_>], depth: Depth) -> Vec<Result<Observation, Fault>> {
         self.reap();
         let mut places = match Places::load(&self.host.data) {
             Ok(places) => places,

@@ -151,9 +151,8 @@ impl<'a> Running<'a> {
         let log = LogWriter::open(spec.log.clone());
         let started = Timestamp::now();
         let secrets = if spec.secrets {
-            read_secrets(driver).map_err(|error| {
-                fault(Reason::Io, &error, "the shim was not handed its secrets")
-            })?
+            read_secrets(driver)
+                .map_err(|error| fault(Reason::Io, &error, "the shim was not handed its secrets"))?
         } else {
             Secrets::default()
         };

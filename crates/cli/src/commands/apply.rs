@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use plumb_model::{OwnerName, SecretName};
 use plumb_model::plan::{ChangeAction, Plan};
+use plumb_model::{OwnerName, SecretName};
 use plumb_planner::Problem;
 use plumb_wire::client::CallError;
 

@@ -46,11 +46,10 @@ pub fn start(
     };
     ports::check(&spec.ports)?;
     let folder = slot.next()?;
-    let started = super::secrets::hand_over(host, slot, &person, spec)
-        .and_then(|handed| {
-            let lock = prepare(slot, &folder, &person, artifact, release, spec, &handed)?;
-            launch(host, &folder, lock, &handed.secret)
-        });
+    let started = super::secrets::hand_over(host, slot, &person, spec).and_then(|handed| {
+        let lock = prepare(slot, &folder, &person, artifact, release, spec, &handed)?;
+        launch(host, &folder, lock, &handed.secret)
+    });
     if started.is_err() {
         // What it could not start must not be taken for something that ran.
         folder.remove()?;

@@ -105,7 +105,10 @@ fn a_secret_as_a_file_is_in_no_environment_and_goes_with_its_process() {
     let file = shm.path().join("plumb/secrets/hello/key");
     let shown = environ(run.pid);
     let variable = format!("API_KEY_FILE={}\0", file.display());
-    assert!(shown.contains(&variable) && !shown.contains(CANARY), "{shown}");
+    assert!(
+        shown.contains(&variable) && !shown.contains(CANARY),
+        "{shown}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{CANARY}-1"));
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o400);
     assert_no_canary_in(stage.data.path());
@@ -150,7 +153,10 @@ fn a_new_version_of_a_file_is_told_by_its_signal_and_restarts_nothing() {
 fn what_is_not_on_the_machine_is_waited_for_by_name_and_nothing_starts() {
     let (mut stage, _shm) = stage();
     for (version, expected) in [
-        (Some(9), "version 9 of the secret key is not on this machine"),
+        (
+            Some(9),
+            "version 9 of the secret key is not on this machine",
+        ),
         (None, "which version of the secret key"),
     ] {
         let mut spec = shell("exec sleep 60");
@@ -168,7 +174,8 @@ fn what_is_not_on_the_machine_is_waited_for_by_name_and_nothing_starts() {
 fn the_credential_of_a_service_is_never_handed_over_as_the_text_that_stands_for_it() {
     let (mut stage, _shm) = stage();
     let mut spec = shell("exec sleep 60");
-    spec.env.insert("URL".to_owned(), "${service.db.url}".to_owned());
+    spec.env
+        .insert("URL".to_owned(), "${service.db.url}".to_owned());
     let fault = stage.act(Some(&spec), Action::Start).unwrap_err();
     assert_eq!(fault.reason, Reason::LacksCapability);
 }
