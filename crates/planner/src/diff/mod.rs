@@ -135,7 +135,15 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
     let mut changes: Vec<Change> = noted.into_iter().map(|noted| noted.change).collect();
     let paced = rollouts::paced(&sides, &changes);
     for paced in &paced {
-        if let Some(peak) = radius.peak_unavailable.get_mut(paced.owner()) {
+        let own = |change: &&Change| {
+            let runs = change.downtime.is_some() && change.address.kind.runs();
+            runs && sides.owner(&change.address) == paced.owner()
+        };
+        let own = changes.iter().filter(own).count();
+        // What another owner's file restarts is not paced.
+        if let Some(peak) = radius.peak_unavailable.get_mut(paced.owner())
+            && *peak as usize <= own
+        {
             *peak = (*peak).min(paced.most());
         }
     }
