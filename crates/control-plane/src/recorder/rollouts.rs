@@ -273,8 +273,7 @@ impl Recorder {
             .filter_map(|name| {
                 let machine = state.machines.get(name)?;
                 let target = current.assignments.get(name);
-                let record =
-                    MachineRecord::of(name, machine, target, &current.rollouts, &released);
+                let record = MachineRecord::of(name, machine, target, &current.rollouts, &released);
                 Some((name.clone(), record))
             })
             .collect();
