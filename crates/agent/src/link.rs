@@ -341,7 +341,8 @@ impl Link<'_> {
                         }
                         Some(ToAgent::Rekey { code }) => return Ok(Stopped::Rekey(code)),
                         Some(message) => {
-                            if self.core.send(LinkEvent::Received(message)).await.is_err() {
+                            let told = self.core.send(LinkEvent::Received(message)).await;
+                            if told.is_err() {
                                 return Ok(Stopped::Closed);
                             }
                         }

@@ -180,7 +180,7 @@ impl AgentSession {
 
     /// What the next hello says of the host, and of the CAs that this agent trusts.
     pub fn introduce(&mut self, host: HostFacts, trusted_cas: Vec<String>) {
-        self.facts.host = Some(host);
+        self.facts.host = Some(Box::new(host));
         self.trusted_cas = trusted_cas;
     }
 

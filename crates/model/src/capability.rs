@@ -156,7 +156,7 @@ pub struct MachineFacts {
     pub capabilities: Capabilities,
     /// The host itself; an agent of an older version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<HostFacts>,
+    pub host: Option<Box<HostFacts>>,
 }
 
 /// What a machine is made of, and how much of it was free when its agent last connected.

@@ -184,13 +184,15 @@ impl From<v1::MachineFacts> for MachineFacts {
             hostname: facts.hostname,
             kernel: facts.kernel,
             capabilities: Capabilities(capabilities),
-            host: facts.host.map(|host| HostFacts {
-                os: host.os,
-                cpus: host.cpus,
-                memory_bytes: host.memory_bytes,
-                memory_available_bytes: host.memory_available_bytes,
-                disk_bytes: host.disk_bytes,
-                disk_free_bytes: host.disk_free_bytes,
+            host: facts.host.map(|host| {
+                Box::new(HostFacts {
+                    os: host.os,
+                    cpus: host.cpus,
+                    memory_bytes: host.memory_bytes,
+                    memory_available_bytes: host.memory_available_bytes,
+                    disk_bytes: host.disk_bytes,
+                    disk_free_bytes: host.disk_free_bytes,
+                })
             }),
         }
     }

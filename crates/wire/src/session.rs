@@ -581,14 +581,14 @@ mod tests {
                 hostname: "h".into(),
                 kernel: "k".into(),
                 capabilities: Default::default(),
-                host: Some(plumb_model::capability::HostFacts {
+                host: Some(Box::new(plumb_model::capability::HostFacts {
                     os: "Debian".into(),
                     cpus: 2,
                     memory_bytes: 4,
                     memory_available_bytes: 3,
                     disk_bytes: 9,
                     disk_free_bytes: 8,
-                }),
+                })),
             },
             trusted_cas: vec!["a".repeat(64)],
         }));

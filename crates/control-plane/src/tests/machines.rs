@@ -130,9 +130,9 @@ fn says_hello(instance: &str, trusted: &[String]) -> ToServer {
 async fn next_order(talk: &mut Talk) -> ToAgent {
     within(async {
         loop {
-            match talk.hear().await.unwrap().expect("the session goes on") {
-                order @ (ToAgent::Renew { .. } | ToAgent::Rekey { .. }) => return order,
-                _ => {}
+            let heard = talk.hear().await.unwrap().expect("the session goes on");
+            if matches!(heard, ToAgent::Renew { .. } | ToAgent::Rekey { .. }) {
+                return heard;
             }
         }
     })
