@@ -32,6 +32,9 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_m
 impl Current {
     /// What the planner counts on from.
     pub(super) fn counted(&self) -> Arc<Recorded> {
+        if self.rollouts.all_as_recorded() {
+            return self.recorded.clone();
+        }
         Arc::new(self.rollouts.counted(&self.recorded))
     }
 

@@ -177,6 +177,12 @@ impl Rollouts {
             .map_or(state.generation, |standing| standing.generation)
     }
 
+    /// Whether every machine is just where the state says, so that nothing has to be counted anew.
+    #[must_use]
+    pub fn all_as_recorded(&self) -> bool {
+        self.machines.is_empty()
+    }
+
     /// The same state, in which each machine has the generation that it is to hold now: what the planner counts on from.
     #[must_use]
     pub fn counted(&self, recorded: &Recorded) -> Recorded {
