@@ -406,7 +406,7 @@ impl Service<Request<Body>> for Counting {
     }
 }
 
-/// No audit, no answer. Mutations: answer with the response although the append failed; leave the look at
+/// No audit, no answer. Mutation, tried: answer with the response although the append failed. Others: leave the look at
 /// `audit.ready()` out; answer a refusal whose entry was not written as if it were.
 #[tokio::test]
 async fn what_cannot_be_noted_is_not_answered_and_the_state_of_affairs_is_told() {
