@@ -228,7 +228,8 @@ impl Context {
             let Ok(there) = Self::read(&path) else {
                 continue;
             };
-            if !self.is_same(&there) || id(&there) != id(self) || there.workspace == self.workspace {
+            if !self.is_same(&there) || id(&there) != id(self) || there.workspace == self.workspace
+            {
                 continue;
             }
             let renewed = Self {

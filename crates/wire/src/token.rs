@@ -88,7 +88,9 @@ impl fmt::Display for CaDigest {
 
 /// Why a text is not the digest of a CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the digest of a certificate: expected 64 hex digits, as `plumb token create` prints them")]
+#[error(
+    "not the digest of a certificate: expected 64 hex digits, as `plumb token create` prints them"
+)]
 pub struct NotADigest;
 
 impl FromStr for CaDigest {

@@ -9,8 +9,8 @@ mod access;
 mod audit;
 mod body;
 mod records;
-mod secrets;
 mod rollouts;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod workspaces;
