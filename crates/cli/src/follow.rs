@@ -10,9 +10,9 @@ use plumb_model::{Address, MachineName, OwnerName};
 use crate::error::CliError;
 use crate::events::Changes;
 use crate::out::{self, Style};
-use crate::rolling::Rolling;
 use crate::remote::{News, Watch};
 use crate::render::status::{event_line, state_word};
+use crate::rolling::Rolling;
 
 /// A failure that has lasted this long is one: a first try that fails and a second that does not are no news.
 pub const PATIENCE: Duration = Duration::from_millis(1500);

@@ -28,13 +28,13 @@ mod logs;
 mod machines;
 mod recorder;
 mod refuse;
-mod secrets;
 mod rollouts;
 mod roster;
+mod secrets;
 mod signing;
 mod tenants;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use server::{Config, Running, StartError, start};

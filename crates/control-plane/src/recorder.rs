@@ -16,10 +16,11 @@ use std::time::Instant;
 use plumb_dispatch::{Recording, Rollouts};
 use plumb_ledger::Ledger;
 use plumb_model::rollout::HeldBack;
-use plumb_model::state::{
-    Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord, with_name,
+use plumb_model::state::{Commit, Next, Outcome, Recorded, ReleaseBody, RevisionRecord, with_name};
+use plumb_model::{
+    Assignment, Hash, KnownSecrets, Lineage, MachineName, OwnerName, ReleaseNumber, Revision,
+    SecretName, Timestamp, WorkspaceName,
 };
-use plumb_model::{Assignment, Hash, KnownSecrets, Lineage, MachineName, OwnerName, ReleaseNumber, Revision, SecretName, Timestamp, WorkspaceName};
 use plumb_planner::snapshot::{Head, Snapshot};
 use plumb_planner::{Ask, Input, Observed, Planned, Source};
 use plumb_wire::convert::{WireError, from_json, parse};
@@ -206,8 +207,13 @@ impl Recorder {
         let vault = self.vault.clone();
         refuse::blocking(move || {
             let secrets = vault.known()?;
-            Ok(Snapshot { secrets, ..snapshot }.bytes())
-        }).await
+            Ok(Snapshot {
+                secrets,
+                ..snapshot
+            }
+            .bytes())
+        })
+        .await
     }
 
     /// Plans. Blocks: a rollback reads its release, and a large workspace takes a while.

@@ -56,11 +56,7 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
         return Some(faulty(fault));
     }
     if slot.missing {
-        return Some(plain(
-            false,
-            Reason::ContentMissing,
-            what_is_fetched(slot),
-        ));
+        return Some(plain(false, Reason::ContentMissing, what_is_fetched(slot)));
     }
     let seen = slot.seen.as_ref()?;
     if let Err(fault) = seen {

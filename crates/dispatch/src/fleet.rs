@@ -269,7 +269,14 @@ impl Fleet {
     /// Which run of its agent a machine's session is of, if it is online.
     #[must_use]
     pub fn instance_of(&self, machine: &MachineName) -> Option<&str> {
-        Some(self.machines.get(machine)?.session.as_ref()?.instance.as_str())
+        Some(
+            self.machines
+                .get(machine)?
+                .session
+                .as_ref()?
+                .instance
+                .as_str(),
+        )
     }
 
     /// Asks a machine for a log; none if it is offline.

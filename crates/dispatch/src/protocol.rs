@@ -14,8 +14,8 @@ pub use plumb_model::Now;
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
 use plumb_model::{
-    Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus, Secret,
-    SecretName, Timestamp,
+    Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus,
+    Secret, SecretName, Timestamp,
 };
 
 /// Which release each owner on a machine is at.

@@ -234,7 +234,10 @@ impl Assignment {
         let mut differing = BTreeSet::new();
         let one_way = |from: &Self, to: &Self, out: &mut BTreeSet<OwnerName>| {
             for (address, (line, _)) in &from.lines {
-                let same = to.lines.get(address).is_some_and(|(there, _)| there == line);
+                let same = to
+                    .lines
+                    .get(address)
+                    .is_some_and(|(there, _)| there == line);
                 if !same && !out.contains(&address.owner) {
                     out.insert(address.owner.clone());
                 }

@@ -116,7 +116,8 @@ pub(crate) fn lacks(
                 .and_then(|body| body.rollout.as_ref())
                 .is_some_and(|rollout| rollout.strategy == RolloutStrategy::BlueGreen);
         // The others need nothing of a machine but that it holds one release and then the next.
-        let rollout = rollout.then_some((Capability::Rollouts, "the rollout strategy `blue-green`"));
+        let rollout =
+            rollout.then_some((Capability::Rollouts, "the rollout strategy `blue-green`"));
         for (capability, what) in needs(resource).into_iter().chain(rollout) {
             if let Some((why, remedy)) = facts.capabilities.lack(capability) {
                 lacks.push(Lack {

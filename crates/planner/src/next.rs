@@ -138,7 +138,10 @@ fn left(
     recorded: &StateBody,
     machines: &BTreeMap<MachineName, MachineState>,
 ) -> BTreeMap<MachineName, Generation> {
-    let gone = recorded.machines.iter().map(|(name, m)| (name, m.generation));
+    let gone = recorded
+        .machines
+        .iter()
+        .map(|(name, m)| (name, m.generation));
     let before = recorded.left.iter().map(|(name, at)| (name, *at));
     gone.chain(before)
         .filter(|(name, at)| !machines.contains_key(*name) && at.0 > recorded.revision.0)

@@ -118,7 +118,10 @@ fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
             .percent(30)
             .then(|| u32::try_from(chance.between(1, 4)).unwrap_or(1)),
         source,
-        processes: BTreeMap::from([(ProcessName::new("web").expect("web is a name"), web)]),
+        processes: BTreeMap::from([(
+            ProcessName::new("web").expect("web is a name"),
+            Box::new(web),
+        )]),
         env: BTreeMap::new(),
         restart: RestartSpec {
             policy: RestartPolicy::Always,

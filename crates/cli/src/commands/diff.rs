@@ -1,6 +1,5 @@
 //! `plumb diff`: the plan between two git commits, made here, without any server.
 
-
 use plumb_model::state::Recorded;
 use plumb_planner::snapshot::Snapshot;
 use plumb_planner::{Ask, Observed, Request};

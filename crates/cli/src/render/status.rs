@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use plumb_dispatch::WorkspaceView;
 use plumb_dispatch::view::{MachineWord, OwnerView, ResourceView, StateWord};
-use plumb_model::rollout::Phase;
 use plumb_model::condition::{EventKind, MachineEvent};
+use plumb_model::rollout::Phase;
 use plumb_model::{ConditionKind, MachineName, ProbeOutcome, Timestamp, escape};
 
 use crate::out::Style;

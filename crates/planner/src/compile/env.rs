@@ -86,17 +86,17 @@ pub(super) fn services_here(
 }
 
 /// Renders what is written over what is handed in; of the layers, a later one over those before.
-pub(super) fn written<'a, const N: usize>(
+pub(super) fn written<const N: usize>(
     context: &mut Context<'_>,
     owner: &OwnerName,
     mut env: Env,
-    layers: [&'a BTreeMap<String, Text>; N],
+    layers: [&BTreeMap<String, Text>; N],
     scope: &Scope<'_>,
 ) -> Env {
-    let hidden = |at: usize, name: &String| layers[at + 1..].iter().any(|l| l.contains_key(name));
     let texts = layers.iter().enumerate().flat_map(|(at, layer)| {
-        let seen = layer.iter().filter(move |(name, _)| !hidden(at, name));
-        seen.collect::<Vec<_>>()
+        let over = &layers[at + 1..];
+        let seen = move |name: &String| !over.iter().any(|layer| layer.contains_key(name));
+        layer.iter().filter(move |(name, _)| seen(name))
     });
     for (name, text) in texts {
         // Where it is written is looked up only once it is to be shown: there are many more of these than of anything else.

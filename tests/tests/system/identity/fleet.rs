@@ -59,7 +59,7 @@ fn a_removed_machine_is_cut_off_and_its_apps_run_on_until_it_joins_anew() {
 /// A copied VM: the same folder, two agents. Mutation: leave the order out of `Greeting::ask`.
 #[test]
 fn of_a_machine_and_its_copy_one_command_keeps_the_one_and_shuts_the_other_out() {
-    let mut pair = Pair::started();
+    let pair = Pair::started();
     pair.status_until("online", online);
     super::super::pair::copy(&pair.path("agent"), &pair.path("copy"));
     let _ = fs::remove_file(pair.path("copy/lock"));

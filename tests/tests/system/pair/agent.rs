@@ -203,7 +203,9 @@ fn a_copy_of_a_machine_is_noticed_and_no_app_is_touched() {
         let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let machine = &shown["machine"];
         assert_eq!(machine["state"], "quarantined", "{machine}");
-        let newest = machine["instances"].as_array()?.last()?["instance"].as_str()?.to_owned();
+        let newest = machine["instances"].as_array()?.last()?["instance"]
+            .as_str()?
+            .to_owned();
         (machine["online"] == true).then_some(newest)
     });
     pair.plumb(&["machine", "keep", "local", &instance]).good();

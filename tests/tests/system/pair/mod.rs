@@ -5,8 +5,8 @@ mod content;
 mod join;
 mod processes;
 mod renames;
-mod secrets;
 mod rollouts;
+mod secrets;
 mod server;
 mod undriven;
 

@@ -97,7 +97,11 @@ fn assert_seen_nowhere(pair: &Pair) {
 /// meant for.
 fn assert_in_no_other_process(meant_for: &[u32]) {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
             continue;
         };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -133,7 +137,11 @@ fn secrets_reach_what_uses_them_and_are_seen_nowhere_else() {
     assert_eq!(pair.plumb(&["apply", "--yes"]).code, Some(1));
 
     // From standard input, from a file, from a `.env` file.
-    let set = fed(&pair, &["secret", "set", "api-key"], &format!("{CANARY}-1\n"));
+    let set = fed(
+        &pair,
+        &["secret", "set", "api-key"],
+        &format!("{CANARY}-1\n"),
+    );
     assert!(set.good().contains("api-key is set"));
     let (pem, env) = (pair.path("pem"), pair.path("dot.env"));
     fs::write(&pem, format!("{CANARY}\nof three\nlines\n")).unwrap();
@@ -168,7 +176,10 @@ fn secrets_reach_what_uses_them_and_are_seen_nowhere_else() {
     assert!(plan.contains("(secret, changed)"), "{plan}");
     assert_eq!(pair.incarnation().pid, app.pid);
     let listed = pair.plumb(&["secret", "list"]).good();
-    assert!(listed.contains("api-key") && listed.contains("older version"), "{listed}");
+    assert!(
+        listed.contains("api-key") && listed.contains("older version"),
+        "{listed}"
+    );
 
     // Applied, one restarts and the other is told.
     let applied = fed(

@@ -224,8 +224,8 @@ fn quoted(text: &str) -> String {
 /// Whether an attribute is worth a line.
 pub fn tells(change: &Change, attribute: &AttributeChange) -> bool {
     let created = change.action == ChangeAction::Create;
-    !named::is_inner(change, attribute)
-        && !(created && says_nothing(change.address.kind, attribute))
+    let silent = created && says_nothing(change.address.kind, attribute);
+    !silent && !named::is_inner(change, attribute)
 }
 
 /// Whether an attribute of a new resource tells a reader nothing: it is what it always is unless a blueprint says otherwise,

@@ -56,9 +56,13 @@ pub(super) fn alarms(page: &mut String, outline: &Outline<'_>) {
         })
         .collect();
     items.extend(outline.lacks.iter().map(lack));
-    items.extend(outline.plan.unset_secrets.iter().map(|unset| {
-        format!("{}: {}", text(&unset.what()), text(&unset.remedy()))
-    }));
+    items.extend(
+        outline
+            .plan
+            .unset_secrets
+            .iter()
+            .map(|unset| format!("{}: {}", text(&unset.what()), text(&unset.remedy()))),
+    );
     if !items.is_empty() {
         let all = items.len();
         items.truncate(MAX_LIST);
