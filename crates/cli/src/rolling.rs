@@ -53,9 +53,11 @@ impl Rolling {
                     Phase::Stalled => stalled.push(format!("{owner}: {why}")),
                     Phase::Running | Phase::Paused | Phase::Reverting => goes_on = true,
                 },
+                // Why is told along: it may be over before anybody has seen it fail.
                 Some(now) if now.reverts == Some(*release) => failed.push(format!(
-                    "{owner}: release {release} failed and is taken back by release {}: {why}",
-                    now.release
+                    "{owner}: release {release} failed and is taken back by release {}: {}",
+                    now.release,
+                    now.reverts_why.as_deref().unwrap_or(why)
                 )),
                 _ => failed.push(format!(
                     "{owner}: release {release} was superseded or taken back: {why}"
@@ -139,6 +141,7 @@ mod tests {
             healthy: 0,
             behind: Vec::new(),
             reverts: None,
+            reverts_why: None,
             started: Timestamp::UNIX_EPOCH,
             changed: Timestamp::UNIX_EPOCH,
         }
@@ -202,6 +205,17 @@ mod tests {
         );
         let mut back = rollout(3, 8, Phase::Running);
         back.reverts = Some(ReleaseNumber(2));
+        back.reverts_why = Some("m1 fails".to_owned());
+        // Mutation: tell only what was seen while it failed.
+        let mut seen = rollout(2, 7, Phase::Running);
+        seen.why = None;
+        let unseen = look(&[seen, back.clone()]);
+        assert_eq!(
+            unseen,
+            Some(Some(Ended::Failed(vec![
+                "web: release 2 failed and is taken back by release 3: m1 fails".into()
+            ])))
+        );
         let Some(Some(Ended::Failed(failed))) = look(&[rollout(2, 7, Phase::Reverting), back])
         else {
             panic!("what was taken back has failed");

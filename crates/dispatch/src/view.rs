@@ -252,6 +252,9 @@ pub struct RolloutView {
     /// The failed release that it takes back, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts: Option<ReleaseNumber>,
+    /// Why that one had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts_why: Option<String>,
     /// When it began.
     pub started: Timestamp,
     /// When its phase last changed, or a wave was made.

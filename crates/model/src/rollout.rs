@@ -106,6 +106,9 @@ pub struct RolloutRecord {
     /// It takes this release back, which had failed. Such a rollout is never taken back itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts: Option<ReleaseNumber>,
+    /// Why that one had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts_why: Option<String>,
     /// When it began.
     pub started: Timestamp,
     /// When its phase last changed, or a wave was made.

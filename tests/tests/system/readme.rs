@@ -33,8 +33,8 @@ const NOT_RUN: [(&str, &str); 6] = [
 const BLOCK: Duration = Duration::from_secs(60);
 
 /// What a reader can type in `dev` for: everything that asks a control plane.
-const ASKS: [&str; 9] = [
-    "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret",
+const ASKS: [&str; 10] = [
+    "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret", "audit",
 ];
 
 /// Everything under one `##`.

@@ -26,7 +26,7 @@ fn what_is_not_ours_is_left_and_told_of_until_it_may_be_adopted() {
     assert_eq!(
         blocked.message,
         "something that Plumb did not make is there: a stranger's file; adopt it with the next plan \
-         (`plumb apply --allow adopt`; what it was is kept), or move it away"
+         (`plumb apply --allow adopt`, or `plumb dev --allow adopt`; what it was is kept), or move it away"
     );
     assert_eq!(said.found.unwrap().mode, Mode(0o600));
 

@@ -74,6 +74,7 @@ fn record(
         reverts: reverts
             .filter(|(of, _)| of == owner)
             .map(|(_, release)| *release),
+        reverts_why: None,
         started: at,
         changed: at,
     }
@@ -112,6 +113,10 @@ impl Rollouts {
                 about.reverts,
                 about.at,
             );
+            let failed = self.going.get(old_name).map(|going| &going.record);
+            if let Some(failed) = failed.filter(|failed| Some(failed.release) == record.reverts) {
+                record.reverts_why.clone_from(&failed.why);
+            }
             // Nothing can be spared where there was nothing before, and nothing compared where there is one machine.
             if held.is_empty() || all.len() < 2 {
                 at_once.insert(owner.clone());

@@ -222,6 +222,7 @@ impl Rollouts {
                 healthy: going.healthy,
                 behind: behind.cloned().collect(),
                 reverts: record.reverts,
+                reverts_why: record.reverts_why.clone(),
                 started: record.started,
                 changed: record.changed,
             }

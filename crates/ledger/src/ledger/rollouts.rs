@@ -182,6 +182,7 @@ mod tests {
             waves: 1,
             waited_ms: 5,
             reverts: None,
+            reverts_why: None,
             started: Timestamp::UNIX_EPOCH,
             changed: Timestamp::UNIX_EPOCH,
         };

@@ -31,7 +31,7 @@ pub(super) fn consents(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Vec
         data_loss(desired, plan),
         restarts(desired, plan),
         machines(desired, plan),
-        labels(desired, plan),
+        labels(input, plan),
         adopt(plan),
     ];
     found
@@ -149,13 +149,19 @@ fn machines(desired: &Desired, plan: &Plan) -> Needed {
 }
 
 /// Machines without the labels that they must have, if the plan does anything at all.
-fn labels(desired: &Desired, plan: &Plan) -> Needed {
-    let required = &desired.policy.as_ref()?.required_labels;
+///
+/// It is about the machines as the blueprints have them: those that `--target` leaves as they are recorded are not what they
+/// will be.
+fn labels(input: &Input<'_>, plan: &Plan) -> Needed {
+    let Request::Apply { blueprint, .. } = input.request else {
+        return None;
+    };
+    let required = &blueprint.workspace.policy.required_labels;
     if plan.is_empty() {
         return None;
     }
     let mut lacking = Vec::new();
-    for (name, info) in &desired.machines {
+    for (name, info) in &blueprint.machines {
         for label in required {
             if !info.labels.contains_key(label) {
                 lacking.push(format!("machine `{name}` has no label `{label}`"));
