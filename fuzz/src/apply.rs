@@ -21,6 +21,7 @@ fn able() -> MachineFacts {
         hostname: "host".to_owned(),
         kernel: "6.1".to_owned(),
         capabilities: Capabilities(Capability::ALL.iter().map(has).collect()),
+        host: None,
     }
 }
 
@@ -99,6 +100,7 @@ fn go(set: &BlueprintSet, recorded: &Recorded) -> Result<Planned, PlanError> {
         lineage: &lineage(),
         workspace: &set.workspace.name,
         observed: &observed(set),
+        secrets: plumb_model::KnownSecrets::UNASKED,
         commit: None,
     })
 }

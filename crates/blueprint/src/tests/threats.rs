@@ -759,8 +759,8 @@ fn row_32_what_looks_like_a_credential_is_warned_of_and_not_repeated() {
     }
 }
 
-/// Row 31, as far as a parser can see it: what the new kinds quote is made safe as well. Mutation: leave the escaping
-/// out of `render`.
+/// Row 31, as far as a parser can see it: what the new kinds quote is made safe as well. Mutation: leave all of the escaping
+/// out of `render` and `quote`. Leaving out one of them alone shows nothing, since the other still holds.
 #[test]
 fn row_31_hostile_text_in_any_place_is_shown_harmlessly() {
     const HOSTILE: &str = "\\e[2J\\u202ex";
