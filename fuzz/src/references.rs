@@ -50,12 +50,7 @@ fn read(text: &str) -> Result<Text, Diagnostics> {
         Ok(set) => {
             problems::check(&set.warnings, &files);
             let app = set.apps.into_values().next().expect("the app is there");
-            let process = app
-                .processes
-                .into_values()
-                .next()
-                .expect("its process is there");
-            Ok(process.env.get("X").expect("the variable is there").clone())
+            Ok(app.env.get("X").expect("the variable is there").clone())
         }
         Err(found) => {
             problems::check(&found, &files);

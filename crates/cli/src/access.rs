@@ -1,44 +1,23 @@
 //! Talking to a control plane about access: one method for each call of the service `Access`.
 
 use plumb_model::Secret;
-use plumb_wire::client::{self, AccessClient, Bearer, CallError, Target};
+use plumb_wire::client::{self, AccessClient};
 use plumb_wire::v1;
 
 use crate::context::Context;
+use crate::dial::Dialled;
 use crate::error::CliError;
 
 /// How many entries are asked for at once.
 const PAGE: u32 = 500;
 
 /// A connection with a token.
-pub struct Access {
-    address: String,
-    client: AccessClient,
-}
-
-/// What a context shows with every call: its token, and the workspace that it is for.
-pub fn bearer(context: &Context) -> Result<Bearer, CliError> {
-    Ok(Bearer::new(&context.token)?.for_workspace(&context.workspace))
-}
+pub type Access = Dialled<AccessClient>;
 
 impl Access {
     /// Connects, and proves that it is the right control plane.
     pub async fn connect(context: &Context) -> Result<Self, CliError> {
-        let target = Target {
-            address: context.address.clone(),
-            ca_pem: context.ca_pem.clone(),
-            identity: None,
-        };
-        let channel = client::connect(&target).await?;
-        Ok(Self {
-            address: context.address.clone(),
-            client: client::access_with(channel, bearer(context)?),
-        })
-    }
-
-    fn failed(&self) -> impl Fn(tonic::Status) -> CliError {
-        let address = self.address.clone();
-        move |status| CallError::of(&address, &status).into()
+        Self::to(context, client::access_with).await
     }
 
     /// All tokens of the workspace, by id.

@@ -1,42 +1,25 @@
 //! Talking to a control plane about its machines and its CA: one method for each call.
 
 use plumb_model::MachineName;
-use plumb_wire::client::{self, CallError, MachinesClient, Target};
+use plumb_wire::client::{self, MachinesClient};
 use plumb_wire::v1;
 use tonic::transport::Channel;
 
 use crate::commands::Env;
 use crate::context::Context;
+use crate::dial::Dialled;
 use crate::error::CliError;
 
 /// As many machines as are asked for at once.
 const PAGE: u32 = 500;
 
 /// A connection with a token.
-pub struct Fleet {
-    address: String,
-    machines: MachinesClient,
-}
+pub type Fleet = Dialled<MachinesClient>;
 
 impl Fleet {
     /// Connects by the chosen context.
     pub async fn connect(env: &Env<'_>) -> Result<Self, CliError> {
-        let context = Context::find(env.context)?;
-        let target = Target {
-            address: context.address.clone(),
-            ca_pem: context.ca_pem.clone(),
-            identity: None,
-        };
-        let channel = client::connect(&target).await?;
-        Ok(Self {
-            machines: client::machines_with(channel, crate::access::bearer(&context)?),
-            address: context.address,
-        })
-    }
-
-    fn failed(&self) -> impl Fn(tonic::Status) -> CliError {
-        let address = self.address.clone();
-        move |status| CallError::of(&address, &status).into()
+        Self::to(&Context::find(env.context)?, client::machines_with).await
     }
 
     /// All machines, by name.
@@ -48,7 +31,7 @@ impl Fleet {
                 page_size: PAGE,
                 page_token,
             };
-            let answer = self.machines.list_machines(asked).await;
+            let answer = self.client.list_machines(asked).await;
             let page = answer.map_err(self.failed())?.into_inner();
             all.extend(page.machines);
             if page.next_page_token.is_empty() {
@@ -63,7 +46,7 @@ impl Fleet {
         let asked = v1::GetMachineRequest {
             name: name.to_string(),
         };
-        let answer = self.machines.get_machine(asked).await;
+        let answer = self.client.get_machine(asked).await;
         let machine = answer.map_err(self.failed())?.into_inner().machine;
         machine.ok_or_else(|| CliError::Answer("it holds no machine".to_owned()))
     }
@@ -78,7 +61,7 @@ impl Fleet {
             name: name.to_string(),
             force,
         };
-        let answer = self.machines.remove_machine(asked).await;
+        let answer = self.client.remove_machine(asked).await;
         Ok(answer.map_err(self.failed())?.into_inner())
     }
 
@@ -92,7 +75,7 @@ impl Fleet {
             name: name.to_string(),
             instance: instance.to_owned(),
         };
-        let answer = self.machines.keep_machine(asked).await;
+        let answer = self.client.keep_machine(asked).await;
         Ok(answer.map_err(self.failed())?.into_inner())
     }
 
@@ -104,13 +87,13 @@ impl Fleet {
         let asked = v1::RecoverMachinesRequest {
             names: names.iter().map(ToString::to_string).collect(),
         };
-        let answer = self.machines.recover_machines(asked).await;
+        let answer = self.client.recover_machines(asked).await;
         Ok(answer.map_err(self.failed())?.into_inner())
     }
 
     /// The CAs.
     pub async fn ca(&mut self) -> Result<v1::GetCaResponse, CliError> {
-        let answer = self.machines.get_ca(v1::GetCaRequest {}).await;
+        let answer = self.client.get_ca(v1::GetCaRequest {}).await;
         Ok(answer.map_err(self.failed())?.into_inner())
     }
 
@@ -120,7 +103,7 @@ impl Fleet {
         step: v1::rotate_ca_request::Step,
     ) -> Result<v1::GetCaResponse, CliError> {
         let asked = v1::RotateCaRequest { step: step.into() };
-        let answer = self.machines.rotate_ca(asked).await;
+        let answer = self.client.rotate_ca(asked).await;
         Ok(answer.map_err(self.failed())?.into_inner())
     }
 }
@@ -128,7 +111,7 @@ impl Fleet {
 /// Asks for the CAs that are to be trusted, and notes them in the context's file. What goes wrong is told by whatever is
 /// done next, and tried again by the next command.
 pub async fn learn(channel: Channel, context: &Context) {
-    let Ok(bearer) = crate::access::bearer(context) else {
+    let Ok(bearer) = crate::dial::bearer(context) else {
         return;
     };
     let mut machines = client::machines_with(channel, bearer);

@@ -5,6 +5,7 @@ mod args;
 mod beside;
 mod commands;
 mod context;
+mod dial;
 mod error;
 mod events;
 mod fleet;

@@ -14,8 +14,8 @@ use plumb_wire::{PIECE_BYTES, v1};
 use serde::de::DeserializeOwned;
 use tonic::Streaming;
 
-use crate::access;
 use crate::context::Context;
+use crate::dial;
 use crate::error::CliError;
 use crate::repository::{Read as Blueprints, Sources};
 
@@ -137,7 +137,7 @@ impl Remote {
         if context.wants_to_learn() {
             crate::fleet::learn(channel.clone(), context).await;
         }
-        let api = client::api_with(channel, access::bearer(context)?);
+        let api = client::api_with(channel, dial::bearer(context)?);
         Ok(Self {
             address: context.address.clone(),
             api,

@@ -1,40 +1,23 @@
 //! Talking to a control plane about secrets: one method for each call of the service `Secrets`.
 
 use plumb_model::{Secret, SecretName};
-use plumb_wire::client::{self, CallError, SecretsClient, Target};
+use plumb_wire::client::{self, SecretsClient};
 use plumb_wire::v1;
 
-use crate::access::bearer;
 use crate::context::Context;
+use crate::dial::Dialled;
 use crate::error::CliError;
 
 /// How many secrets are asked for at once.
 const PAGE: u32 = 500;
 
 /// A connection with a token.
-pub struct Secrets {
-    address: String,
-    client: SecretsClient,
-}
+pub type Secrets = Dialled<SecretsClient>;
 
 impl Secrets {
     /// Connects, and proves that it is the right control plane.
     pub async fn connect(context: &Context) -> Result<Self, CliError> {
-        let target = Target {
-            address: context.address.clone(),
-            ca_pem: context.ca_pem.clone(),
-            identity: None,
-        };
-        let channel = client::connect(&target).await?;
-        Ok(Self {
-            address: context.address.clone(),
-            client: client::secrets_with(channel, bearer(context)?),
-        })
-    }
-
-    fn failed(&self) -> impl Fn(tonic::Status) -> CliError {
-        let address = self.address.clone();
-        move |status| CallError::of(&address, &status).into()
+        Self::to(context, client::secrets_with).await
     }
 
     /// Sets one.

@@ -1,13 +1,14 @@
 //! `plumb rollout`: how machines move to their releases, and what an operator says to that.
 
 use plumb_model::OwnerName;
-use plumb_wire::client::{self, CallError, RolloutsClient, Target};
+use plumb_wire::client::{self, RolloutsClient};
 use plumb_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{Output, RolloutCommand, RolloutStatusArgs};
 use crate::commands::Env;
 use crate::context::Context;
+use crate::dial::Dialled;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 use crate::remote::{Remote, Watch};
@@ -198,29 +199,11 @@ fn apply_json(apply: &v1::Apply) -> Value {
 }
 
 /// A connection with a token.
-struct Rollouts {
-    address: String,
-    client: RolloutsClient,
-}
+type Rollouts = Dialled<RolloutsClient>;
 
 impl Rollouts {
     async fn connect(env: &Env<'_>) -> Result<Self, CliError> {
-        let context = Context::find(env.context)?;
-        let target = Target {
-            address: context.address.clone(),
-            ca_pem: context.ca_pem.clone(),
-            identity: None,
-        };
-        let channel = client::connect(&target).await?;
-        Ok(Self {
-            client: client::rollouts_with(channel, crate::access::bearer(&context)?),
-            address: context.address,
-        })
-    }
-
-    fn failed(&self) -> impl Fn(tonic::Status) -> CliError {
-        let address = self.address.clone();
-        move |status| CallError::of(&address, &status).into()
+        Self::to(&Context::find(env.context)?, client::rollouts_with).await
     }
 
     async fn list(&mut self, app: Option<&OwnerName>) -> Result<Vec<v1::Rollout>, CliError> {
