@@ -205,7 +205,7 @@ pub fn event_line(machine: &MachineName, event: &MachineEvent, style: &Style) ->
         EventKind::Reattached => (style.good("•"), "taken over: "),
         EventKind::Removed => (style.bad("-"), ""),
         EventKind::Failed => (style.bad("✗"), ""),
-        EventKind::HealthChanged => (style.good("•"), ""),
+        EventKind::HealthChanged | EventKind::Unknown => (style.good("•"), ""),
     };
     let address = &event.address;
     format!(
