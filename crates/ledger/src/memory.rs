@@ -18,6 +18,15 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Another store with what this one holds now: a backup.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            pairs: RwLock::new(pairs.clone()),
+        }
+    }
 }
 
 impl Store for MemoryStore {

@@ -204,7 +204,7 @@ impl Ledger {
         let txn = Txn::default()
             .absent(key.as_str())
             .put(key, records::encode(token));
-        match self.store.commit(txn).map_err(LedgerError::from)? {
+        match self.commit(txn)? {
             Committed::Yes => Ok(()),
             Committed::Conflict(_) => Err(TokenError::Exists(token.id.clone())),
         }
@@ -240,7 +240,7 @@ impl Ledger {
         };
         let existed = self.store.get(key.as_bytes())?.is_some();
         // Without a check there is no conflict.
-        let _ = self.store.commit(Txn::default().delete(key))?;
+        let _ = self.commit(Txn::default().delete(key))?;
         Ok(existed)
     }
 
@@ -444,7 +444,7 @@ impl Ledger {
                 None => Txn::default().absent(key),
             };
             let txn = txn.put(key, records::encode(&after));
-            if self.store.commit(txn).map_err(in_store)? == Committed::Yes {
+            if self.commit(txn)? == Committed::Yes {
                 return Ok(result);
             }
         }

@@ -158,7 +158,7 @@ impl Ledger {
                 txn = txn.absent(key.as_str()).put(key, bytes);
             }
             let txn = txn.put(head_key.as_str(), records::encode(&head));
-            match self.store.commit(txn)? {
+            match self.commit(txn)? {
                 Committed::Yes => return Ok(head),
                 Committed::Conflict(keys) if keys.iter().any(|k| k == head_key.as_bytes()) => {}
                 Committed::Conflict(_) => {

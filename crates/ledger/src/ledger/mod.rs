@@ -1,13 +1,14 @@
 //! The recorded state of one workspace: head, revision log, bodies, outcomes, tokens and machine identities.
 //!
 //! Everything is under `LINEAGE/WORKSPACE/`: `head`, `revision/N`, `body/HASH` and `body/HASH/PIECE`,
-//! `outcome/OWNER/RELEASE`, `token/ID`, `machine/NAME`, `rollout/…`, `audit/N` and `audit-head`; and in the home of a
+//! `outcome/OWNER/RELEASE`, `lead`, `token/ID`, `machine/NAME`, `rollout/…`, `audit/N` and `audit-head`; and in the home of a
 //! control plane, its first workspace, `workspace/NAME` for every other one. What is stored stays: revisions, releases and the
 //! bodies that they refer to are only ever added.
 
 mod access;
 mod audit;
 mod body;
+mod lead;
 mod records;
 mod rollouts;
 mod secrets;
@@ -33,7 +34,7 @@ pub use records::RECORD_FORMAT;
 pub use secrets::{KEPT_VERSIONS, SecretChange, SecretRecord, SecretVersionRecord};
 pub use workspaces::WorkspaceRecord;
 
-use crate::store::{Committed, MAX_OPERATIONS, MAX_SCAN, Store, StoreError, Txn};
+use crate::store::{Check, Committed, MAX_OPERATIONS, MAX_SCAN, Store, StoreError, Txn};
 
 /// The recorded state of one workspace. Cheap to clone; clones share the store.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     lineage: Lineage,
     workspace: WorkspaceName,
+    /// What shows that this one still leads; none if nobody asked for it.
+    lead: Option<Check>,
 }
 
 /// Where a workspace is: the one record that an apply moves.
@@ -94,6 +97,11 @@ pub enum LedgerError {
         /// Its key.
         key: String,
     },
+    /// Another control plane has taken the lead.
+    #[error(
+        "another control plane has taken over, so this one writes nothing any more; restart it, or leave it down"
+    )]
+    Superseded,
     /// The record has changed over and over while it was being changed here.
     #[error("the record {key} is being changed by many at once; try again")]
     Contended {
@@ -151,6 +159,7 @@ impl Ledger {
             store,
             lineage,
             workspace,
+            lead: None,
         }
     }
 
@@ -313,7 +322,7 @@ impl Ledger {
             .absent(log_key.as_str())
             .put(head_key, records::encode(&head))
             .put(log_key.as_str(), records::encode(&entry));
-        match self.store.commit(txn)? {
+        match self.commit(txn)? {
             Committed::Yes => Ok(head),
             Committed::Conflict(_) => match self.head()? {
                 Some(now) if Some(&now) == seen.as_ref() => {
@@ -453,11 +462,12 @@ impl Ledger {
             .collect();
         let mut writes = writes.into_iter().peekable();
         while writes.peek().is_some() {
+            // One is the check on who leads.
             let txn = (&mut writes)
-                .take(MAX_OPERATIONS)
+                .take(MAX_OPERATIONS - 1)
                 .fold(Txn::default(), |txn, (key, value)| txn.put(key, value));
             // Without a check there is no conflict.
-            let _ = self.store.commit(txn)?;
+            let _ = self.commit(txn)?;
         }
         Ok(())
     }

@@ -11,13 +11,13 @@ use plumb_model::{Hash, OwnerName, Revision};
 use super::{ApplyError, Ledger, LedgerError, moved, records};
 use crate::store::{Committed, MAX_OPERATIONS, Txn};
 
-/// Writes beside the check on the head.
-const WRITES: usize = MAX_OPERATIONS - 1;
+/// Writes beside the checks on the head and on who leads.
+const WRITES: usize = MAX_OPERATIONS - 2;
 
 impl Ledger {
     /// Stores a step of rollouts that was worked out against a revision.
     ///
-    /// Flow: the new assignments are written first. Then the machines that move, in one transaction for each 127 of them, and
+    /// Flow: the new assignments are written first. Then the machines that move, in one transaction for each 126 of them, and
     /// the rollouts. Each machine's step counts by itself, so that a crash in between leaves some of them moved.
     ///
     /// # Guarantees
@@ -62,7 +62,7 @@ impl Ledger {
             let txn = (&mut writes)
                 .take(WRITES)
                 .fold(checked, |txn, (key, value)| txn.put(key, value));
-            match self.store.commit(txn)? {
+            match self.commit(txn)? {
                 Committed::Yes => {}
                 Committed::Conflict(_) => return Err(moved(base, self.head()?)),
             }
@@ -95,9 +95,7 @@ impl Ledger {
     pub fn hold_back(&self, held: &HeldBack) -> Result<(), LedgerError> {
         let key = self.key(&format!("rollout/held/{}", held.owner));
         // Without a check there is no conflict.
-        let _ = self
-            .store
-            .commit(Txn::default().put(key, records::encode(held)))?;
+        let _ = self.commit(Txn::default().put(key, records::encode(held)))?;
         Ok(())
     }
 
@@ -108,7 +106,7 @@ impl Ledger {
     pub fn let_go(&self, owner: &OwnerName) -> Result<(), LedgerError> {
         let key = self.key(&format!("rollout/held/{owner}"));
         // Without a check there is no conflict.
-        let _ = self.store.commit(Txn::default().delete(key))?;
+        let _ = self.commit(Txn::default().delete(key))?;
         Ok(())
     }
 

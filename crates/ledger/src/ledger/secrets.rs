@@ -145,7 +145,7 @@ impl Ledger {
             for version in gone.filter(|version| !after.versions.contains_key(version)) {
                 txn = txn.delete(self.value_key(name, *version));
             }
-            if self.store.commit(txn).map_err(LedgerError::from)? == Committed::Yes {
+            if self.commit(txn)? == Committed::Yes {
                 return Ok(result);
             }
         }

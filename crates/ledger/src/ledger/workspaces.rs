@@ -30,7 +30,7 @@ impl Ledger {
         let txn = Txn::default()
             .absent(key.as_str())
             .put(key, records::encode(record));
-        Ok(self.store.commit(txn)? == Committed::Yes)
+        Ok(self.commit(txn)? == Committed::Yes)
     }
 
     /// The workspaces besides this home, by name.
