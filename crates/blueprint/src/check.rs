@@ -15,6 +15,7 @@ use crate::events::join;
 use crate::hints;
 use crate::nearest::nearest;
 use crate::schema::{Kind, compiled};
+use crate::tree;
 
 /// What the check found besides the problems that it reported.
 #[derive(Debug, Default)]
@@ -29,13 +30,14 @@ pub(crate) struct Checked {
 pub(crate) fn check(
     document: &Document<'_>,
     kind: Kind,
-    value: &Value,
+    value: &tree::Value<'_>,
     out: &mut Diagnostics,
 ) -> Checked {
     let compiled = compiled(kind);
     if compiled.shape.as_ref().is_some_and(|s| s.accepts(value)) {
         return Checked::default();
     }
+    let value = &value.to_json();
     out.credentials.of_document(value);
     let mut pass = Pass {
         document,

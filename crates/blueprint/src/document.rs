@@ -1,7 +1,5 @@
 //! One YAML document with the places of everything in it, or as much of it as could be read.
 
-use serde_json::Value;
-
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot};
 use crate::events;
@@ -9,14 +7,14 @@ use crate::plain;
 use crate::set::Written;
 use crate::source::{Chunk, Mark, Range, Source};
 use crate::spans::{Entry, Spans};
+use crate::tree::{Tree, Value};
 use crate::value;
 
 /// One document.
 pub(crate) struct Document<'a> {
     pub source: &'a Source<'a>,
-    spans: Spans,
-    /// Its value; none if it could not be read.
-    pub value: Option<Value>,
+    /// What is in it; none if it could not be read.
+    pub tree: Option<Tree<'a>>,
     /// What could be made out of `kind` and `name`, whatever else is wrong.
     pub kind: Option<(String, Spot)>,
     pub name: Option<(String, Spot)>,
@@ -26,13 +24,13 @@ pub(crate) struct Document<'a> {
 pub(crate) fn read<'a>(source: &'a Source<'a>, out: &mut Diagnostics) -> Vec<Document<'a>> {
     let mut documents = Vec::new();
     for chunk in source.chunks() {
-        if let Some((value, spans)) = plain::read(&chunk) {
-            documents.push(Document::new(source, spans, value));
+        if let Some(tree) = plain::read(&chunk) {
+            documents.push(Document::new(source, tree));
             continue;
         }
         match events::read(source, &chunk, out) {
             Some(spans) => documents.extend(values(source, &chunk, spans, out)),
-            None => documents.push(salvage(source, &chunk, Spans::default())),
+            None => documents.push(salvage(source, &chunk)),
         }
     }
     documents
@@ -48,10 +46,7 @@ fn values<'a>(
         return Vec::new();
     }
     if all.iter().any(|spans| spans.unreadable) {
-        return all
-            .into_iter()
-            .map(|spans| salvage(source, chunk, spans))
-            .collect();
+        return all.into_iter().map(|_| salvage(source, chunk)).collect();
     }
     let mut values = value::read(chunk.text).into_iter();
     let mut documents = Vec::new();
@@ -64,14 +59,24 @@ fn values<'a>(
             Some(Ok(mut value)) => {
                 let mut bad = Vec::new();
                 value::merge(&mut value, "", &mut bad);
-                let document = Document::new(source, spans, value);
+                let tree = match &spans.root {
+                    Some(root) => Tree::join(value, root),
+                    None => Tree::NOTHING,
+                };
+                let document = Document::new(source, tree);
                 for pointer in bad {
+                    // It is merged into nothing, so only the event pass knows where it stands.
+                    let place = spans.root.as_ref().and_then(|root| root.find(&pointer));
+                    let spot = place.map_or_else(
+                        || document.spot(&pointer),
+                        |place| source.spot(place.entry.value),
+                    );
                     out.push(
                         Diagnostic::error(
                             Code::BadMerge,
                             "`<<` merges a mapping, or a list of mappings",
                         )
-                        .here(&document.spot(&pointer))
+                        .here(&spot)
                         .hint("write `<<: *name`, with `&name` in front of a mapping above"),
                     );
                 }
@@ -79,9 +84,9 @@ fn values<'a>(
             }
             Some(Err(error)) => {
                 out.push(foreign(source, chunk, &error));
-                documents.push(salvage(source, chunk, spans));
+                documents.push(salvage(source, chunk));
             }
-            None => documents.push(salvage(source, chunk, spans)),
+            None => documents.push(salvage(source, chunk)),
         }
     }
     documents
@@ -106,7 +111,7 @@ fn foreign(source: &Source<'_>, chunk: &Chunk<'_>, error: &serde_yaml::Error) ->
 
 /// A document that cannot be read still says what it is: its lines `kind: X` and `name: Y` are believed, so
 /// that whoever refers to it is not told that it does not exist.
-fn salvage<'a>(source: &'a Source<'a>, chunk: &Chunk<'a>, spans: Spans) -> Document<'a> {
+fn salvage<'a>(source: &'a Source<'a>, chunk: &Chunk<'a>) -> Document<'a> {
     let mut found = [None, None];
     for (number, line) in chunk.text.lines().enumerate() {
         for (slot, key) in found.iter_mut().zip(["kind:", "name:"]) {
@@ -137,48 +142,64 @@ fn salvage<'a>(source: &'a Source<'a>, chunk: &Chunk<'a>, spans: Spans) -> Docum
     let [kind, name] = found;
     Document {
         source,
-        spans,
-        value: None,
+        tree: None,
         kind,
         name,
     }
 }
 
 impl<'a> Document<'a> {
-    fn new(source: &'a Source<'a>, spans: Spans, value: Value) -> Self {
+    fn new(source: &'a Source<'a>, tree: Tree<'a>) -> Self {
         let mut document = Self {
             source,
-            spans,
-            value: None,
+            tree: None,
             kind: None,
             name: None,
         };
-        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-        document.kind = text("kind").map(|word| (word, document.spot("/kind")));
-        document.name = text("name").map(|word| (word, document.spot("/name")));
-        document.value = Some(value);
+        let word = |key: &str| {
+            let found = tree.value.get(key)?;
+            let text = found.value.as_str()?.to_owned();
+            Some((text, document.spot_of(found)))
+        };
+        (document.kind, document.name) = (word("kind"), word("name"));
+        document.tree = Some(tree);
         document
     }
 
-    /// The best place to show for a value: itself, or its key if it spreads over several lines.
+    /// Its value; none if it could not be read.
+    pub fn value(&self) -> Option<&Value<'a>> {
+        self.tree.as_ref().map(|tree| &tree.value)
+    }
+
+    /// The best place to show for what is at a pointer: see [`Self::spot_of`].
     pub fn spot(&self, pointer: &str) -> Spot {
-        match self.spans.nearest(pointer) {
-            Some(entry) => {
-                let bare = entry.value.start == entry.value.end;
-                match entry.key {
-                    Some(key) if entry.block || bare => self.source.spot(key),
-                    None if pointer.is_empty() && entry.block => self.head(entry.value.start),
-                    None if entry.block => self.source.spot(self.rest_of_line(entry.value.start)),
-                    _ => self.source.spot(entry.value),
-                }
-            }
+        match &self.tree {
+            Some(tree) => self.spot_of(tree.nearest(pointer)),
             None => self.head(Mark { line: 0, column: 0 }),
         }
     }
 
+    /// The best place to show for a value within it: the value itself, or its key if it spreads over several lines.
+    pub fn spot_of(&self, tree: &Tree<'_>) -> Spot {
+        let entry = &tree.entry;
+        let bare = entry.value.start == entry.value.end;
+        match entry.key {
+            Some(key) if entry.block || bare => self.source.spot(key),
+            None if entry.block && self.is_root(tree) => self.head(entry.value.start),
+            None if entry.block => self.source.spot(self.rest_of_line(entry.value.start)),
+            _ => self.source.spot(entry.value),
+        }
+    }
+
+    fn is_root(&self, tree: &Tree<'_>) -> bool {
+        let root = self.tree.as_ref();
+        root.is_some_and(|root| std::ptr::addr_eq(root, tree))
+    }
+
     /// The line that says what the document is.
     fn head(&self, start: Mark) -> Spot {
-        match self.spans.get("/kind") {
+        let kind = self.value().and_then(|value| value.get("kind"));
+        match kind.filter(|kind| kind.own).map(|kind| kind.entry) {
             Some(Entry {
                 key: Some(key),
                 value,
@@ -204,15 +225,24 @@ impl<'a> Document<'a> {
 
     /// The place of a key.
     pub fn key_spot(&self, pointer: &str) -> Spot {
-        match self.spans.nearest(pointer).and_then(|entry| entry.key) {
-            Some(key) => self.source.spot(key),
+        match &self.tree {
+            Some(tree) => self.key_spot_of(tree.nearest(pointer)),
             None => self.spot(pointer),
+        }
+    }
+
+    /// The place of a value's key; its own if it has none.
+    pub fn key_spot_of(&self, tree: &Tree<'_>) -> Spot {
+        match tree.entry.key {
+            Some(key) => self.source.spot(key),
+            None => self.spot_of(tree),
         }
     }
 
     /// How a value is written, if it stands on one line.
     pub fn text_of(&self, pointer: &str) -> Option<String> {
-        let range = self.spans.get(pointer)?.value;
+        let tree = self.tree.as_ref()?.nearest(pointer);
+        let range = tree.own.then_some(tree.entry.value)?;
         (range.start.line == range.end.line).then(|| {
             self.source.text[self.source.byte(range.start)..self.source.byte(range.end)]
                 .trim()
@@ -222,12 +252,9 @@ impl<'a> Document<'a> {
 
     /// The place of the `nth` occurrence (from 0) of a text inside a value; the value's own if it is written
     /// otherwise.
-    pub fn inside(&self, pointer: &str, needle: &str, nth: usize) -> Spot {
-        let found = self.spans.get(pointer).and_then(|entry| {
-            let (from, to) = (
-                self.source.byte(entry.value.start),
-                self.source.byte(entry.value.end),
-            );
+    pub fn inside(&self, tree: &Tree<'_>, needle: &str, nth: usize) -> Spot {
+        let found = tree.own.then_some(tree.entry.value).and_then(|range| {
+            let (from, to) = (self.source.byte(range.start), self.source.byte(range.end));
             let text = self.source.text.get(from..to)?;
             let (at, _) = text.match_indices(needle).nth(nth)?;
             Some(
@@ -235,18 +262,20 @@ impl<'a> Document<'a> {
                     .spot_at(from + at, needle.chars().count() as u32),
             )
         });
-        found.unwrap_or_else(|| self.spot(pointer))
+        found.unwrap_or_else(|| self.spot_of(tree))
     }
 
     /// Where the document and its keys stand, if it has a name.
     pub fn written(&self) -> Option<Written> {
         let (_, spot) = self.name.as_ref()?;
         let mut written = Written::new(&spot.file, spot.line, spot.column);
-        self.spans.upper(|pointer, entry| {
-            let start = entry.key.unwrap_or(entry.value).start;
-            let (line, column) = self.source.place(start);
-            written.key(pointer, line, column);
-        });
+        if let Some(tree) = &self.tree {
+            tree.upper(|pointer, entry| {
+                let start = entry.key.unwrap_or(entry.value).start;
+                let (line, column) = self.source.place(start);
+                written.key(pointer, line, column);
+            });
+        }
         Some(written)
     }
 }

@@ -164,8 +164,8 @@ pub fn blinded(file: &SourceFile) -> String {
     let mut ignored = Diagnostics::default();
     if let Some(source) = Source::decode(file, &mut ignored) {
         for document in document::read(&source, &mut ignored) {
-            if let Some(value) = &document.value {
-                credentials.of_document(value);
+            if let Some(value) = document.value() {
+                credentials.of_document(&value.to_json());
             }
         }
     }

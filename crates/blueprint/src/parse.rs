@@ -106,7 +106,7 @@ fn read_file<'a>(source: &'a Source<'a>) -> (Vec<(Document<'a>, Option<Checked>)
     let documents = document::read(source, &mut out);
     let checked = documents.into_iter().map(|document| {
         let word = document.kind.as_ref().map(|(word, _)| word.as_str());
-        let checked = match (word.and_then(Kind::parse), &document.value) {
+        let checked = match (word.and_then(Kind::parse), document.value()) {
             (Some(kind), Some(value)) if value.is_object() => {
                 Some(check::check(&document, kind, value, &mut out))
             }
@@ -190,8 +190,8 @@ struct Set {
 impl Set {
     /// Takes a document's kind and name in, and gives its kind if it is one that is driven.
     fn register(&mut self, document: &Document<'_>, out: &mut Diagnostics) -> Option<Kind> {
-        let readable = document.value.is_some();
-        if document.value.as_ref().is_some_and(|v| !v.is_object()) {
+        let readable = document.tree.is_some();
+        if document.value().is_some_and(|v| !v.is_object()) {
             out.push(
                 Diagnostic::error(Code::NotAMapping, "a blueprint is a mapping")
                     .here(&document.spot(""))
@@ -207,10 +207,11 @@ impl Set {
                 }
                 None => self.known.incomplete(),
             }
-            if let Some(value) = document.value.as_ref() {
+            if let Some(value) = document.value() {
                 let problem = match value.get("kind") {
-                    Some(value) => {
-                        check::wrong_type(document, "/kind", value, &["text".to_owned()])
+                    Some(tree) => {
+                        let value = tree.value.to_json();
+                        check::wrong_type(document, "/kind", &value, &["text".to_owned()])
                     }
                     None => Diagnostic::error(
                         Code::KindMissing,

@@ -9,8 +9,9 @@ mod pattern;
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value as Json};
 
+use crate::tree::{Map, Value};
 use pattern::Pattern;
 
 /// A schema that was compiled.
@@ -24,7 +25,7 @@ pub(crate) struct Shape {
 struct Node {
     /// One of [`TYPES`] for each type that a value may have.
     types: Option<u8>,
-    one_of: Option<Vec<Value>>,
+    one_of: Option<Vec<Json>>,
     minimum: Option<f64>,
     maximum: Option<f64>,
     pattern: Option<Pattern>,
@@ -70,8 +71,8 @@ const TYPES: [(&str, u8); 7] = [
 
 impl Shape {
     /// Compiles a schema; none if there is something in it that this does not know.
-    pub fn compile(schema: &Value) -> Option<Self> {
-        let definitions = schema.get("$defs").and_then(Value::as_object);
+    pub fn compile(schema: &Json) -> Option<Self> {
+        let definitions = schema.get("$defs").and_then(Json::as_object);
         let mut compiler = Compiler {
             definitions,
             named: HashMap::new(),
@@ -83,14 +84,17 @@ impl Shape {
     }
 
     /// Whether a value is as the schema has it.
-    pub fn accepts(&self, value: &Value) -> bool {
+    pub fn accepts(&self, value: &Value<'_>) -> bool {
         self.good(self.root, value)
     }
 
-    fn good(&self, at: usize, value: &Value) -> bool {
+    fn good(&self, at: usize, value: &Value<'_>) -> bool {
         let node = &self.nodes[at];
         node.types.is_none_or(|types| types & type_of(value) != 0)
-            && node.one_of.as_ref().is_none_or(|all| all.contains(value))
+            && node
+                .one_of
+                .as_ref()
+                .is_none_or(|all| all.iter().any(|one| value == one))
             && match value {
                 Value::Null | Value::Bool(_) => true,
                 Value::Number(number) => node.number(number),
@@ -98,9 +102,9 @@ impl Shape {
                 Value::Array(items) => {
                     items.len() >= node.min_items
                         && node.max_items.is_none_or(|max| items.len() <= max)
-                        && node
-                            .items
-                            .is_none_or(|shape| items.iter().all(|item| self.good(shape, item)))
+                        && node.items.is_none_or(|shape| {
+                            items.iter().all(|item| self.good(shape, &item.value))
+                        })
                 }
                 Value::Object(map) => self.object(node, map),
             }
@@ -108,11 +112,12 @@ impl Shape {
             && (node.any_of.is_empty() || node.any_of.iter().any(|shape| self.good(*shape, value)))
     }
 
-    fn object(&self, node: &Node, map: &Map<String, Value>) -> bool {
+    fn object(&self, node: &Node, map: &Map<'_>) -> bool {
         map.len() >= node.min_properties
-            && node.required.iter().all(|key| map.contains_key(key))
-            && map.iter().all(|(key, value)| {
-                let known = node.properties.binary_search_by(|(k, _)| k.cmp(key));
+            && node.required.iter().all(|key| map.get(key).is_some())
+            && map.iter().all(|(key, tree)| {
+                let value = &tree.value;
+                let known = node.properties.binary_search_by(|(k, _)| (**k).cmp(key));
                 match (known, node.others) {
                     (Ok(at), _) => self.good(node.properties[at].1, value),
                     (Err(_), Some(Others::Like(shape))) => self.good(shape, value),
@@ -130,7 +135,7 @@ impl Node {
     }
 }
 
-fn type_of(value: &Value) -> u8 {
+fn type_of(value: &Value<'_>) -> u8 {
     match value {
         Value::Null => NULL,
         Value::Bool(_) => BOOLEAN,
@@ -143,7 +148,7 @@ fn type_of(value: &Value) -> u8 {
 }
 
 struct Compiler<'a> {
-    definitions: Option<&'a Map<String, Value>>,
+    definitions: Option<&'a serde_json::Map<String, Json>>,
     /// Definitions that have been met, so that those that hold one another come to an end.
     named: HashMap<&'a str, usize>,
     /// None is one that is still being compiled.
@@ -151,16 +156,16 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn node(&mut self, schema: &'a Value) -> Option<usize> {
+    fn node(&mut self, schema: &'a Json) -> Option<usize> {
         let at = self.nodes.len();
         self.nodes.push(None);
         self.fill(at, schema)?;
         Some(at)
     }
 
-    fn fill(&mut self, at: usize, schema: &'a Value) -> Option<()> {
+    fn fill(&mut self, at: usize, schema: &'a Json) -> Option<()> {
         let mut node = Node::default();
-        if *schema != Value::Bool(true) {
+        if *schema != Json::Bool(true) {
             for (word, value) in schema.as_object()? {
                 self.rule(&mut node, word, value)?;
             }
@@ -170,12 +175,12 @@ impl<'a> Compiler<'a> {
         Some(())
     }
 
-    fn rule(&mut self, node: &mut Node, word: &str, value: &'a Value) -> Option<()> {
+    fn rule(&mut self, node: &mut Node, word: &str, value: &'a Json) -> Option<()> {
         let size = || value.as_u64().and_then(|n| usize::try_from(n).ok());
         match word {
             "type" => {
                 let names = match value {
-                    Value::Array(names) => names.as_slice(),
+                    Json::Array(names) => names.as_slice(),
                     one => std::slice::from_ref(one),
                 };
                 let mut types = 0;
@@ -207,8 +212,8 @@ impl<'a> Compiler<'a> {
             }
             "additionalProperties" => {
                 node.others = match value {
-                    Value::Bool(true) => None,
-                    Value::Bool(false) => Some(Others::Refused),
+                    Json::Bool(true) => None,
+                    Json::Bool(false) => Some(Others::Refused),
                     schema => Some(Others::Like(self.node(schema)?)),
                 };
             }

@@ -1,6 +1,4 @@
-//! Where everything in one document stands: a tree in the shape of its value, looked up by JSON pointer.
-//!
-//! A tree and no map of pointers: a pointer for each value would cost more than the value.
+//! Where everything in one document stands, as the event pass finds it: a tree in the shape of its value.
 
 use crate::source::Range;
 
@@ -50,80 +48,23 @@ pub(crate) struct Spans {
 }
 
 impl Place {
-    fn kid(&self, token: &str) -> Option<&Self> {
-        match &self.kids {
-            Kids::None => None,
-            Kids::List(kids) => kids.get(token.parse::<usize>().ok()?),
-            Kids::Map(kids) if token.contains('~') => {
-                let key = token.replace("~1", "/").replace("~0", "~");
-                Self::by_key(kids, &key)
-            }
-            Kids::Map(kids) => Self::by_key(kids, token),
-        }
-    }
-
-    fn by_key<'a>(kids: &'a [(Box<str>, Self)], key: &str) -> Option<&'a Self> {
+    /// The place of what a mapping has under a key.
+    pub fn kid(&self, key: &str) -> Option<&Self> {
+        let Kids::Map(kids) = &self.kids else {
+            return None;
+        };
         let at = kids.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
         Some(&kids[at].1)
     }
-}
 
-impl Spans {
-    /// The entry at a pointer.
-    pub fn get(&self, pointer: &str) -> Option<&Entry> {
-        let mut place = self.root.as_ref()?;
-        for token in pointer.split('/').skip(1) {
-            place = place.kid(token)?;
-        }
-        Some(&place.entry)
-    }
-
-    /// The entry at a pointer; for what came out of an alias or a merge, the place that pulled it in.
-    pub fn nearest(&self, pointer: &str) -> Option<&Entry> {
-        let mut place = self.root.as_ref()?;
-        for token in pointer.split('/').skip(1) {
-            match place.kid(token) {
-                Some(kid) => place = kid,
-                None => return Some(&place.kid("<<").unwrap_or(place).entry),
-            }
-        }
-        Some(&place.entry)
-    }
-
-    /// Tells of the keys of the top two levels, with their pointers.
-    pub fn upper(&self, mut tell: impl FnMut(&str, &Entry)) {
-        let mut pointer = String::new();
-        if let Some(place) = &self.root {
-            named(&mut pointer, &place.kids, &mut |pointer, place| {
-                tell(pointer, &place.entry);
-                named(pointer, &place.kids, &mut |pointer, place| {
-                    tell(pointer, &place.entry);
-                });
-            });
-        }
-    }
-}
-
-/// Tells of what is in a value, with its pointer; `pointer` is the value's own, before and after. A key that is no text
-/// has a NUL in front, and is left out.
-fn named(pointer: &mut String, kids: &Kids, tell: &mut dyn FnMut(&mut String, &Place)) {
-    let above = pointer.len();
-    let mut one = |key: &str, place| {
-        crate::events::append(pointer, key);
-        tell(pointer, place);
-        pointer.truncate(above);
-    };
-    match kids {
-        Kids::None => {}
-        Kids::List(list) => {
-            for (at, place) in list.iter().enumerate() {
-                one(&at.to_string(), place);
-            }
-        }
-        Kids::Map(map) => {
-            for (key, place) in map.iter().filter(|(key, _)| !key.starts_with('\0')) {
-                one(key, place);
-            }
-        }
+    /// The place at a JSON pointer.
+    pub fn find(&self, pointer: &str) -> Option<&Self> {
+        pointer
+            .split('/')
+            .skip(1)
+            .try_fold(self, |place, token| match &place.kids {
+                Kids::List(kids) => kids.get(token.parse::<usize>().ok()?),
+                _ => place.kid(&token.replace("~1", "/").replace("~0", "~")),
+            })
     }
 }

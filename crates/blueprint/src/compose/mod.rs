@@ -74,17 +74,17 @@ pub(crate) fn read(file: &SourceFile, machines: &Selector, out: &mut Diagnostics
         return project;
     };
     // It has been reported why it cannot be read.
-    let Some(value) = &document.value else {
+    let Some(value) = document.value() else {
         return project;
     };
     let mut reader = Reader { document, out };
-    reader.project(value, machines, &mut project);
+    reader.project(&value.to_json(), machines, &mut project);
     project
 }
 
 /// What reads one Compose file.
 struct Reader<'a, 'b> {
-    document: &'a Document<'a>,
+    document: &'b Document<'a>,
     out: &'b mut Diagnostics,
 }
 

@@ -361,7 +361,7 @@ fn attach<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, out: &mut ReadApp) {
         .find(|(name, _)| only || name.as_str() == "web");
     let Some((name, main)) = main else {
         for node in ports.iter().chain(&health) {
-            let key = node.at.trim_start_matches('/').to_owned();
+            let key = r.at(node).trim_start_matches('/').to_owned();
             r.bad_key(
                 node,
                 Code::WhichProcess,

@@ -56,7 +56,7 @@ pub(crate) fn limits<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Limits {
     let cpu_millis = r.get(node, "cpu").and_then(|cpu| {
         let cores = cpu.value.as_f64()?;
         let millis = crate::scalar::cpu_millis(cores);
-        if millis.is_none() && !r.checked.reported.contains(&cpu.at) {
+        if millis.is_none() && !r.is_reported(&cpu) {
             r.bad(
                 &cpu,
                 Code::OutOfRange,
@@ -87,11 +87,11 @@ pub(crate) fn any_limits(limits: Limits) -> Option<Limits> {
     (limits != Limits::default()).then_some(limits)
 }
 
-/// A secret that is handed in, and the pointer of where it is written.
+/// A secret that is handed in, and where it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadSecret {
     pub decl: SecretDecl,
-    pub at: String,
+    pub spot: Spot,
 }
 
 /// A secret with the defaults for how it is handed over.
@@ -165,10 +165,10 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
             let variable = secret.as_str().to_owned();
             let read = ReadSecret {
                 decl: handed_over(secret),
-                at: item.at.clone(),
+                spot: r.key_spot(&item),
             };
             if let Some(first) = out.insert(variable, read) {
-                let (again, first) = (r.spot(&item), r.document.spot(&first.at));
+                let (again, first) = (r.spot(&item), first.spot);
                 r.out.push(
                     Diagnostic::error(Code::DuplicateName, "this secret stands here twice")
                         .at(&again, "again here")
@@ -219,8 +219,8 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
             } else {
                 handed_over(secret)
             };
-            let at = node.at.clone();
-            out.insert(variable.to_owned(), ReadSecret { decl, at });
+            let spot = r.key_spot(&node);
+            out.insert(variable.to_owned(), ReadSecret { decl, spot });
         }
     }
     out

@@ -211,7 +211,7 @@ fn image<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, uses: &mut Vec<Use>) -> Op
                 // What looks like one by itself is warned of where it is rendered.
                 let text = value.value.as_str().unwrap_or_default();
                 if !crate::mask::is_credential(text) {
-                    r.likely_credential(&value, Some(key), || key.to_owned(), text);
+                    r.likely_credential(&value, Some(key), text);
                 }
                 if let Some(rendered) = r.rendered(&value, Place::Command) {
                     uses.extend(rendered.uses);

@@ -23,20 +23,25 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use plumb_model::{MachineName, NameError, OwnerName, SecretName};
-use serde_json::Value;
-
 use crate::check::{Checked, name, wrong_type};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot, quote};
 use crate::document::Document;
-use crate::events::join;
 use crate::set::{Reference, Selector, Text};
+use crate::tree::{Tree, Value};
 
-/// A value and its pointer.
-#[derive(Debug, Clone)]
+/// A value, and where in the document it is.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Node<'a> {
-    pub value: &'a Value,
-    pub at: String,
+    pub value: &'a Value<'a>,
+    tree: &'a Tree<'a>,
+}
+
+impl<'a> From<&'a Tree<'a>> for Node<'a> {
+    fn from(tree: &'a Tree<'a>) -> Self {
+        let value = &tree.value;
+        Self { value, tree }
+    }
 }
 
 /// A reference, and where it is written.
@@ -79,35 +84,18 @@ pub(crate) struct Reader<'a, 'b> {
 
 impl<'a> Reader<'a, '_> {
     pub fn root(&self) -> Node<'a> {
-        const NOTHING: &Value = &Value::Null;
-        Node {
-            value: self.document.value.as_ref().unwrap_or(NOTHING),
-            at: String::new(),
-        }
+        const NOTHING: &Tree<'static> = &Tree::NOTHING;
+        self.document.tree.as_ref().unwrap_or(NOTHING).into()
     }
 
     pub fn get(&self, node: &Node<'a>, key: &str) -> Option<Node<'a>> {
-        node.value.get(key).map(|value| Node {
-            value,
-            at: join(&node.at, key),
-        })
+        node.value.get(key).map(Node::from)
     }
 
     /// The entries of a mapping.
     pub fn entries(&mut self, node: &Node<'a>) -> Vec<(&'a str, Node<'a>)> {
         match node.value {
-            Value::Object(map) => map
-                .iter()
-                .map(|(key, value)| {
-                    (
-                        key.as_str(),
-                        Node {
-                            value,
-                            at: join(&node.at, key),
-                        },
-                    )
-                })
-                .collect(),
+            Value::Object(map) => map.iter().map(|(key, tree)| (key, tree.into())).collect(),
             _ => {
                 self.mismatch(node, "a mapping");
                 Vec::new()
@@ -116,15 +104,8 @@ impl<'a> Reader<'a, '_> {
     }
 
     pub fn items(&self, node: &Node<'a>) -> Vec<Node<'a>> {
-        let items = node.value.as_array().map(Vec::as_slice).unwrap_or_default();
-        items
-            .iter()
-            .enumerate()
-            .map(|(at, value)| Node {
-                value,
-                at: format!("{}/{at}", node.at),
-            })
-            .collect()
+        let items = node.value.as_array().unwrap_or_default();
+        items.iter().map(Node::from).collect()
     }
 
     pub fn text(&mut self, node: &Node<'a>) -> Option<&'a str> {
@@ -152,18 +133,39 @@ impl<'a> Reader<'a, '_> {
     /// Says that a type is wrong, unless that has been said. That the schema and this code agree is nothing
     /// to rely on silently.
     pub fn mismatch(&mut self, node: &Node<'_>, expected: &str) {
-        if !self.checked.reported.contains(&node.at) {
-            let problem = wrong_type(self.document, &node.at, node.value, &[expected.to_owned()]);
+        if !self.is_reported(node) {
+            let (at, value) = (self.at(node), node.value.to_json());
+            let problem = wrong_type(self.document, &at, &value, &[expected.to_owned()]);
             self.out.push(problem);
         }
     }
 
+    /// The pointer of a value, which only messages need.
+    fn at(&self, node: &Node<'_>) -> String {
+        self.root().tree.pointer(node.tree)
+    }
+
+    /// What a value is called in a message.
+    pub fn called(&self, node: &Node<'_>) -> String {
+        name(&self.at(node))
+    }
+
+    /// Whether the structural check has complained about a value.
+    pub fn is_reported(&self, node: &Node<'_>) -> bool {
+        !self.checked.reported.is_empty() && self.checked.reported.contains(&self.at(node))
+    }
+
     pub fn spot(&self, node: &Node<'_>) -> Spot {
-        self.document.spot(&node.at)
+        self.document.spot_of(node.tree)
     }
 
     pub fn key_spot(&self, node: &Node<'_>) -> Spot {
-        self.document.key_spot(&node.at)
+        self.document.key_spot_of(node.tree)
+    }
+
+    /// The place of the `nth` occurrence (from 0) of a text inside a value.
+    pub fn inside(&self, node: &Node<'_>, needle: &str, nth: usize) -> Spot {
+        self.document.inside(node.tree, needle, nth)
     }
 
     /// Reports a value.
@@ -248,7 +250,7 @@ impl<'a> Reader<'a, '_> {
             Ok(_) => {
                 let message = format!(
                     "{} is {}, and must lie between {} and {}",
-                    name(&node.at),
+                    self.called(node),
                     quote(text),
                     shown_ms(*range.start()),
                     shown_ms(*range.end())
@@ -285,7 +287,7 @@ impl<'a> Reader<'a, '_> {
             Ok(_) => {
                 let message = format!(
                     "{} is {}, and must lie between {shown}",
-                    name(&node.at),
+                    self.called(node),
                     quote(text)
                 );
                 self.bad(node, Code::OutOfRange, message, None);
@@ -371,15 +373,12 @@ impl<'a> Reader<'a, '_> {
             Value::String(text) => self.out.credentials.add(text),
             Value::Array(_) => self.items(node).iter().for_each(|item| self.hide(item)),
             Value::Object(map) => {
-                for (key, value) in map {
-                    let at = join(&node.at, key);
-                    self.hide(&Node { value, at });
-                }
+                map.iter().for_each(|(_, tree)| self.hide(&tree.into()));
             }
             Value::Null => {}
-            other => self.out.credentials.add(&other.to_string()),
+            other => self.out.credentials.add(&other.to_json().to_string()),
         }
-        if let Some(written) = self.document.text_of(&node.at) {
+        if let Some(written) = self.document.text_of(&self.at(node)) {
             self.out.credentials.add(&written);
         }
     }
@@ -470,8 +469,8 @@ impl<'a> Reader<'a, '_> {
             .iter()
             .find(|(word, _)| *word == text)
             .map(|(_, value)| *value);
-        if found.is_none() && !self.checked.reported.contains(&node.at) {
-            let message = format!("{} is no choice for {}", quote(text), name(&node.at));
+        if found.is_none() && !self.is_reported(node) {
+            let message = format!("{} is no choice for {}", quote(text), self.called(node));
             self.bad(node, Code::BadChoice, message, None);
         }
         found

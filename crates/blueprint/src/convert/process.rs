@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plumb_model::{Limits, PortName, Schedule};
-use serde_json::Value;
+use crate::tree::Value;
 
 use super::app::ReadApp;
 use super::around::{self, ReadSecret};
@@ -161,7 +161,7 @@ pub(crate) fn command<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Ve
             let word = |text: &str| vec![Segment::Literal(text.to_owned())];
             out.argv = vec![word("/bin/sh"), word("-c"), rendered.text];
             uses.extend(rendered.uses);
-            out.shell = Some(text.clone());
+            out.shell = Some(text.clone().into_owned());
         }
         _ => r.mismatch(node, "text or a list"),
     }
@@ -414,7 +414,7 @@ fn codes<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<(u16, u16)> {
         _ => r.text(node)?.to_owned(),
     };
     let codes = crate::scalar::status_codes(&text);
-    if codes.is_none() && !r.checked.reported.contains(&node.at) {
+    if codes.is_none() && !r.is_reported(node) {
         r.bad(
             node,
             Code::BadStatusCodes,

@@ -59,7 +59,7 @@ fn cron<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<String> {
         Some(field) => {
             let before = field.as_ptr() as usize - text.as_ptr() as usize;
             let nth = text[..before].matches(field).count();
-            r.document.inside(&node.at, field, nth)
+            r.inside(node, field, nth)
         }
         None => r.spot(node),
     };

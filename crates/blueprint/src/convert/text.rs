@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{Node, Place, Reader, Rendered, Use};
-use crate::check::name;
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Spot, quote};
 use crate::nearest::nearest;
@@ -29,7 +28,7 @@ impl<'a> Reader<'a, '_> {
         self.bad(
             node,
             Code::BadText,
-            format!("{} {problem}", name(&node.at)),
+            format!("{} {problem}", self.called(node)),
             Some("put it into a file"),
         );
         false
@@ -42,7 +41,7 @@ impl<'a> Reader<'a, '_> {
             return None;
         }
         if place == Place::Command {
-            self.likely_credential(node, None, || name(&node.at), text);
+            self.likely_credential(node, None, text);
         }
         let mut out = Rendered::default();
         let mut good = true;
@@ -69,7 +68,7 @@ impl<'a> Reader<'a, '_> {
             let nth = seen.entry(inner).or_insert(0);
             let spot = self
                 .document
-                .inside(&node.at, &format!("${{{inner}}}"), *nth);
+                .inside(node.tree, &format!("${{{inner}}}"), *nth);
             *nth += 1;
             match parse(inner) {
                 Ok(Parsed::Var(var)) => match self.vars.values.get(&var) {
@@ -121,13 +120,14 @@ impl<'a> Reader<'a, '_> {
         good.then_some(out)
     }
 
+    /// Warns of a text that looks like a credential: the value of a variable, or whatever stands there.
     pub(super) fn likely_credential(
         &mut self,
         node: &Node<'_>,
         variable: Option<&str>,
-        what: impl FnOnce() -> String,
         text: &str,
     ) {
+        let what = || variable.map_or_else(|| self.called(node), str::to_owned);
         if let Some(warning) = crate::mask::warning(variable, what, text) {
             let spot = self.spot(node);
             self.out.push(warning.here(&spot));
@@ -141,7 +141,7 @@ impl<'a> Reader<'a, '_> {
             self.out.push(
                 Diagnostic::error(
                     Code::ReferenceOutOfPlace,
-                    format!("{} takes no references but ${{vars.X}}", name(&node.at)),
+                    format!("{} takes no references but ${{vars.X}}", self.called(node)),
                 )
                 .here(&first.spot)
                 .hint("write it out, or put it under `vars` in plumb.yaml"),
@@ -203,7 +203,7 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             if let Some(text) = value.value.as_str() {
-                self.likely_credential(&value, Some(key), || key.to_owned(), text);
+                self.likely_credential(&value, Some(key), text);
             }
             if let Some(rendered) = self.rendered(&value, Place::Env) {
                 env.insert(key.to_owned(), rendered);

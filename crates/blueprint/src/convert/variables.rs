@@ -30,15 +30,11 @@ struct Given {
 /// Checks all variables of an app. `defaults` are those of the manifest.
 pub(crate) fn check(r: &mut Reader<'_, '_>, app: &ReadApp, defaults: &Tuning) {
     let shared = shared(r, app);
-    let own_env = r.root().value.get("env").and_then(|env| env.as_object());
-    let own_env: Vec<String> = own_env
-        .map(|m| m.keys().cloned().collect())
-        .unwrap_or_default();
+    let own_env = r.get(&r.root(), "env");
     // `env` of the app, which all its processes share, and of the manifest.
     let written = |r: &Reader<'_, '_>, variable: &str| -> Option<(String, Spot)> {
-        if own_env.iter().any(|key| key == variable) {
-            let spot = r.document.key_spot(&join("/env", variable));
-            return Some((format!("`env` sets {variable}"), spot));
+        if let Some(own) = own_env.and_then(|env| r.get(&env, variable)) {
+            return Some((format!("`env` sets {variable}"), r.key_spot(&own)));
         }
         let spot = defaults.env_spots.get(variable)?;
         Some((
@@ -56,7 +52,7 @@ pub(crate) fn check(r: &mut Reader<'_, '_>, app: &ReadApp, defaults: &Tuning) {
         if let Some((_, process)) = unit.process {
             // A process's own secret of the same variable is used in place of the app's.
             for (variable, secret) in &process.secrets {
-                for (variable, given) in of_secret(r, variable, secret) {
+                for (variable, given) in of_secret(variable, secret) {
                     if !app.secrets.contains_key(&variable) {
                         add(r, &mut all, &variable, &given);
                     }
@@ -117,15 +113,15 @@ fn shared(r: &mut Reader<'_, '_>, app: &ReadApp) -> Vec<(String, Given)> {
         }
     }
     for (variable, secret) in &app.secrets {
-        for (variable, given) in of_secret(r, variable, secret) {
+        for (variable, given) in of_secret(variable, secret) {
             add(r, &mut all, &variable, &given);
         }
     }
     all.into_iter().collect()
 }
 
-fn of_secret(r: &Reader<'_, '_>, variable: &str, secret: &ReadSecret) -> Vec<(String, Given)> {
-    let spot = r.document.key_spot(&secret.at);
+fn of_secret(variable: &str, secret: &ReadSecret) -> Vec<(String, Given)> {
+    let spot = secret.spot.clone();
     let names = match secret.decl.form {
         SecretForm::Env => vec![variable.to_owned()],
         SecretForm::File => vec![format!("{variable}_FILE")],

@@ -36,9 +36,8 @@ pub fn others(files: &[SourceFile]) -> BTreeSet<String> {
                 .as_ref()
                 .is_some_and(|(word, _)| Kind::parse(word) == Some(Kind::App));
             let path = document
-                .value
-                .as_ref()
-                .and_then(|value| value.get("compose")?.as_str());
+                .value()
+                .and_then(|value| value.get("compose")?.value.as_str());
             if let (true, Some(path)) = (app, path)
                 && let Ok(path) = crate::scalar::repository_path(folder, path)
             {
