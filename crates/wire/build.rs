@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 11] = [
     "error",
     "rollouts",
     "enrollment",
@@ -16,6 +16,9 @@ const FILES: [&str; 8] = [
     "access",
     "machines",
     "secrets",
+    "hands",
+    "operations",
+    "events",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .skip_debug(holds_values)
         .emit_rerun_if_changed(false)
+        .codec_path("crate::codec::SmallCodec")
         .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())

@@ -9,32 +9,41 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plumb_converge::hands::Progress;
 use plumb_converge::{self as converge, Reconciler, Settings};
 use plumb_dispatch::agent::{AgentSession, Effect as SessionEffect, Event as SessionEvent, Held};
 use plumb_dispatch::fence::Identity;
-use plumb_dispatch::protocol::{Releases, SecretVersion};
+use plumb_dispatch::hands::{HeldOrders, WrittenOrders};
+use plumb_dispatch::protocol::{MAX_FINDINGS, Reconciled, Releases, SecretVersion};
 use plumb_driver::blobs::Blobs;
+use plumb_driver::file;
 use plumb_driver::host::Host;
 use plumb_driver::process::ExitWatch;
 use plumb_driver::secrets::{Secrets, runtime_folder};
 use plumb_driver::{capability, health};
 use plumb_model::assignment::{Assignment, Entry};
+use plumb_model::journal::{Happening, Mark};
 use plumb_model::{
-    Address, Hash, MachineName, Observation, ProbeResult, ResourceKind, ResourceSpec, RunState,
-    Secret, Timestamp,
+    Address, ConditionKind, Found, Hash, MachineName, Observation, ProbeResult, Reason,
+    ResourceKind, ResourceSpec, RunState, Secret, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::content::fetch_all;
 use crate::error::AgentError;
 use crate::exits::Exits;
 use crate::folder::{Folder, Keeper};
+use crate::hands::{self, Book, Page};
 use crate::identity::{Enrolled, join};
+use crate::journal::scribe::{Notebook, Told};
+use crate::journal::{BOUNDS, Journal, Owner};
 use crate::lanes::Lanes;
 use crate::link::{self, LinkEvent, Uplink, hex, random_bytes};
 use crate::logs;
+use crate::metrics::{self, Tally};
 use crate::secrets;
 use crate::watch::{Watch, concerns};
 
@@ -59,7 +68,14 @@ enum Input {
     },
     Arrived(Hash),
     Link(LinkEvent),
+    Journal(Told),
     SecretsKept(Vec<SecretVersion>),
+    HandsWritten {
+        page: Page,
+        result: std::io::Result<()>,
+    },
+    /// This stands at what somebody holds.
+    Shown(Address, Found),
     Persisted {
         held: Held,
         result: std::io::Result<()>,
@@ -68,6 +84,7 @@ enum Input {
         request: u64,
         result: Result<(), String>,
     },
+    Numbers(oneshot::Sender<String>),
     Timer,
     Stop {
         workloads: bool,
@@ -80,6 +97,9 @@ enum Input {
 pub struct Running {
     /// The machine that it plays.
     pub machine: MachineName,
+    /// Where it serves its numbers, if anywhere.
+    pub metrics: Option<std::net::SocketAddr>,
+    page: Option<JoinHandle<()>>,
     stop: mpsc::Sender<(bool, oneshot::Sender<()>)>,
     task: JoinHandle<()>,
     link: JoinHandle<()>,
@@ -93,6 +113,9 @@ impl Running {
             let _ = wait.await;
         }
         self.link.abort();
+        if let Some(page) = &self.page {
+            page.abort();
+        }
         let _ = self.task.await;
     }
 }
@@ -124,21 +147,76 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
     };
     let (stop, stops) = mpsc::channel(1);
     let (link_out, link_in) = mpsc::channel(64);
-    let core = Core::new(folder, &host, &enrolled, held, &config).map_err(|source| {
-        AgentError::Folder {
-            doing: "watch for changes from",
-            path: host.data.clone(),
-            source,
+    let book = Book::open(folder.path())?;
+    let owner = Owner {
+        lineage: enrolled.record.lineage.clone(),
+        workspace: enrolled.record.workspace.clone(),
+        machine: machine.clone(),
+    };
+    let notes = Notes::of(Journal::open(folder.path(), owner, BOUNDS)?);
+    let core =
+        Core::new(folder, &host, &enrolled, held, book, notes, &config).map_err(|source| {
+            AgentError::Folder {
+                doing: "watch for changes from",
+                path: host.data.clone(),
+                source,
+            }
+        })?;
+    let inputs = core.probed.clone();
+    let page = match config.metrics {
+        Some(address) => {
+            let ask = move || {
+                let inputs = inputs.clone();
+                async move {
+                    let (reply, answer) = oneshot::channel();
+                    inputs.send(Input::Numbers(reply)).await.ok()?;
+                    Some(answer)
+                }
+            };
+            Some(metrics::serve(address, host.data.clone(), ask).await?)
         }
-    })?;
+        None => None,
+    };
+    let (metrics, page) = page.unzip();
     let task = tokio::spawn(core.run(link_in, stops));
     let link = tokio::spawn(link::run(enrolled, link_out, config.now, host.data.clone()));
     Ok(Running {
         machine,
+        metrics,
+        page,
         stop,
         task,
         link,
     })
+}
+
+/// The journal of this run, which has begun with it.
+struct Notes {
+    notebook: Notebook,
+    told: mpsc::Receiver<Told>,
+    mark: Mark,
+}
+
+impl Notes {
+    fn of(journal: Journal) -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = boot.map(|id| id.trim().to_owned()).unwrap_or_default();
+        let booted = journal.last_boot().map(|last| last != boot);
+        let (newest, mark) = (journal.newest(), journal.mark().clone());
+        let (mut notebook, told) = Notebook::start(journal, newest);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let what = Happening::AgentStarted {
+            version,
+            boot,
+            booted,
+        };
+        notebook.note(Timestamp::now(), what);
+        Self {
+            notebook,
+            told,
+            mark,
+        }
+    }
 }
 
 struct Core {
@@ -158,11 +236,17 @@ struct Core {
     /// Those that the assignment names and that are not here, each with what stands for it.
     awaited: BTreeMap<SecretVersion, Hash>,
     asked_at: Option<Instant>,
+    book: Book,
+    contact: Contact,
+    /// The control plane has been heard since it was last lost.
+    heard: bool,
+    tally: Tally,
     uplink: Option<Uplink>,
     fetching: Option<JoinHandle<()>>,
     log_streams: BTreeMap<u64, JoinHandle<()>>,
     began: Instant,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
+    notebook: Notebook,
     inputs: Inputs,
     probed: mpsc::Sender<Input>,
 }
@@ -174,6 +258,7 @@ struct Inputs {
     changed: mpsc::Receiver<Vec<PathBuf>>,
     arrived: mpsc::Receiver<Hash>,
     arrived_in: mpsc::Sender<Hash>,
+    journal: mpsc::Receiver<Told>,
     other: mpsc::Receiver<Input>,
 }
 
@@ -183,6 +268,8 @@ impl Core {
         host: &Host,
         enrolled: &Enrolled,
         held: Option<Held>,
+        (book, progress): (Book, Progress),
+        notes: Notes,
         config: &Config,
     ) -> std::io::Result<Self> {
         let (done_in, done) = mpsc::channel(64);
@@ -202,11 +289,27 @@ impl Core {
         };
         let facts = capability::machine_facts(env!("CARGO_PKG_VERSION"));
         let instance = hex(&random_bytes::<16>());
+        let mut session = AgentSession::new(identity, facts, held);
+        let mut reconciler = Reconciler::new(settings, folder.load_applied());
+        if let Some(written) = book.orders() {
+            session.holds_hands(HeldOrders::from(&**written));
+            reconciler.restore_hands(written.orders.hands.clone(), progress);
+        }
+        let Notes {
+            notebook,
+            told,
+            mark,
+        } = notes;
+        // Nothing is to be done about it before there is a link.
+        session.keeps_journal(mark);
         Ok(Self {
+            book,
+            contact: Contact::new(folder.path()),
+            heard: false,
             keeper: folder.keeper(),
             blobs: Blobs::new(folder.path()),
-            session: AgentSession::new(identity, facts, held),
-            reconciler: Reconciler::new(settings, folder.load_applied()),
+            session,
+            reconciler,
             instance,
             releases: Arc::default(),
             lanes: Lanes::new(host, done_in),
@@ -219,6 +322,7 @@ impl Core {
             })?,
             awaited: BTreeMap::new(),
             asked_at: None,
+            tally: Tally::default(),
             uplink: None,
             fetching: None,
             log_streams: BTreeMap::new(),
@@ -230,8 +334,10 @@ impl Core {
                 changed,
                 arrived,
                 arrived_in,
+                journal: told,
                 other,
             },
+            notebook,
             probed: other_in,
             folder,
         })
@@ -253,6 +359,8 @@ impl Core {
         mut link: mpsc::Receiver<LinkEvent>,
         mut stops: mpsc::Receiver<(bool, oneshot::Sender<()>)>,
     ) {
+        let away_ms = Some(self.contact.away_ms());
+        self.converge(converge::Event::Heard { away_ms });
         if let Some(held) = self.session.held().cloned() {
             self.adopt(held);
         }
@@ -275,6 +383,7 @@ impl Core {
                 Some(address) = self.inputs.ended.recv() => Input::Ended(address),
                 Some(paths) = self.inputs.changed.recv() => Input::Changed(paths),
                 Some(hash) = self.inputs.arrived.recv() => Input::Arrived(hash),
+                Some(told) = self.inputs.journal.recv() => Input::Journal(told),
                 Some(other) = self.inputs.other.recv() => other,
                 event = link.recv(), if link_open => match event {
                     Some(event) => Input::Link(event),
@@ -295,6 +404,7 @@ impl Core {
             } = input
             {
                 self.save_applied();
+                self.notebook.stop().await;
                 let _ = done.send(());
                 return;
             }
@@ -302,6 +412,7 @@ impl Core {
             if let Some((until, _)) = &self.stopping
                 && (self.reconciler.has_stopped() || Instant::now() >= *until)
             {
+                self.notebook.stop().await;
                 if let Some((_, done)) = self.stopping.take() {
                     let _ = done.send(());
                 }
@@ -314,6 +425,7 @@ impl Core {
         match input {
             Input::Done(event) => {
                 self.watch_exits(&event);
+                self.tally.done(&event);
                 let paths = touches_paths(&event);
                 self.converge(event);
                 if paths {
@@ -358,6 +470,16 @@ impl Core {
                 }
             }
             Input::Link(event) => self.linked(event),
+            Input::Journal(Told::Grew(mark)) => {
+                self.tell_session(SessionEvent::JournalGrew(mark));
+            }
+            Input::Journal(Told::Read(chunk)) => {
+                self.tell_session(SessionEvent::JournalRead(chunk));
+            }
+            Input::HandsWritten { page, result } => self.hands_written(page, result),
+            Input::Shown(address, found) => {
+                self.converge(converge::Event::Shown(address, found));
+            }
             Input::Persisted { held, result } => {
                 let generation = held.generation;
                 self.tell_session(match result {
@@ -381,10 +503,23 @@ impl Core {
                     self.tell_session(SessionEvent::LogsFailed { request, message });
                 }
             }
+            Input::Numbers(reply) => {
+                let generation = self.session.held().map(|held| held.generation);
+                let online = self.session.is_online();
+                // Whoever asked may have gone.
+                let _ = reply.send(self.tally.write(
+                    online,
+                    generation,
+                    self.reconciler.statuses(),
+                ));
+            }
             Input::Timer => {
                 self.tell_session(SessionEvent::Tick);
                 if self.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
                     self.ask_for_secrets();
+                }
+                if self.session.is_online() {
+                    self.contact.note(false);
                 }
                 self.converge(converge::Event::Tick);
             }
@@ -392,6 +527,76 @@ impl Core {
         }
         if self.stopping.is_none() && self.reconciler.take_applied_moved() {
             self.save_applied();
+        }
+        if let Some(moved) = self.reconciler.take_progress() {
+            self.book.moved = Some(moved);
+        }
+        self.write_hands();
+        for checked in self.reconciler.take_checked() {
+            let mut findings = checked.findings;
+            let more = findings.len().saturating_sub(MAX_FINDINGS) as u64;
+            findings.truncate(MAX_FINDINGS);
+            self.tell_session(SessionEvent::Reconciled(Reconciled {
+                request: checked.request,
+                checked: checked.checked,
+                findings,
+                more,
+            }));
+        }
+    }
+
+    /// Writes what is to be written of orders by hand, unless something is being written.
+    fn write_hands(&mut self) {
+        let reconciler = &self.reconciler;
+        let with = |new: &WrittenOrders| reconciler.progress_with(&new.orders.hands);
+        let Some((path, page)) = self.book.next(with) else {
+            return;
+        };
+        let other = self.probed.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = hands::write(&path, &page);
+            let _ = other.blocking_send(Input::HandsWritten { page, result });
+        });
+    }
+
+    fn hands_written(&mut self, page: Page, result: std::io::Result<()>) {
+        self.book.ended(&page, result.is_ok());
+        let folder = self.folder.path().display();
+        let result =
+            result.map_err(|error| format!("cannot write orders by hand to {folder}: {error}"));
+        if let Err(error) = &result {
+            tracing::error!("{error}");
+        }
+        match (page.version, result) {
+            (Some(version), Ok(())) => self.converge(converge::Event::Noted(version)),
+            // It is tried again when the agent next wakes.
+            (Some(_), Err(_)) => {}
+            (None, result) => {
+                let well = result.is_ok();
+                self.tell_session(SessionEvent::HandsKept(result));
+                if well && self.stopping.is_none() {
+                    let hands = page.orders.orders.hands.clone();
+                    self.converge(converge::Event::Hands(hands));
+                }
+            }
+        }
+    }
+
+    /// Tells what stands at files that somebody holds and that somebody has changed.
+    fn show_held(&self, statuses: &[plumb_model::ResourceStatus]) {
+        let left = statuses.iter().filter(|status| {
+            let drifted = status.condition(ConditionKind::Drifted);
+            status.address.kind == ResourceKind::File
+                && drifted.is_some_and(|c| c.status && c.reason == Reason::ReportOnly)
+                && self.reconciler.is_held(&status.address)
+        });
+        for status in left {
+            let (address, other) = (status.address.clone(), self.probed.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Some(found) = file::found_at(&address.name) {
+                    let _ = other.blocking_send(Input::Shown(address, found));
+                }
+            });
         }
     }
 
@@ -419,13 +624,32 @@ impl Core {
                 let was_online = self.session.is_online();
                 self.tell_session(SessionEvent::Received(message));
                 if !was_online && self.session.is_online() {
+                    self.notebook.link(Timestamp::now(), true);
+                    self.heard = true;
+                    self.tally.linked();
+                    self.contact.note(true);
+                    self.converge(converge::Event::Heard { away_ms: None });
                     self.ask_for_secrets();
                 }
             }
             LinkEvent::Disconnected => {
                 self.unlink();
-                self.tell_session(SessionEvent::Disconnected);
+                self.lost();
             }
+        }
+    }
+
+    /// The control plane is not heard any more.
+    fn lost(&mut self) {
+        self.tell_session(SessionEvent::Disconnected);
+        self.unheard();
+    }
+
+    fn unheard(&mut self) {
+        self.notebook.link(Timestamp::now(), false);
+        if std::mem::take(&mut self.heard) {
+            self.contact.note(true);
+            self.converge(converge::Event::Heard { away_ms: Some(0) });
         }
     }
 
@@ -452,7 +676,7 @@ impl Core {
                             "the control plane does not take what this agent says; reconnecting"
                         );
                         self.unlink();
-                        return self.tell_session(SessionEvent::Disconnected);
+                        return self.lost();
                     }
                 }
                 SessionEffect::Persist(held) => {
@@ -462,10 +686,24 @@ impl Core {
                         let _ = other.blocking_send(Input::Persisted { held, result });
                     });
                 }
-                SessionEffect::Adopt(held) => self.adopt(held),
+                SessionEffect::Adopt(held) => {
+                    let generation = held.generation;
+                    let what = Happening::AssignmentTaken { generation };
+                    self.notebook.note(Timestamp::now(), what);
+                    self.adopt(held);
+                }
+                SessionEffect::ReadJournal { after } => self.notebook.read(after),
                 SessionEffect::Disconnect { reason } => {
                     tracing::warn!("{reason}");
                     self.unlink();
+                    self.unheard();
+                }
+                SessionEffect::KeepHands(orders) => {
+                    self.book.new = Some(orders);
+                    self.write_hands();
+                }
+                SessionEffect::Reconcile { request, owner } => {
+                    self.converge(converge::Event::Check { request, owner });
                 }
                 SessionEffect::OpenLogs(request) => {
                     let Some(uplink) = &self.uplink else { continue };
@@ -517,6 +755,11 @@ impl Core {
             .map(|r| (PathBuf::from(&*r.address.name), r.address.clone()))
             .collect();
         self.rewatch();
+        let stops = |resource: &plumb_model::Resource| match &resource.spec {
+            ResourceSpec::Process(spec) => spec.on_disconnect.is_some(),
+            _ => false,
+        };
+        self.contact.wants(held.assignment.resources().any(stops));
         self.fetch_missing();
         self.awaited = self
             .secrets
@@ -622,6 +865,7 @@ impl Core {
         for effect in self.reconciler.handle(event, self.now()) {
             match effect {
                 converge::Effect::Observe { kind, depth, work } => {
+                    self.tally.looks(kind, work.len());
                     self.lanes.observe(kind, depth, work, self.releases.clone());
                 }
                 converge::Effect::Act { kind, work } => {
@@ -646,15 +890,19 @@ impl Core {
                     });
                 }
                 converge::Effect::Report(statuses) => {
+                    self.show_held(&statuses);
+                    self.notebook.reported(Timestamp::now(), &statuses);
                     self.tell_session(SessionEvent::StatusChanged(statuses))
                 }
                 converge::Effect::Emit(event) => {
                     tracing::info!(address = %event.address, kind = ?event.kind, "{}", event.message);
+                    self.tally.happened(event.kind);
                     events.push(event);
                 }
             }
         }
         if !events.is_empty() {
+            self.notebook.happened(&events);
             self.tell_session(SessionEvent::EventsHappened(events));
         }
     }

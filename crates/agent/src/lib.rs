@@ -8,22 +8,34 @@
 //! plane, or this agent, stops no workload.
 
 pub mod config;
+mod contact;
 mod content;
 mod core;
 mod error;
 mod exits;
 mod folder;
+mod hands;
 mod identity;
+mod journal;
 mod lanes;
 mod link;
 mod logs;
+mod metrics;
 mod ready;
 mod secrets;
 mod watch;
 
 pub use self::core::{Running, start};
 pub use config::Config;
+
+/// The parts around a session, for whoever plays many machines in one process and converges none of them.
+pub mod parts {
+    pub use crate::folder::Keeper;
+    pub use crate::identity::{Enrolled, Record, join};
+    pub use crate::link::{LinkEvent, Uplink, run};
+}
 pub use error::AgentError;
+pub use identity::Record;
 
 use plumb_model::MachineName;
 
@@ -52,6 +64,14 @@ pub async fn enrol(config: &Config) -> Result<MachineName, AgentError> {
 pub fn enrolled_as(data: &std::path::Path) -> Result<MachineName, AgentError> {
     let enrolled = identity::Enrolled::load(data)?.ok_or(AgentError::NotEnrolled)?;
     Ok(enrolled.record.machine)
+}
+
+/// What is known of the enrolment of the agent with this data folder, also while it runs; none if it was never enrolled.
+///
+/// # Errors
+/// When what is stored cannot be read.
+pub fn enrolment(data: &std::path::Path) -> Result<Option<Record>, AgentError> {
+    Ok(identity::Enrolled::load(data)?.map(|enrolled| enrolled.record))
 }
 
 /// Whether an agent with this data folder has been enrolled, so that it needs no token.

@@ -164,6 +164,15 @@ pub const RULES: &[Row] = &[
     mutates("/plumb.v1.Rollouts/AbortRollout", DEPLOYER),
     reads("/plumb.v1.Rollouts/GetApply", VIEWER),
     mutates("/plumb.v1.Rollouts/CancelApply", DEPLOYER),
+    mutates("/plumb.v1.Hands/StopApp", OPERATOR),
+    mutates("/plumb.v1.Hands/StartApp", OPERATOR),
+    mutates("/plumb.v1.Hands/RestartApp", OPERATOR),
+    mutates("/plumb.v1.Hands/HoldResource", OPERATOR),
+    mutates("/plumb.v1.Hands/ReleaseResource", OPERATOR),
+    reads("/plumb.v1.Hands/ListHands", VIEWER),
+    mutates("/plumb.v1.Hands/Reconcile", OPERATOR),
+    reads("/plumb.v1.EventLog/ListEvents", VIEWER),
+    reads("/plumb.v1.EventLog/WatchEvents", VIEWER),
     reads("/plumb.v1.Access/ListTokens", ADMIN),
     mutates("/plumb.v1.Access/RevokeToken", ADMIN),
     reads("/plumb.v1.Access/ListWorkspaces", VIEWER),
@@ -174,6 +183,11 @@ pub const RULES: &[Row] = &[
     reads("/plumb.v1.Secrets/ListSecrets", VIEWER),
     mutates("/plumb.v1.Secrets/RemoveSecret", OPERATOR),
     mutates("/plumb.v1.Secrets/RotateKey", Rule::AdminOfAll),
+    reads("/plumb.v1.Operations/GetHealth", VIEWER),
+    // Everything of all workspaces leaves the house: that is worth a note, though it changes nothing.
+    mutates("/plumb.v1.Operations/Backup", Rule::AdminOfAll),
+    // A page, not a method: the numbers for Prometheus.
+    reads(crate::operations::METRICS_PAGE, VIEWER),
     reads("/grpc.health.v1.Health/Check", Rule::Public),
     reads("/grpc.health.v1.Health/Watch", Rule::Public),
     reads(

@@ -9,7 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use plumb_dispatch::fleet::{Effect, Event};
-use plumb_dispatch::protocol::{Hello, LogsRequest, Now, SecretVersion, ToAgent, ToServer};
+use plumb_dispatch::hands::WrittenOrders;
+use plumb_dispatch::protocol::{
+    Hello, LogsRequest, Now, Reconciled, SecretVersion, ToAgent, ToServer,
+};
 use plumb_dispatch::view::RolloutView;
 use plumb_dispatch::{Fleet, MachineRecord, Recording};
 use plumb_ledger::Ledger;
@@ -23,18 +26,16 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::Access;
+use crate::events::desk::{Desk, Reply};
 use crate::guard::FromMachine;
 use crate::identity::CaKeyId;
 use crate::logs::{Logs, Sink, notice};
+use crate::outbox::Outbox;
 use crate::rotation::Cas;
 use crate::secrets::Vault;
 
 /// How many events may wait for the task; past it, whoever sends waits.
 const QUEUE: usize = 1024;
-
-/// How many messages may wait for one agent. The fleet has one assignment in flight at most, so this many mean that
-/// the agent reads no more.
-const OUTBOX: usize = 64;
 
 /// How many events a reader of `Watch` may be behind before it loses some, counted.
 const EVENTS: usize = 1024;
@@ -54,8 +55,6 @@ const OUTCOMES: usize = 1024;
 pub struct Session {
     /// Its number.
     pub id: u64,
-    /// What to say to the agent, in order; the end of it ends the session.
-    pub outbox: mpsc::Receiver<ToAgent>,
     /// Resolves when the session is over, even if the agent does not read.
     pub over: oneshot::Receiver<()>,
 }
@@ -80,7 +79,8 @@ pub struct WantedLogs {
 enum Input {
     Connected {
         machine: FromMachine,
-        hello: Hello,
+        hello: Box<Hello>,
+        outbox: Outbox,
         reply: oneshot::Sender<Session>,
     },
     Said {
@@ -103,6 +103,16 @@ enum Input {
         message: ToAgent,
         reply: oneshot::Sender<bool>,
     },
+    /// Orders by hand were recorded.
+    Hands {
+        written: BTreeMap<MachineName, Arc<WrittenOrders>>,
+        done: oneshot::Sender<()>,
+    },
+    Reconcile {
+        machine: MachineName,
+        owner: Option<OwnerName>,
+        reply: oneshot::Sender<Result<Reconciled, String>>,
+    },
     Renew {
         within_ms: u64,
     },
@@ -121,7 +131,7 @@ enum Input {
         reply: oneshot::Sender<Option<Vec<u64>>>,
     },
     CloseLogs(Vec<u64>),
-    /// Secrets for the machine behind a session, if that is still there.
+    /// What was looked up or stored for the machine behind a session, if that is still there.
     Opened {
         session: u64,
         message: ToAgent,
@@ -155,6 +165,7 @@ impl Gateway {
         ledger: Ledger,
         access: Arc<Access>,
         vault: Vault,
+        desk: Desk,
         now: fn() -> Timestamp,
     ) -> Self {
         let (inputs, queue) = mpsc::channel(QUEUE);
@@ -172,6 +183,7 @@ impl Gateway {
             fleet,
             access,
             vault,
+            desk,
             inputs: gateway.inputs.downgrade(),
             now,
             started: Instant::now(),
@@ -179,6 +191,8 @@ impl Gateway {
             last_session: 0,
             open_logs: BTreeMap::new(),
             requests: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            last_check: 0,
             changed: changed_tx,
             view: None,
             events,
@@ -198,12 +212,18 @@ impl Gateway {
         answer.await.ok()
     }
 
-    /// Takes an agent in. None if the control plane is going down, or the machine's identity has been replaced since
-    /// the call was let in.
-    pub async fn connected(&self, machine: FromMachine, hello: Hello) -> Option<Session> {
+    /// Takes an agent in; what it is to hear goes into its outbox. None if the control plane is going down, or the
+    /// machine's identity has been replaced since the call was let in.
+    pub async fn connected(
+        &self,
+        machine: FromMachine,
+        hello: Box<Hello>,
+        outbox: Outbox,
+    ) -> Option<Session> {
         self.ask(|reply| Input::Connected {
             machine,
             hello,
+            outbox,
             reply,
         })
         .await
@@ -238,6 +258,29 @@ impl Gateway {
             reply,
         });
         told.await.unwrap_or(false)
+    }
+
+    /// Orders by hand were recorded. Returns once they are on their way.
+    pub(crate) async fn hands(&self, written: BTreeMap<MachineName, Arc<WrittenOrders>>) {
+        let _ = self.ask(|done| Input::Hands { written, done }).await;
+    }
+
+    /// Has a machine check what it holds, in full.
+    ///
+    /// # Errors
+    /// Why it does not, for people.
+    pub(crate) async fn reconcile(
+        &self,
+        machine: MachineName,
+        owner: Option<OwnerName>,
+    ) -> Result<Reconciled, String> {
+        let answer = self.ask(|reply| Input::Reconcile {
+            machine,
+            owner,
+            reply,
+        });
+        let lost = "the machine lost its connection, or the control plane is going down";
+        answer.await.unwrap_or_else(|| Err(lost.to_owned()))
     }
 
     /// Asks every agent that can be asked to renew its certificate.
@@ -360,7 +403,7 @@ struct Link {
     not_after: Timestamp,
     /// It can be asked to renew.
     renews: bool,
-    outbox: mpsc::Sender<ToAgent>,
+    outbox: Outbox,
     /// Dropped to say that the session is over.
     _over: oneshot::Sender<()>,
 }
@@ -369,6 +412,7 @@ struct Task {
     fleet: Fleet,
     access: Arc<Access>,
     vault: Vault,
+    desk: Desk,
     inputs: mpsc::WeakSender<Input>,
     now: fn() -> Timestamp,
     started: Instant,
@@ -378,6 +422,9 @@ struct Task {
     open_logs: BTreeMap<OwnerName, BTreeSet<MachineName>>,
     /// Log requests that were sent to a session.
     requests: BTreeMap<u64, u64>,
+    /// Checks that were asked for: of which session, and who waits.
+    checks: BTreeMap<u64, (u64, oneshot::Sender<Result<Reconciled, String>>)>,
+    last_check: u64,
     changed: watch::Sender<u64>,
     view: Option<Arc<Vec<u8>>>,
     events: broadcast::Sender<(MachineName, MachineEvent)>,
@@ -423,8 +470,9 @@ impl Task {
             Input::Connected {
                 machine,
                 hello,
+                outbox,
                 reply,
-            } => self.connected(machine, hello, reply).await,
+            } => self.connected(machine, *hello, outbox, reply).await,
             Input::Said { session, message } => {
                 self.handle(Event::Message { session, message }).await;
             }
@@ -460,6 +508,15 @@ impl Task {
                 let told = session.is_some_and(|session| self.send(session, message));
                 let _ = reply.send(told);
             }
+            Input::Hands { written, done } => {
+                self.handle(Event::Hands(written)).await;
+                let _ = done.send(());
+            }
+            Input::Reconcile {
+                machine,
+                owner,
+                reply,
+            } => self.check(&machine, owner, reply),
             Input::Renew { within_ms } => {
                 for (session, link) in &self.sessions {
                     if link.renews {
@@ -521,6 +578,7 @@ impl Task {
         &mut self,
         machine: FromMachine,
         hello: Hello,
+        outbox: Outbox,
         reply: oneshot::Sender<Session>,
     ) {
         let record = self.access.machine(&machine.name);
@@ -529,9 +587,8 @@ impl Task {
         }
         self.last_session += 1;
         let id = self.last_session;
-        let (outbox_tx, outbox) = mpsc::channel(OUTBOX);
         let (over_tx, over) = oneshot::channel();
-        let session = Session { id, outbox, over };
+        let session = Session { id, over };
         if reply.send(session).is_err() {
             return;
         }
@@ -540,7 +597,7 @@ impl Task {
             issuer: machine.issuer,
             not_after: machine.not_after,
             renews: !hello.trusted_cas.is_empty(),
-            outbox: outbox_tx,
+            outbox,
             _over: over_tx,
         };
         self.sessions.insert(id, link);
@@ -579,6 +636,8 @@ impl Task {
             return false;
         };
         self.requests.retain(|_, at| *at != session);
+        // Whoever waits learns of it by the end of the channel.
+        self.checks.retain(|_, (at, _)| *at != session);
         self.logs
             .fail_all(&link.machine, "the machine lost its connection");
         true
@@ -613,13 +672,34 @@ impl Task {
                     } => {
                         let _ = self.outcomes.send((owner, release, outcome)).await;
                     }
+                    Effect::JournalGreeted {
+                        session,
+                        machine,
+                        mark,
+                    } => self.desk.greeted(machine, mark, self.answers(session)),
+                    Effect::JournalHanded {
+                        session,
+                        machine,
+                        chunk,
+                    } => self.desk.handed(machine, chunk, self.answers(session)),
                     Effect::Events { machine, events } => {
+                        if !self.fleet.keeps_journal(&machine) {
+                            self.desk.heard(machine.clone(), events.clone());
+                        }
                         for event in events {
                             // Nobody listening is no failure.
                             let _ = self.events.send((machine.clone(), event));
                         }
                     }
                     Effect::HandOver { session, secrets } => self.hand_over(session, secrets),
+                    Effect::Reconciled { machine, result } => {
+                        let asked = self.checks.remove(&result.request);
+                        if let Some((session, reply)) = asked
+                            && self.fleet.session_of(&machine) == Some(session)
+                        {
+                            let _ = reply.send(Ok(result));
+                        }
+                    }
                     Effect::LogsFailed {
                         machine,
                         request,
@@ -637,6 +717,32 @@ impl Task {
         }
     }
 
+    /// Asks a machine to check what it holds.
+    fn check(
+        &mut self,
+        machine: &MachineName,
+        owner: Option<OwnerName>,
+        reply: oneshot::Sender<Result<Reconciled, String>>,
+    ) {
+        let refuse = match (
+            self.fleet.session_of(machine),
+            self.fleet.takes_hands(machine),
+        ) {
+            (None, _) | (_, None) => "the machine is not connected",
+            (_, Some(false)) => "its agent is of a version that cannot be asked; upgrade it",
+            (Some(session), Some(true)) => {
+                self.last_check += 1;
+                let request = self.last_check;
+                if self.send(session, ToAgent::Reconcile { request, owner }) {
+                    self.checks.insert(request, (session, reply));
+                    return;
+                }
+                "the machine takes no messages just now"
+            }
+        };
+        let _ = reply.send(Err(refuse.to_owned()));
+    }
+
     /// Opens secrets off the event loop, and has them sent. Which machine may have which was decided before.
     fn hand_over(&self, session: u64, secrets: Vec<SecretVersion>) {
         let (vault, inputs) = (self.vault.clone(), self.inputs.clone());
@@ -651,12 +757,23 @@ impl Task {
         });
     }
 
+    /// How the desk answers a session, if that is still there.
+    fn answers(&self, session: u64) -> Reply {
+        // Held weakly, so that this keeps no control plane alive.
+        let inputs = self.inputs.clone();
+        Box::new(move |message| {
+            if let Some(inputs) = inputs.upgrade() {
+                let _ = inputs.blocking_send(Input::Opened { session, message });
+            }
+        })
+    }
+
     /// Puts a message into a session's outbox. Whether it went in, or the session is gone already.
     fn send(&self, session: u64, message: ToAgent) -> bool {
         let Some(link) = self.sessions.get(&session) else {
             return true;
         };
-        let sent = link.outbox.try_send(message).is_ok();
+        let sent = link.outbox.send(message);
         if !sent {
             tracing::warn!(machine = %link.machine, "the agent takes no messages; its session ends");
         }
@@ -758,7 +875,7 @@ impl Task {
     async fn stop(&mut self) {
         let goodbye = "the control plane is going down; everything runs on, and this agent tries again by itself";
         for link in std::mem::take(&mut self.sessions).into_values() {
-            let _ = link.outbox.try_send(ToAgent::Goodbye {
+            link.outbox.send(ToAgent::Goodbye {
                 reason: goodbye.to_owned(),
             });
         }

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod blobs;
 pub mod gateway;
 pub mod guard;
@@ -23,9 +24,15 @@ mod agents;
 mod api;
 mod cut;
 mod enrollment;
+mod hands;
+mod events;
 mod incoming;
 mod logs;
 mod machines;
+mod measured;
+mod metrics;
+mod operations;
+mod outbox;
 mod recorder;
 mod refuse;
 mod rollouts;
@@ -33,6 +40,7 @@ mod roster;
 mod secrets;
 mod signing;
 mod tenants;
+mod texts;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -30,6 +30,7 @@ use plumb_wire::v1;
 
 use crate::blobs::Blobs;
 use crate::gateway::Gateway;
+use crate::hands::Desk;
 use crate::refuse;
 use crate::secrets::Vault;
 use crate::secrets::service::{Users, users};
@@ -91,6 +92,7 @@ pub(crate) struct Recorder {
     pub workspace: WorkspaceName,
     pub now: fn() -> Timestamp,
     pub gateway: Gateway,
+    pub hands: Arc<Desk>,
     pub blobs: Arc<Blobs>,
     pub vault: Vault,
     pub signer: Arc<Signer>,
@@ -128,6 +130,7 @@ impl Recorder {
         ledger: Ledger,
         now: fn() -> Timestamp,
         gateway: Gateway,
+        hands: Arc<Desk>,
         blobs: Arc<Blobs>,
         vault: Vault,
         signer: Arc<Signer>,
@@ -142,6 +145,7 @@ impl Recorder {
             ledger,
             now,
             gateway,
+            hands,
             blobs,
             vault,
             signer,
@@ -282,6 +286,12 @@ impl Recorder {
                     body: Arc::new(body),
                 }
             }
+            Request::Texts(_) => {
+                return Err(Refusal::new(
+                    Reason::BadMessage,
+                    "texts were not read before they were planned; report it",
+                ));
+            }
             Request::Destroy(v1::Destroy {}) => plumb_planner::Request::Destroy,
             Request::RenewSecrets(secrets) => plumb_planner::Request::Secrets {
                 names: secrets
@@ -391,15 +401,29 @@ impl Recorder {
         let observed = self.observed().await?;
         let this = self.clone();
         let before = self.current();
+        let was = before.assignments.clone();
         let done = refuse::blocking(move || this.record(by, order, &before, &observed)).await;
         match done {
             Ok((applied, None)) => Ok(applied),
             Ok((applied, Some((current, recording)))) => {
+                self.follow_by_hand(&was, &current).await;
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
                 self.gateway.recorded(recording).await;
                 Ok(applied)
             }
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Has what is ordered by hand follow what was recorded, before agents hear of that.
+    async fn follow_by_hand(
+        &self,
+        was: &BTreeMap<MachineName, Arc<Assignment>>,
+        current: &Current,
+    ) {
+        // It is recorded, and cannot be taken back for this: an app that was stopped runs on machines that it is new to.
+        if let Err(refusal) = self.hands.follow(was, &current.assignments).await {
+            tracing::error!("orders by hand do not follow what was recorded: {}", refusal.message);
         }
     }
 

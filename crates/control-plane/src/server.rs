@@ -18,7 +18,10 @@ use plumb_wire::v1::access_server::AccessServer;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
+use plumb_wire::v1::event_log_server::EventLogServer;
 use plumb_wire::v1::machines_server::MachinesServer;
+use plumb_wire::v1::operations_server::OperationsServer;
+use plumb_wire::v1::hands_server::HandsServer;
 use plumb_wire::v1::rollouts_server::RolloutsServer;
 use plumb_wire::v1::secrets_server::SecretsServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
@@ -31,13 +34,19 @@ use crate::access::Role;
 use crate::access_service::AccessService;
 use crate::agents::Agents;
 use crate::api::{Api, LOCAL, api_token};
+use crate::backup;
 use crate::blobs::BlobError;
 use crate::enrollment::Enrollment;
+use crate::events::Events;
 use crate::guard::{Gate, GuardLayer};
 use crate::identity::IdentityError;
 use crate::incoming;
 use crate::limits::{LimitRates, Limits};
 use crate::machines::{Machines, Rotating};
+use crate::measured::Measured;
+use crate::metrics::Metrics;
+use crate::operations::Operations;
+use crate::hands::service::HandsService;
 use crate::rollouts::Rollouts;
 use crate::rotation::Authorities;
 use crate::secrets::keys::Keys;
@@ -68,6 +77,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to serve `/healthz`, `/readyz` and, on loopback, `/metrics` over plain HTTP, if anywhere.
+    pub http: Option<SocketAddr>,
     /// The workspace that it serves.
     pub workspace: WorkspaceName,
     /// The clock: [`Timestamp::now`] outside tests.
@@ -123,10 +134,12 @@ pub enum StartError {
     #[error("cannot make the local admin token: {0}")]
     Token(String),
     /// The address.
-    #[error("cannot listen on {address}; stop what listens there, or choose another --listen")]
+    #[error("cannot listen on {address}; stop what listens there, or choose another {flag}")]
     Listen {
         /// Where.
         address: SocketAddr,
+        /// Which flag says so.
+        flag: &'static str,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -144,6 +157,8 @@ pub enum StartError {
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    /// Where it serves its pages over plain HTTP, if anywhere.
+    pub http_addr: Option<SocketAddr>,
     /// The CA that clients pin, PEM.
     pub ca_pem: String,
     /// The text of the token `local`, role admin; the one of the start before is revoked.
@@ -157,6 +172,7 @@ pub struct Running {
     stopping: watch::Sender<bool>,
     tenants: Arc<Tenants>,
     keeper: JoinHandle<()>,
+    paged: Option<JoinHandle<()>>,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -174,6 +190,9 @@ impl Running {
     /// returns, and the data folder is free.
     pub async fn stop(mut self) {
         let _ = self.stopping.send(true);
+        if let Some(paged) = &self.paged {
+            paged.abort();
+        }
         for tenant in self.tenants.list() {
             tenant.gateway.stop().await;
         }
@@ -195,11 +214,29 @@ impl Drop for Running {
             tenant.gateway.stop_soon();
         }
         self.served.abort();
+        if let Some(paged) = &self.paged {
+            paged.abort();
+        }
     }
+}
+
+async fn bind(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source| StartError::Listen {
+        address,
+        flag,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }
 
 /// What the blocking part of a start brings along.
 struct Ready {
+    store: Arc<Measured>,
     authorities: Authorities,
     tls: Tls,
     plane: Plane,
@@ -238,13 +275,13 @@ fn open(config: &Config) -> Result<Ready, StartError> {
     let folder = DataFolder::open(&config.data)?;
     claim(&config.data, &config.workspace)?;
     let lineage = folder.lineage().clone();
-    let store = Arc::new(SledStore::open(&folder)?);
+    let store = Arc::new(Measured::new(SledStore::open(&folder)?));
     let identity = folder.path().join("identity");
     let authorities = Authorities::open(&identity, &lineage, now)?;
     let tls = Tls::new(config.listen.ip(), &authorities.now_in_force(), config.now)?;
     let plane = Plane {
         data: folder.path().to_owned(),
-        store,
+        store: store.clone(),
         lineage,
         signer: Arc::new(Signer::open(&identity)?),
         keys: Arc::new(Keys::open(&identity, &|name| std::env::var_os(name))?),
@@ -275,6 +312,7 @@ fn open(config: &Config) -> Result<Ready, StartError> {
         .map(|record| Opened::read(&plane, &record.name, &plane.blobs(&record.name)))
         .collect::<Result<_, _>>()?;
     Ok(Ready {
+        store,
         authorities,
         tls,
         plane,
@@ -292,12 +330,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     // A second installation is refused, and the first is ours or as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The port first: a second server on one port must not rotate the first one's token.
-    let listen = |source| StartError::Listen {
-        address: config.listen,
-        source,
+    let (listener, local_addr) = bind(config.listen, "--listen").await?;
+    let pages = match config.http {
+        Some(address) => Some(bind(address, "--http").await?),
+        None => None,
     };
-    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-    let local_addr = listener.local_addr().map_err(listen)?;
     let blocking = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&blocking))
         .await
@@ -314,10 +351,29 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tenants.add(other.serve(&plane));
     }
     let keeper = tokio::spawn(crate::tenants::keep(tenants.clone(), stop.clone()));
+    let limits = Arc::new(Limits::new(config.limits));
+    let metrics = Arc::new(Metrics::default());
+    let operations = Operations {
+        tenants: tenants.clone(),
+        authorities: authorities.clone(),
+        store: opened.store.clone(),
+        metrics: metrics.clone(),
+        limits: limits.clone(),
+        now: config.now,
+        started: (config.now)(),
+        backups: Arc::new(backup::Source::new(
+            &plane.data,
+            plane.lineage.clone(),
+            config.workspace.clone(),
+            config.now,
+            opened.store,
+        )),
+    };
     let gate = Gate {
         tenants: tenants.clone(),
         authorities: authorities.clone(),
-        limits: Limits::new(config.limits),
+        limits,
+        operations: operations.clone(),
         now: config.now,
         started: Instant::now(),
     };
@@ -326,6 +382,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         authorities: authorities.clone(),
         now: config.now,
         uploads: Arc::new(Semaphore::new(crate::api::UPLOADS)),
+        instance: crate::api::run_id()?,
+        metrics: metrics.clone(),
         stopping: stop.clone(),
     };
     let agents = Agents {
@@ -358,8 +416,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stop,
     )
     .await?;
+    let http_addr = pages.as_ref().map(|(_, address)| *address);
+    let paged = pages.map(|(listener, address)| {
+        let on_loopback = address.ip().is_loopback();
+        tokio::spawn(plumb_wire::pages::serve(listener, move |path| {
+            operations.clone().page(path, on_loopback)
+        }))
+    });
     Ok(Running {
         local_addr,
+        http_addr,
         ca_pem: authorities.now_in_force().trust_pem(),
         admin_token: opened.admin_token,
         lineage: plane.lineage,
@@ -368,6 +434,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stopping,
         tenants,
         keeper,
+        paged,
         served: tokio::spawn(served),
     })
 }
@@ -388,6 +455,9 @@ async fn serve(
     let access = AccessService {
         tenants: gate.tenants.clone(),
     };
+    let events = Events {
+        stopping: stop.clone(),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<EnrollmentServer<Enrollment>>().await;
     health.set_serving::<AgentsServer<Agents>>().await;
@@ -396,6 +466,11 @@ async fn serve(
     health.set_serving::<AccessServer<AccessService>>().await;
     health.set_serving::<SecretsServer<Secrets>>().await;
     health.set_serving::<RolloutsServer<Rollouts>>().await;
+    health.set_serving::<EventLogServer<Events>>().await;
+    health.set_serving::<HandsServer<HandsService>>().await;
+    health.set_serving::<OperationsServer<Operations>>().await;
+    let operations = gate.operations.clone();
+    tokio::spawn(operations.clone().keep_told(health, stop.clone()));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -427,6 +502,9 @@ async fn serve(
         .add_service(AccessServer::new(access))
         .add_service(SecretsServer::new(secrets))
         .add_service(RolloutsServer::new(Rollouts))
+        .add_service(EventLogServer::new(events))
+        .add_service(HandsServer::new(HandsService))
+        .add_service(OperationsServer::new(operations))
         .add_service(health_service)
         .add_service(reflection);
     let incoming = crate::tls::accept(incoming::accept(listener), tls);

@@ -25,9 +25,11 @@ use tonic::{Request, Status};
 use crate::access::{Access, Shown, enrolled_key};
 use crate::audit::Log;
 use crate::blobs::Blobs;
+use crate::events::desk::Desk;
 use crate::gateway::Gateway;
 use crate::guard::FromMachine;
 use crate::guard::past_the_rules;
+use crate::hands;
 use crate::identity::KeyDigest;
 use crate::recorder::{Recorder, keep_rolling, load, load_rollouts};
 use crate::refuse;
@@ -49,12 +51,16 @@ pub(crate) struct Tenant {
     pub gateway: Gateway,
     /// Plans and records.
     pub recorder: Arc<Recorder>,
+    /// What is ordered by hand in it.
+    pub hands: Arc<hands::Desk>,
     /// Its artifacts and files.
     pub blobs: Arc<Blobs>,
     /// Its secrets.
     pub vault: Vault,
     /// Who was heard under the identity of each machine.
     pub roster: Arc<Roster>,
+    /// Takes the journals of its machines.
+    pub desk: Desk,
     /// Who did what in it.
     pub audit: Log,
     /// One join or renewal at a time, so that two tokens cannot give one name to two machines.
@@ -126,6 +132,7 @@ pub(crate) struct Opened {
     assignments: BTreeMap<MachineName, Arc<plumb_model::Assignment>>,
     rollouts: Rollouts,
     held_back: BTreeMap<OwnerName, HeldBack>,
+    hands: hands::Recorded,
 }
 
 impl Opened {
@@ -155,6 +162,9 @@ impl Opened {
             wall: (plane.now)(),
             mono_ms: 0,
         };
+        let hands = hands::Recorded::load(&ledger)?;
+        // Nobody is connected yet whom it could be sent to.
+        let _ = fleet.handle(Event::Hands(hands.machines.clone()), now);
         access.each_machine(|identity| {
             if identity.removed.is_some() {
                 // Nobody is connected, and nobody waits for what comes of it.
@@ -173,6 +183,7 @@ impl Opened {
             assignments,
             rollouts,
             held_back,
+            hands,
         })
     }
 
@@ -181,18 +192,27 @@ impl Opened {
         let access = Arc::new(self.access);
         let blobs = Arc::new(self.blobs);
         let vault = Vault::new(self.ledger.clone(), plane.keys.clone(), plane.now);
+        let desk = Desk::start(self.ledger.clone(), plane.now);
         let gateway = Gateway::start(
             self.fleet,
             &self.recording,
             self.ledger.clone(),
             access.clone(),
             vault.clone(),
+            desk.clone(),
             plane.now,
         );
+        let hands = Arc::new(hands::Desk::new(
+            self.ledger.clone(),
+            plane.now,
+            gateway.clone(),
+            self.hands,
+        ));
         let recorder = Arc::new(Recorder::new(
             self.ledger.clone(),
             plane.now,
             gateway.clone(),
+            hands.clone(),
             blobs.clone(),
             vault.clone(),
             plane.signer.clone(),
@@ -208,8 +228,10 @@ impl Opened {
             ledger: self.ledger,
             access,
             gateway,
+            desk,
             vault,
             recorder,
+            hands,
             blobs,
             roster: Arc::default(),
             enrolling: Arc::default(),

@@ -37,6 +37,7 @@ fn config(data: &std::path::Path, now: fn() -> Timestamp) -> Config {
     Config {
         data: data.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        http: None,
         workspace: WorkspaceName::new("shop").unwrap(),
         now,
         limits: LimitRates::default(),
@@ -164,7 +165,7 @@ impl World {
 
     async fn wait_for_view(&self, done: impl Fn(&plumb_dispatch::WorkspaceView) -> bool) {
         let mut api = self.api().await;
-        let mut views = api.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+        let mut views = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
         within(async {
             loop {
                 let message = views.message().await.unwrap().expect("the stream goes on");
@@ -234,6 +235,9 @@ fn hello(lineage: Option<&Lineage>, generation: u64, hash: Option<Hash>) -> ToSe
         instance: "one".into(),
         facts: facts(),
         trusted_cas: Vec::new(),
+        versions: plumb_dispatch::version::SPOKEN,
+        journal: None,
+        hands: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The heart: what one observation of one resource calls for.
 //!
-//! Pure. Precedence, highest first: removal, an operator's stop, a change of spec, remedies for the unhealthy,
-//! restart policy, drift policy.
+//! Pure. Precedence, highest first: removal, an operator's stop, a restart by hand, a change of spec, remedies for the
+//! unhealthy, restart policy, drift policy. A hold stands above all of these but the two by hand: see [`hold`].
 
 use plumb_model::observation::{Difference, ExitStatus, Incarnation};
 use plumb_model::{
@@ -19,6 +19,8 @@ pub enum Decision {
     Leave(Vec<Difference>),
     /// Something that is not Plumb's is in the way.
     Foreign(String),
+    /// Something is to be done about it, but somebody holds it. Empty: what is to be done is not about drift.
+    Held(Vec<Difference>),
     /// A stop is under way.
     Stopping,
     /// The process ended, and its policy says to leave it so.
@@ -38,22 +40,28 @@ pub enum Why {
     Died(ExitStatus),
     /// The process is unhealthy.
     Unhealthy,
+    /// Somebody has ordered it.
+    Again,
 }
 
 /// What is known besides the observation.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Known {
+pub struct Known<'a> {
     /// This very spec has converged before, so that a difference is somebody else's doing.
     pub applied: bool,
     /// The running incarnation has turned unhealthy.
     pub unhealthy: bool,
     /// The incarnation that ended had been asked to.
     pub asked_to_stop: bool,
+    /// Whatever its spec says, it is to stand still.
+    pub halted: bool,
+    /// The incarnation that another one is to follow.
+    pub again: Option<&'a str>,
 }
 
 /// Decides about a resource that should be there.
 #[must_use]
-pub fn decide(resource: &Resource, observed: &Observation, known: Known) -> Decision {
+pub fn decide(resource: &Resource, observed: &Observation, known: Known<'_>) -> Decision {
     if let ResourceSpec::Process(spec) = &resource.spec {
         return decide_process(spec, resource.drift, observed, known);
     }
@@ -104,13 +112,26 @@ fn decide_process(
     spec: &ProcessSpec,
     drift: DriftPolicy,
     observed: &Observation,
-    known: Known,
+    known: Known<'_>,
 ) -> Decision {
-    match (observed, spec.state) {
+    let state = if known.halted {
+        RunState::Stopped
+    } else {
+        spec.state
+    };
+    match (observed, state) {
         (Observation::Foreign { what, .. }, _) => Decision::Foreign(what.clone()),
         (Observation::Running(Incarnation { stopping: true, .. }), _) => Decision::Stopping,
         (Observation::Running(_), RunState::Stopped) => Decision::Act(Action::Stop, Why::Desired),
         (_, RunState::Stopped) => Decision::Settled,
+        (Observation::Running(run), RunState::Running) if known.again == Some(run.id.as_str()) => {
+            Decision::Act(Action::Stop, Why::Again)
+        }
+        (Observation::Exited(run, _), RunState::Running)
+            if known.again == Some(run.id.as_str()) =>
+        {
+            Decision::Act(Action::Start, Why::Again)
+        }
         (Observation::Running(run), RunState::Running) => {
             if run.spec != spec.incarnation_hash() {
                 Decision::Act(Action::Stop, Why::Desired)
@@ -156,6 +177,22 @@ fn decide_process(
                 other => other,
             }
         }
+    }
+}
+
+/// What becomes of a decision about a resource that somebody holds: nothing is done to it.
+#[must_use]
+pub fn hold(decision: Decision) -> Decision {
+    let state = |found: String| Difference {
+        field: "state".into(),
+        found,
+    };
+    match decision {
+        Decision::Act(_, Why::Drift(differs)) => Decision::Held(differs),
+        Decision::Act(_, Why::Died(exit)) => Decision::Held(vec![state(exit.to_string())]),
+        Decision::Act(_, Why::Unhealthy) => Decision::Held(vec![state("unhealthy".into())]),
+        Decision::Act(_, Why::Desired | Why::Again) => Decision::Held(Vec::new()),
+        other => other,
     }
 }
 

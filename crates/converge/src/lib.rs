@@ -9,11 +9,13 @@
 
 mod backoff;
 pub mod decide;
+pub mod hands;
 mod health;
 mod life;
 mod order;
 pub mod reconciler;
 mod renames;
+pub mod round;
 mod slot;
 mod status;
 #[cfg(test)]
@@ -23,8 +25,8 @@ use std::sync::Arc;
 
 use plumb_model::condition::MachineEvent;
 use plumb_model::{
-    Action, Address, Assignment, Depth, Fault, Generation, Hash, HealthProbe, Observation,
-    ProbeResult, Resource, ResourceKind, ResourceStatus,
+    Action, Address, Assignment, Depth, Fault, Found, Generation, Hands, Hash, HealthProbe,
+    Observation, OwnerName, ProbeResult, Resource, ResourceKind, ResourceStatus,
 };
 
 pub use plumb_model::Now;
@@ -58,6 +60,24 @@ pub enum Event {
         incarnation: String,
         /// How it went.
         result: ProbeResult,
+    },
+    /// Other orders by hand are on this machine's disk, and are to be obeyed from now on.
+    Hands(Hands),
+    /// The progress of this number, from [`Reconciler::take_progress`], is on this machine's disk.
+    Noted(u64),
+    /// This stands at what somebody holds.
+    Shown(Address, Found),
+    /// The control plane is heard from now on, or has not been for so many milliseconds.
+    Heard {
+        /// None: it is.
+        away_ms: Option<u64>,
+    },
+    /// Everything is to be checked in full, now; the answer comes by [`Reconciler::take_checked`].
+    Check {
+        /// To be named in the answer.
+        request: u64,
+        /// Only what belongs to this owner.
+        owner: Option<OwnerName>,
     },
     /// Time has passed; see [`Reconciler::next_wake`].
     Tick,

@@ -95,6 +95,13 @@ pub(crate) fn told_of_success(
                 format!("{status}; started again{pid}"),
             );
         }
+        (Action::Start, Why::Again) => emit(
+            effects,
+            now,
+            address,
+            EventKind::Applied,
+            format!("started again{pid}, as an operator ordered"),
+        ),
         (Action::Start, _) => {
             emit(
                 effects,

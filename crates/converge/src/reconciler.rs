@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use plumb_model::condition::EventKind;
 use plumb_model::{
-    Action, Address, Assignment, Depth, Entry, Fault, Generation, Hash, Observation, ProbeResult,
-    Reason, Resource, ResourceKind, ResourceStatus,
+    Action, Address, Assignment, Depth, Entry, Fault, Generation, Hands, Hash, Observation,
+    ProbeResult, Reason, Resource, ResourceKind, ResourceStatus,
 };
 
 use crate::backoff::{Chance, delay_ms};
 use crate::decide::{Decision, Why};
+use crate::hands::{ByHand, Progress, lay_over};
 use crate::health::Turn;
 use crate::life::{self, FLAPPING_CORRECTIONS, FLAPPING_WINDOW_MS, RETRY_MAX_MS, emit};
 use crate::order::{self, Pending};
 use crate::renames;
+use crate::round::{Checked, Round};
 use crate::slot::{Busy, Desired, Slot};
 use crate::status;
 use crate::{Effect, Event, Now, Work};
@@ -48,6 +50,11 @@ pub struct Reconciler {
     next_resync_ms: Option<u64>,
     resyncs: u32,
     next_wake_ms: Option<u64>,
+    by_hand: ByHand,
+    /// When orders by hand call for something by themselves.
+    by_hand_wake_ms: Option<u64>,
+    round: Option<Round>,
+    checked: Vec<Checked>,
 }
 
 impl Reconciler {
@@ -65,7 +72,39 @@ impl Reconciler {
             next_resync_ms: None,
             resyncs: 0,
             next_wake_ms: None,
+            by_hand: ByHand::default(),
+            by_hand_wake_ms: None,
+            round: None,
+            checked: Vec::new(),
         }
+    }
+
+    /// The orders by hand that the disk holds, and how far they had been carried out. Said once, before anything happens.
+    pub fn restore_hands(&mut self, hands: Hands, progress: Progress) {
+        self.by_hand.restore(hands, progress);
+    }
+
+    /// How far orders by hand will have been carried out once these are obeyed: to be written together with them.
+    #[must_use]
+    pub fn progress_with(&self, hands: &Hands) -> Progress {
+        self.by_hand.progress_with(hands, &self.slots)
+    }
+
+    /// How far orders by hand have been carried out, if that moved since this was last asked: to be written to the disk,
+    /// and then to be said as [`Event::Noted`] with the number.
+    pub fn take_progress(&mut self) -> Option<(u64, Progress)> {
+        self.by_hand.take_moved()
+    }
+
+    /// Whether somebody holds it, or did lately: then the shell tells what stands there, as [`Event::Shown`].
+    #[must_use]
+    pub fn is_held(&self, address: &Address) -> bool {
+        self.by_hand.is_held(address)
+    }
+
+    /// The full checks that have ended since this was last asked.
+    pub fn take_checked(&mut self) -> Vec<Checked> {
+        std::mem::take(&mut self.checked)
     }
 
     /// When [`Event::Tick`] is wanted, on the monotonic clock, if nothing else happens before.
@@ -141,12 +180,42 @@ impl Reconciler {
             } => {
                 self.probed(&address, &incarnation, result, now, &mut effects);
             }
+            Event::Hands(hands) => self.by_hand.ordered(hands, &self.slots),
+            Event::Noted(version) => self.by_hand.noted(version),
+            Event::Shown(address, found) => self.by_hand.shown(address, found),
+            Event::Heard { away_ms } => self.by_hand.heard(away_ms, now),
+            Event::Check { request, owner } => {
+                self.end_round(u64::MAX, now);
+                let round = Round::begin(request, owner.as_ref(), &mut self.slots, now);
+                self.round = Some(round);
+            }
             Event::Tick => {}
         }
+        self.by_hand_wake_ms = lay_over(
+            &mut self.slots,
+            &mut self.by_hand,
+            &mut self.applied,
+            &mut self.applied_moved,
+            now,
+        );
         self.resync(now);
         self.advance(now, &mut effects);
         self.report(now, &mut effects);
+        self.end_round(now.mono_ms, now);
         effects
+    }
+
+    /// Ends the full check that is under way, if it is over by then.
+    fn end_round(&mut self, by_ms: u64, now: Now) {
+        let Some(round) = &mut self.round else { return };
+        let at = Now {
+            mono_ms: by_ms,
+            ..now
+        };
+        if let Some(checked) = round.step(&self.slots, at) {
+            self.checked.push(checked);
+            self.round = None;
+        }
     }
 
     fn assign(
@@ -400,12 +469,17 @@ impl Reconciler {
         }
         slot.seen = Some(result);
         slot.first_look = false;
+        if let Some(round) = &mut self.round {
+            round.looked(address, slot);
+        }
         match slot.decision() {
             Some(Decision::Settled | Decision::Gone | Decision::Ended(_)) => {
                 slot.failed = None;
                 slot.told = false;
             }
-            Some(Decision::Leave(differs)) if !slot.told => {
+            Some(Decision::Leave(differs) | Decision::Held(differs))
+                if !slot.told && !differs.is_empty() =>
+            {
                 slot.told = true;
                 emit(
                     effects,
@@ -470,7 +544,15 @@ impl Reconciler {
     /// Emits every observation, action and probe that is due, and works out when to be woken next.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let at = now.mono_ms;
-        let mut wake: Option<u64> = self.next_resync_ms;
+        let others = [
+            self.by_hand_wake_ms,
+            self.round.as_ref().map(Round::until_ms),
+        ];
+        let mut wake: Option<u64> = others
+            .into_iter()
+            .chain([self.next_resync_ms])
+            .flatten()
+            .min();
         let mut wake_at = |ms: u64| wake = Some(wake.map_or(ms, |w| w.min(ms)));
         let mut looks: BTreeMap<(ResourceKind, Depth), Vec<Work>> = BTreeMap::new();
         let mut acts: BTreeMap<ResourceKind, Vec<(Work, Action)>> = BTreeMap::new();
@@ -598,7 +680,7 @@ impl Reconciler {
             if let Some(due) = life::probe_or_steady(address, slot, at, effects) {
                 wake_at(due);
             }
-            if slot.converged() && !slot.is_removal() {
+            if slot.converged() && !slot.is_removal() && slot.overlay.halt.is_none() {
                 slot.applied = true;
                 if let Some(hash) = slot.spec_hash
                     && self.applied.get(address) != Some(&hash)

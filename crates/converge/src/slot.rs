@@ -8,7 +8,8 @@ use plumb_model::{
     ResourceStatus,
 };
 
-use crate::decide::{Decision, Known, Why, decide, decide_removal};
+use crate::decide::{Decision, Known, Why, decide, decide_removal, hold};
+use crate::hands::Overlay;
 use crate::health::Health;
 
 /// What should become of it.
@@ -94,6 +95,8 @@ pub(crate) struct Slot {
     pub first_look: bool,
     /// The answer under way was asked for under another spec, and says nothing about this one.
     pub stale: bool,
+    /// What is ordered of it by hand.
+    pub overlay: Overlay,
 }
 
 impl Slot {
@@ -121,6 +124,7 @@ impl Slot {
             missing: false,
             first_look: true,
             stale: false,
+            overlay: Overlay::default(),
         }
     }
 
@@ -157,7 +161,7 @@ impl Slot {
             Ok(observed) => observed,
             Err(_) => return None,
         };
-        Some(match &self.desired {
+        let decision = match &self.desired {
             Desired::Removed { .. } => decide_removal(observed),
             Desired::Resource(resource) => {
                 let asked_to_stop = match observed {
@@ -174,9 +178,17 @@ impl Slot {
                     applied: self.applied,
                     unhealthy: self.life.health.healthy == Some(false),
                     asked_to_stop,
+                    halted: self.overlay.halt.is_some(),
+                    again: self.overlay.again.as_deref(),
                 };
                 decide(resource, observed, known)
             }
+        };
+        // What somebody has ordered expressly is done all the same.
+        let by_hand = self.overlay.halt.is_some() || self.overlay.again.is_some();
+        Some(match self.overlay.held {
+            Some(_) if !by_hand => hold(decision),
+            _ => decision,
         })
     }
 
@@ -185,6 +197,7 @@ impl Slot {
         let settled = match self.decision() {
             Some(Decision::Settled) => true,
             Some(Decision::Leave(_)) => true,
+            Some(Decision::Held(differs)) => !differs.is_empty(),
             Some(Decision::Ended(status)) => {
                 status == plumb_model::observation::ExitStatus::Code(0)
             }

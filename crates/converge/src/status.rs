@@ -1,10 +1,12 @@
 //! From a slot to the conditions that people read.
 
 use plumb_model::condition::ProcessStatus;
+use plumb_model::hands::Hold;
 use plumb_model::{Address, Condition, ConditionKind, Fault, Observation, Reason, ResourceStatus};
 
 use crate::Now;
 use crate::decide::{Decision, Why};
+use crate::hands::Halt;
 use crate::slot::{Busy, Slot};
 
 /// Faults that something outside the resource causes; the others are its own failures.
@@ -80,9 +82,7 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
                     )
                 }
             }
-            (_, Some(_)) if !slot.is_removal() => {
-                plain(true, Reason::Stopped, "stopped, as the blueprint says")
-            }
+            (_, Some(_)) if !slot.is_removal() => plain(true, Reason::Stopped, &stopped(slot)),
             _ => plain(true, Reason::AsDesired, "as the blueprint says"),
         },
         Decision::Gone => match seen {
@@ -95,6 +95,24 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
                 plain(true, Reason::Exited, &text)
             } else {
                 faulty(&Fault::new(Reason::ExitedAtOnce, text))
+            }
+        }
+        Decision::Held(differs) => {
+            let held = slot.overlay.held.as_ref();
+            let by = held.map(held_by).unwrap_or_default();
+            match differs.as_slice() {
+                [] => plain(
+                    false,
+                    Reason::WaitsFor,
+                    &format!("{by}; what is recorded comes about after that"),
+                ),
+                differs => Verdict {
+                    drifted: Some((
+                        Reason::ReportOnly,
+                        format!("{}; left: {by}", describe(differs)),
+                    )),
+                    ..plain(true, Reason::ReportOnly, &format!("converged once; {by}"))
+                },
             }
         }
         Decision::Stopping => plain(false, Reason::Working, "stopping"),
@@ -162,6 +180,38 @@ fn act_verdict(
             ..plain(false, Reason::Working, "being put right")
         },
         Why::Desired => plain(false, Reason::Working, "being worked on"),
+        Why::Again => plain(
+            false,
+            Reason::Working,
+            "being started again, as an operator ordered",
+        ),
+    }
+}
+
+/// Who holds something, until when and why.
+pub(crate) fn held_by(hold: &Hold) -> String {
+    format!(
+        "held by {} until {} ({})",
+        hold.by,
+        hold.until.strftime("%Y-%m-%d %H:%M:%SZ"),
+        hold.reason
+    )
+}
+
+/// Why a process stands still.
+fn stopped(slot: &Slot) -> String {
+    match (&slot.overlay.halt, slot.resource()) {
+        (Some(Halt::ByHand(stopped)), Some(resource)) => format!(
+            "stopped by {} since {}; `plumb start {}` undoes it",
+            stopped.by,
+            stopped.since.strftime("%Y-%m-%d %H:%M:%SZ"),
+            resource.address.owner
+        ),
+        (Some(Halt::Away(after)), _) => format!(
+            "stopped, as the blueprint says: the control plane was not heard for {} s; started again when it is",
+            after / 1000
+        ),
+        _ => "stopped, as the blueprint says".to_owned(),
     }
 }
 
@@ -269,7 +319,7 @@ pub(crate) fn status(
     let process = process.map(|_| process_status(slot));
     let found = match (&slot.seen, slot.decision()) {
         (Some(Ok(Observation::Foreign { found, .. })), Some(Decision::Foreign(_))) => found.clone(),
-        _ => None,
+        _ => slot.overlay.shown.clone(),
     };
     Some(ResourceStatus {
         address: address.clone(),
@@ -287,6 +337,7 @@ fn process_status(slot: &Slot) -> ProcessStatus {
         restarts: life.restarts,
         last_exit: life.last_exit.clone(),
         health: life.health.results.clone(),
+        restarted: slot.overlay.restarted,
         ..ProcessStatus::default()
     };
     match &slot.seen {

@@ -391,6 +391,7 @@ fn process_spec() -> ProcessSpec {
     ProcessSpec {
         limits: None,
         schedule: None,
+        on_disconnect: None,
         secrets: Default::default(),
         toolchain: None,
         argv: vec!["serve".into()],

@@ -11,13 +11,19 @@ use std::sync::Arc;
 
 use plumb_model::capability::{HostFacts, MachineFacts};
 use plumb_model::condition::MachineEvent;
-use plumb_model::{Address, Assignment, Delta, Entry, Generation, Hash, ResourceStatus, Secret};
+use plumb_model::journal::Mark;
+use plumb_model::{
+    Address, Assignment, Delta, Entry, Generation, Hash, OwnerName, ResourceStatus, Secret,
+};
 
 use crate::fence::{Identity, Offer, Verdict, fence};
+use crate::hands::{AgentHands, HeldOrders, Offer as HandsOffer, WrittenOrders};
+use crate::journal::{AgentJournal, Chunk};
 use crate::protocol::{
-    Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Now, Refusal, RefusalKind, Releases,
-    SecretVersion, ToAgent, ToServer,
+    Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Now, Reconciled, Refusal,
+    RefusalKind, Releases, SecretVersion, ToAgent, ToServer,
 };
+use crate::version::{self, SPOKEN, Versions};
 
 /// How many events wait for a link; the oldest go first, and are counted.
 pub const KEPT_EVENTS: usize = 1000;
@@ -87,6 +93,14 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
+    /// The orders of the last [`Effect::KeepHands`] are on the disk, synced, or why they are not.
+    HandsKept(Result<(), String>),
+    /// What a full check that was asked for has come to.
+    Reconciled(Reconciled),
+    /// The machine's journal has grown to this.
+    JournalGrew(Mark),
+    /// These are the entries of the last [`Effect::ReadJournal`].
+    JournalRead(Chunk),
     /// Secrets that the assignment which is held names are not on this machine.
     SecretsWanted(Vec<SecretVersion>),
     /// Time has passed; see [`AgentSession::next_tick_ms`].
@@ -110,6 +124,20 @@ pub enum Effect {
     },
     /// Open a stream for a log.
     OpenLogs(LogsRequest),
+    /// Write these orders to the disk, durably, then answer [`Event::HandsKept`]. There is never more than one under way.
+    KeepHands(Arc<WrittenOrders>),
+    /// Check in full, and answer [`Event::Reconciled`].
+    Reconcile {
+        /// The request to name in the answer.
+        request: u64,
+        /// Only what belongs to this owner.
+        owner: Option<OwnerName>,
+    },
+    /// Read the journal after this entry, and answer [`Event::JournalRead`].
+    ReadJournal {
+        /// The number of the entry.
+        after: u64,
+    },
     /// Keep these secrets, as far as the assignment that is held names them.
     SecretsCame {
         /// Those that came.
@@ -152,6 +180,9 @@ pub struct AgentSession {
     dropped_events: u64,
     trouble: Option<String>,
     skew_ms: Option<i64>,
+    hands: AgentHands,
+    journal: AgentJournal,
+    versions: Versions,
 }
 
 impl AgentSession {
@@ -175,7 +206,25 @@ impl AgentSession {
             dropped_events: 0,
             trouble: None,
             skew_ms: None,
+            hands: AgentHands::default(),
+            journal: AgentJournal::default(),
+            versions: SPOKEN,
         }
+    }
+
+    /// The orders by hand that the disk holds. Said once, before anything is handled.
+    pub fn holds_hands(&mut self, held: HeldOrders) {
+        self.hands.held = held;
+    }
+
+    /// Speaks other versions of the protocol than this version of Plumb does, as an older or newer one would.
+    pub fn speaks(&mut self, versions: Versions) {
+        self.versions = versions;
+    }
+
+    /// Where the journal ends that the machine keeps. Said once, before anything is handled.
+    pub fn keeps_journal(&mut self, mark: Mark) {
+        self.journal.reads(mark);
     }
 
     /// What the next hello says of the host, and of the CAs that this agent trusts.
@@ -238,6 +287,7 @@ impl AgentSession {
             Event::Connected { instance } => {
                 self.link = Link::Greeted;
                 self.owes_complete = true;
+                self.journal.cut();
                 out.push(Effect::Send(ToServer::Hello(self.hello(instance))));
             }
             Event::Disconnected => self.link = Link::Down,
@@ -260,6 +310,18 @@ impl AgentSession {
             Event::LogsFailed { request, message } => {
                 self.say(ToServer::LogsFailed { request, message }, &mut out);
             }
+            Event::HandsKept(result) => self.hands_kept(result, &mut out),
+            Event::Reconciled(result) => self.say(ToServer::Reconciled(result), &mut out),
+            Event::JournalGrew(mark) => {
+                let next = self.journal.grew(mark, now.mono_ms);
+                out.extend(next.map(|after| Effect::ReadJournal { after }));
+            }
+            Event::JournalRead(chunk) => {
+                self.journal.reads(chunk.newest.clone());
+                if self.is_online() {
+                    self.say(ToServer::Journal(chunk), &mut out);
+                }
+            }
             Event::SecretsWanted(secrets) => {
                 // Before the welcome nothing but a hello is heard; who wants them asks again once it has come.
                 for some in secrets.chunks(MAX_SECRETS) {
@@ -272,6 +334,8 @@ impl AgentSession {
                 if self.next_tick_ms().is_some_and(|due| now.mono_ms >= due) {
                     self.say(ToServer::Heartbeat, &mut out);
                 }
+                let again = self.journal.unanswered(now.mono_ms);
+                out.extend(again.map(|after| Effect::ReadJournal { after }));
             }
         }
         if out.iter().any(|e| matches!(e, Effect::Send(_)))
@@ -290,6 +354,9 @@ impl AgentSession {
             instance,
             facts: self.facts.clone(),
             trusted_cas: self.trusted_cas.clone(),
+            hands: Some(self.hands.held),
+            versions: self.versions,
+            journal: self.journal.mark().cloned(),
         }
     }
 
@@ -307,7 +374,15 @@ impl AgentSession {
                 lineage,
                 heartbeat_ms,
                 server_time,
+                protocol,
+                version,
             } => {
+                if !self.versions.has(protocol) {
+                    let server = Versions::said(protocol, protocol);
+                    let mine = (version::PLUMB, self.versions);
+                    self.part(version::refusal(mine, (&version, server)), out);
+                    return;
+                }
                 if let Some(mine) = &self.identity.lineage
                     && *mine != lineage
                 {
@@ -379,6 +454,25 @@ impl AgentSession {
                 }
                 Err(reason) => self.say(ToServer::Resync { reason }, out),
             },
+            ToAgent::Hands { bytes } => {
+                let offer = self.hands.offered(&self.identity, &bytes);
+                match offer {
+                    HandsOffer::Write(orders) => out.push(Effect::KeepHands(orders)),
+                    HandsOffer::Say(orders) => self.answer_hands(orders, None, out),
+                    HandsOffer::Refuse(number, why) => {
+                        let orders = HeldOrders { number, hash: None };
+                        self.answer_hands(orders, Some(why), out);
+                    }
+                    HandsOffer::Wait => {}
+                }
+            }
+            ToAgent::Reconcile { request, owner } => {
+                out.push(Effect::Reconcile { request, owner });
+            }
+            ToAgent::JournalStored { chain, through } => {
+                let next = self.journal.stored(&chain, through, now.mono_ms);
+                out.extend(next.map(|after| Effect::ReadJournal { after }));
+            }
             ToAgent::OpenLogs(request) => out.push(Effect::OpenLogs(request)),
             ToAgent::CloseLogs { request } => out.push(Effect::CloseLogs { request }),
             ToAgent::Secrets { values, missing } => {
@@ -387,6 +481,20 @@ impl AgentSession {
             ToAgent::Goodbye { reason } => self.part(reason, out),
             // The shell holds certificate and key, and has seen to it.
             ToAgent::Renew { .. } | ToAgent::Rekey { .. } => {}
+        }
+    }
+
+    fn answer_hands(&mut self, orders: HeldOrders, refused: Option<String>, out: &mut Vec<Effect>) {
+        self.say(ToServer::HandsAnswer { orders, refused }, out);
+    }
+
+    fn hands_kept(&mut self, result: Result<(), String>, out: &mut Vec<Effect>) {
+        let (said, next) = self.hands.written(result.is_ok());
+        if let Some(orders) = said {
+            self.answer_hands(orders, result.err(), out);
+        }
+        if let Some(next) = next {
+            out.push(Effect::KeepHands(next));
         }
     }
 

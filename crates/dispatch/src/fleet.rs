@@ -7,22 +7,27 @@
 //! ahead of the ledger; what a fenced session still says is not heard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
+use plumb_model::journal::Mark;
 use plumb_model::state::Outcome;
 use plumb_model::{
-    Address, Generation, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, ResourceStatus,
-    Revision,
+    Address, Assignment, Generation, Hash, Lineage, MachineName, OrderNumber, OwnerName,
+    ReleaseNumber, ResourceStatus, Revision,
 };
 
+use crate::hands::WrittenOrders;
+use crate::journal::Chunk;
 use crate::machine::{MAX_RESYNCS, Machine, Refused, Session};
 use crate::protocol::{
-    Hello, LogsRequest, Now, Refusal, RefusalKind, SecretVersion, ToAgent, ToServer,
+    Hello, LogsRequest, Now, Reconciled, Refusal, RefusalKind, SecretVersion, ToAgent, ToServer,
 };
 use crate::record::{MachineRecord, Recording};
 use crate::releases::Track;
-use crate::view::RolloutView;
+use crate::version::{self, SPOKEN};
+use crate::view::{HandsView, RolloutView};
 
 /// How many events of the workspace are kept.
 pub const KEPT_EVENTS: usize = 1000;
@@ -77,6 +82,8 @@ pub enum Event {
         /// All of them.
         rollouts: BTreeMap<OwnerName, RolloutView>,
     },
+    /// What is ordered by hand has been recorded anew for these machines.
+    Hands(BTreeMap<MachineName, Arc<WrittenOrders>>),
     /// An operator says to go on with a regressed machine from what is recorded now.
     Recovered(MachineName),
     /// Another key counts for this machine from now on, or none: nothing of what was heard under the one before is
@@ -130,6 +137,31 @@ pub enum Effect {
         session: u64,
         /// Which secrets.
         secrets: Vec<SecretVersion>,
+    },
+    /// A machine says what a full check has come to.
+    Reconciled {
+        /// Which machine.
+        machine: MachineName,
+        /// What it has come to. Every address in it is the machine's own.
+        result: Reconciled,
+    },
+    /// An agent that keeps a journal was welcomed: say with [`ToAgent::JournalStored`] through where it is stored.
+    JournalGreeted {
+        /// On which session.
+        session: u64,
+        /// Which machine.
+        machine: MachineName,
+        /// Where its journal ends.
+        mark: Mark,
+    },
+    /// Check and store these entries, and answer them with [`ToAgent::JournalStored`].
+    JournalHanded {
+        /// On which session.
+        session: u64,
+        /// Which machine.
+        machine: MachineName,
+        /// The entries.
+        chunk: Chunk,
     },
     /// An agent cannot send a log that was asked for.
     LogsFailed {
@@ -240,6 +272,14 @@ impl Fleet {
                 let owners: BTreeSet<_> = self.owners.keys().cloned().collect();
                 self.judge_owners(&owners, &mut out);
             }
+            Event::Hands(all) => {
+                for (name, written) in all {
+                    let machine = self.machines.entry(name.clone()).or_default();
+                    machine.hands.written = Some(written);
+                    self.changed = true;
+                    self.push(&name, now, &mut out);
+                }
+            }
             Event::Recovered(name) => {
                 if let Some(machine) = self.machines.get_mut(&name) {
                     machine.regressed = None;
@@ -277,6 +317,47 @@ impl Fleet {
                 .instance
                 .as_str(),
         )
+    }
+
+    /// Whether a machine's agent takes orders by hand; none if it is offline.
+    #[must_use]
+    pub fn takes_hands(&self, machine: &MachineName) -> Option<bool> {
+        let machine = self.machines.get(machine)?;
+        machine.session.as_ref()?;
+        Some(machine.hands.held.is_some())
+    }
+
+    /// The highest number of orders by hand that a machine is known to hold: the next ones are numbered above it.
+    #[must_use]
+    pub fn held_orders(&self, machine: &MachineName) -> OrderNumber {
+        let held = self.machines.get(machine).and_then(|m| m.hands.held);
+        held.map_or(OrderNumber(0), |held| held.number)
+    }
+
+    /// What is recorded for each machine to hold now.
+    pub fn assignments(&self) -> impl Iterator<Item = (&MachineName, &Arc<Assignment>)> {
+        self.machines
+            .iter()
+            .filter_map(|(name, machine)| Some((name, machine.assignment()?)))
+    }
+
+    /// What a resource's agent last said of it.
+    #[must_use]
+    pub fn status_of(&self, address: &Address) -> Option<&ResourceStatus> {
+        self.machines.get(&address.machine)?.statuses.get(address)
+    }
+
+    /// How far a machine has come with what is ordered by hand.
+    #[must_use]
+    pub fn hands_of(&self, machine: &MachineName) -> Option<HandsView> {
+        self.machines.get(machine)?.hands.view()
+    }
+
+    /// Whether a machine is online with an agent that keeps a journal.
+    #[must_use]
+    pub fn keeps_journal(&self, machine: &MachineName) -> bool {
+        let session = self.machines.get(machine).and_then(|m| m.session.as_ref());
+        session.is_some_and(|session| session.journal)
     }
 
     /// Asks a machine for a log; none if it is offline.
@@ -357,7 +438,19 @@ impl Fleet {
             close(session, reason, out);
             return;
         }
+        let Some(protocol) = SPOKEN.agree(hello.versions) else {
+            let agent = (hello.facts.version.as_str(), hello.versions);
+            let reason = version::refusal(agent, (version::PLUMB, SPOKEN));
+            let machine = self.machines.entry(name).or_default();
+            machine.last_seen = Some(now.wall);
+            machine.facts = Some(hello.facts);
+            machine.incompatible = Some(reason.clone());
+            self.changed = true;
+            close(session, reason, out);
+            return;
+        };
         let machine = self.machines.entry(name.clone()).or_default();
+        machine.incompatible = None;
         let old = machine.session.take();
         machine.greeted_by(
             &hello.instance,
@@ -379,12 +472,14 @@ impl Fleet {
             in_flight: None,
             resyncs: 0,
             wants_snapshot: false,
+            journal: hello.journal.is_some(),
         });
         // An agent that holds less than it did has lost its disk, and with it whatever it said under what it lost.
         machine
             .statuses
             .retain(|_, status| status.generation <= hello.generation);
         machine.held = Some((hello.generation, hello.hash));
+        machine.hands.greeted(hello.hands);
         machine.facts = Some(hello.facts);
         machine.last_seen = Some(now.wall);
         machine.refused = None;
@@ -396,8 +491,20 @@ impl Fleet {
             lineage: self.lineage.clone(),
             heartbeat_ms: heartbeat_ms(self.machines.len()),
             server_time: now.wall,
+            protocol,
+            version: version::PLUMB.to_owned(),
         };
         out.push(Effect::Send { session, message });
+        if let Some(mark) = hello.journal
+            && !self.machines.get(&name).is_some_and(Machine::is_cloned)
+        {
+            let machine = name.clone();
+            out.push(Effect::JournalGreeted {
+                session,
+                machine,
+                mark,
+            });
+        }
         self.push(&name, now, out);
     }
 
@@ -429,8 +536,21 @@ impl Fleet {
         let Some(machine) = self.machines.get_mut(name) else {
             return;
         };
-        let session = machine.session.as_ref().map(|s| s.id);
-        if let (Some(message), Some(session)) = (machine.next_assignment(now.mono_ms), session) {
+        let Some(session) = machine.session.as_ref().map(|s| s.id) else {
+            return;
+        };
+        if machine.regressed.is_none()
+            && !machine.is_cloned()
+            && let Some(message) = machine.hands.next(now.mono_ms)
+        {
+            out.push(Effect::Send { session, message });
+        }
+        // What is ordered by hand is laid over the assignment, so it has to be there first: an app that is to stand still
+        // must not run for a moment on a machine that it is new to.
+        if machine.hands.in_flight.is_some() {
+            return;
+        }
+        if let Some(message) = machine.next_assignment(now.mono_ms) {
             out.push(Effect::Send { session, message });
         }
     }
@@ -493,7 +613,7 @@ impl Fleet {
                     resources.iter().map(|s| s.address.owner.clone()).collect();
                 let dropped = machine.fold(complete, resources);
                 self.dropped_statuses = self.dropped_statuses.saturating_add(dropped);
-                self.judge_owners(&touched, out);
+                self.judge_after(&touched, &name, out);
             }
             ToServer::WantSecrets(asked) => {
                 // Which of its own secrets a machine may have is what is recorded for it, and nothing that it says.
@@ -504,6 +624,23 @@ impl Fleet {
                     out.push(Effect::HandOver { session, secrets });
                 }
             }
+            ToServer::HandsAnswer { orders, refused } => {
+                machine.hands.answered(orders, refused, now.mono_ms);
+                self.changed = true;
+                self.push(&name, now, out);
+            }
+            ToServer::Reconciled(mut result) => {
+                result.findings.retain(|f| f.address.machine == name);
+                let machine = name;
+                out.push(Effect::Reconciled { machine, result });
+            }
+            // Of two that live under one identity nobody knows whose journal it is.
+            ToServer::Journal(_) if machine.is_cloned() => {}
+            ToServer::Journal(chunk) => out.push(Effect::JournalHanded {
+                session: id,
+                machine: name,
+                chunk,
+            }),
             ToServer::Events { events, dropped } => self.happened(name, events, dropped, out),
             ToServer::LogsFailed { request, message } => out.push(Effect::LogsFailed {
                 machine: name,
@@ -631,6 +768,15 @@ impl Fleet {
                     session.id,
                     format!("nothing was heard for {} s", silent / 1000),
                 ));
+            } else if let Some((number, _)) = machine
+                .hands
+                .in_flight
+                .filter(|(_, at)| now.mono_ms.saturating_sub(*at) > ANSWER_WITHIN_MS)
+            {
+                let seconds = ANSWER_WITHIN_MS / 1000;
+                let reason =
+                    format!("orders by hand {number} were not answered within {seconds} s");
+                ended.push((session.id, reason));
             } else if let Some(flight) = session
                 .in_flight
                 .filter(|f| now.mono_ms.saturating_sub(f.sent_ms) > ANSWER_WITHIN_MS)
@@ -652,7 +798,7 @@ impl Fleet {
         let names: Vec<_> = self
             .machines
             .iter()
-            .filter(|(_, machine)| machine.refused.is_some())
+            .filter(|(_, machine)| machine.refused.is_some() || machine.hands.refused.is_some())
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {

@@ -51,7 +51,8 @@ pub fn is_passing(reason: Reason) -> bool {
         | Reason::ContentMissing
         | Reason::BadContent
         | Reason::LacksCapability
-        | Reason::Io => false,
+        | Reason::Io
+        | Reason::Unknown => false,
     }
 }
 
@@ -86,7 +87,9 @@ pub fn judge<'a>(
         Entry::Resource(resource) => {
             let health = status.condition(ConditionKind::Healthy);
             // A process that ended well and is to stay so has a check in its spec and no health.
-            let ended = converged.is_some_and(|c| c.reason == Reason::Exited);
+            // So has one that stands still since somebody has stopped it.
+            let ended =
+                converged.is_some_and(|c| matches!(c.reason, Reason::Exited | Reason::Stopped));
             let wants_health = matches!(&resource.spec, ResourceSpec::Process(p)
                 if p.health.is_some() && p.state == RunState::Running && !ended);
             match health {

@@ -11,6 +11,8 @@ pub mod protocol;
 
 pub mod agent;
 pub mod fence;
+pub mod hands;
+pub mod journal;
 
 pub mod fleet;
 pub mod judge;
@@ -22,6 +24,7 @@ mod sight;
 pub mod rollout;
 
 mod show;
+pub mod version;
 pub mod view;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use plumb_model::capability::MachineFacts;
 use plumb_model::{Address, Assignment, Entry, Generation, Hash, ResourceStatus, Timestamp};
 
+use crate::hands::MachineHands;
 use crate::protocol::{Refusal, RefusalKind, SecretVersion, ToAgent};
 use crate::record::MachineRecord;
 
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     pub resyncs: u32,
     /// Deltas are of no use to this agent now.
     pub wants_snapshot: bool,
+    /// The agent keeps a journal.
+    pub journal: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,10 @@ pub(crate) struct Machine {
     pub facts: Option<MachineFacts>,
     pub last_seen: Option<Timestamp>,
     pub statuses: BTreeMap<Address, ResourceStatus>,
+    /// What is ordered by hand.
+    pub hands: MachineHands,
+    /// Why its agent was refused the last time that it came, if it was since it speaks no version that this end does.
+    pub incompatible: Option<String>,
     /// It was removed: nobody will ever say of it again how anything is.
     pub removed: bool,
 }
@@ -138,6 +145,10 @@ impl Machine {
     /// Forgets everything that was heard under an identity that counts no more. What is recorded stays.
     pub fn forget_identity(&mut self, removed: bool) {
         *self = Self {
+            hands: MachineHands {
+                written: self.hands.written.take(),
+                ..MachineHands::default()
+            },
             record: self.record.take(),
             previous: self.previous.take(),
             removed,

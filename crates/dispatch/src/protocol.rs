@@ -13,10 +13,18 @@ pub use plumb_model::Now;
 
 use plumb_model::capability::MachineFacts;
 use plumb_model::condition::MachineEvent;
+use plumb_model::journal::Mark;
 use plumb_model::{
     Delta, Generation, Hash, Lineage, OwnerName, ProcessName, ReleaseNumber, ResourceStatus,
     Secret, SecretName, Timestamp,
 };
+
+use plumb_model::hands::Finding;
+
+use crate::hands::HeldOrders;
+
+use crate::journal::Chunk;
+use crate::version::Versions;
 
 /// Which release each owner on a machine is at.
 pub type Releases = BTreeMap<OwnerName, ReleaseNumber>;
@@ -36,6 +44,12 @@ pub struct Hello {
     pub facts: MachineFacts,
     /// The digests, in hex, of the CAs that it trusts; none from a version that cannot be asked to renew.
     pub trusted_cas: Vec<String>,
+    /// The versions of this protocol that it speaks.
+    pub versions: Versions,
+    /// Where its journal ends; none from a version that keeps none.
+    pub journal: Option<Mark>,
+    /// The orders by hand on its disk; none from a version that takes none.
+    pub hands: Option<HeldOrders>,
 }
 
 /// Why an agent does not take an assignment: a closed set, for machines.
@@ -119,8 +133,19 @@ pub enum ToServer {
     },
     /// Nothing but a sign of life.
     Heartbeat,
+    /// Entries of the machine's journal.
+    Journal(Chunk),
     /// Secrets that the assignment on the disk names are not on this machine. At most [`MAX_SECRETS`] in one message.
     WantSecrets(Vec<SecretVersion>),
+    /// What became of orders by hand.
+    HandsAnswer {
+        /// Which.
+        orders: HeldOrders,
+        /// Why they were not taken, for people; none: they are on the agent's disk, synced.
+        refused: Option<String>,
+    },
+    /// What a full check has come to.
+    Reconciled(Reconciled),
     /// A log that was asked for cannot be sent.
     LogsFailed {
         /// Which request.
@@ -128,6 +153,19 @@ pub enum ToServer {
         /// Why, for people.
         message: String,
     },
+}
+
+/// What a full check has come to on one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Which request it answers.
+    pub request: u64,
+    /// How many resources were checked.
+    pub checked: u64,
+    /// Those that were not as they should be. At most [`MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// How many more there were.
+    pub more: u64,
 }
 
 /// One version of a secret.
@@ -163,6 +201,17 @@ pub enum ToAgent {
         heartbeat_ms: u64,
         /// The server's clock.
         server_time: Timestamp,
+        /// The version of this protocol that both go on with.
+        protocol: u32,
+        /// The control plane's version, for people; empty from one that does not say it.
+        version: String,
+    },
+    /// The machine's journal is stored through an entry; what comes after it is wanted.
+    JournalStored {
+        /// Which chain.
+        chain: String,
+        /// The number of the last entry that is stored.
+        through: u64,
     },
     /// A whole assignment.
     Snapshot {
@@ -193,6 +242,18 @@ pub enum ToAgent {
         /// Which request.
         request: u64,
     },
+    /// What operators have ordered by hand: the bytes of [`plumb_model::Orders::bytes`].
+    Hands {
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Check everything in full, now, and say what that has come to.
+    Reconcile {
+        /// To be said with the answer.
+        request: u64,
+        /// Only what belongs to this owner.
+        owner: Option<OwnerName>,
+    },
     /// Secrets that were asked for.
     Secrets {
         /// Those that may be had.
@@ -222,6 +283,9 @@ pub const MAX_STATUSES: usize = 256;
 
 /// The most secrets that are asked for in one message.
 pub const MAX_SECRETS: usize = 64;
+
+/// The most findings that a full check tells; the others are counted.
+pub const MAX_FINDINGS: usize = 1000;
 
 /// The most events in one message.
 pub const MAX_EVENTS: usize = 256;

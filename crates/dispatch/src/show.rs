@@ -8,8 +8,8 @@ use std::ops::Bound;
 use plumb_model::rollout::Phase;
 use plumb_model::state::MachineInfo;
 use plumb_model::{
-    Condition, Entry, Generation, HealthProbe, MachineName, OwnerName, ProcessSpec, ResourceKind,
-    ResourceSpec, ResourceStatus, RunState,
+    Condition, ConditionKind, Entry, Generation, HealthProbe, MachineName, OwnerName, ProcessSpec,
+    Reason, ResourceKind, ResourceSpec, ResourceStatus, RunState,
 };
 
 use crate::fleet::Fleet;
@@ -162,7 +162,10 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
             refused.refusal.generation, refused.refusal.message
         )
     });
-    let (state, message) = if let Some(regressed) = &machine.regressed {
+    let incompatible = machine.incompatible.as_ref();
+    let (state, message) = if let Some(why) = incompatible.filter(|_| !machine.is_online()) {
+        (MachineWord::Offline, Some(why.clone()))
+    } else if let Some(regressed) = &machine.regressed {
         (MachineWord::Regressed, Some(regressed.clone()))
     } else if machine.is_cloned() {
         (MachineWord::Quarantined, Some(quarantined(name, machine)))
@@ -189,6 +192,7 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
         acked: machine.held.map_or(Generation(0), |(held, _)| held),
         leaving: machine.record.as_ref().is_some_and(|r| r.leaving),
         counts,
+        hands: machine.hands.view(),
     }
 }
 
@@ -290,13 +294,18 @@ fn word(
         }
         Progress::Drifted(c) => (StateWord::Degraded, say(c)),
         Progress::Done => {
-            let stopped = process_spec(entry).is_some_and(|p| p.state == RunState::Stopped);
-            let word = if stopped {
-                StateWord::Stopped
-            } else {
-                StateWord::Converged
-            };
-            (word, None)
+            let by_blueprint = process_spec(entry).is_some_and(|p| p.state == RunState::Stopped);
+            // By hand, or while the control plane was not heard: the agent says which.
+            let converged = machine
+                .statuses
+                .get(entry.address())
+                .and_then(|status| status.condition(ConditionKind::Converged));
+            let otherwise = converged.filter(|c| c.reason == Reason::Stopped);
+            match (by_blueprint, otherwise) {
+                (true, _) => (StateWord::Stopped, None),
+                (false, Some(c)) => (StateWord::Stopped, say(c)),
+                (false, None) => (StateWord::Converged, None),
+            }
         }
     }
 }
@@ -319,6 +328,7 @@ fn process_view(spec: Option<&ProcessSpec>, status: Option<&ResourceStatus>) -> 
         last_exit: seen.last_exit,
         ports: spec.map(|s| s.ports.clone()).unwrap_or_default(),
         health: seen.health.into(),
+        restarted: seen.restarted,
     }
 }
 

@@ -9,8 +9,8 @@ use plumb_model::observation::Exit;
 use plumb_model::rollout::Phase;
 use plumb_model::state::{Outcome, OwnerKind, RolloutStrategy};
 use plumb_model::{
-    Address, Condition, ConditionKind, Generation, MachineName, OwnerName, PortName, ProbeResult,
-    ReleaseNumber, ResourceKind, Revision, RunState, Timestamp,
+    Address, Condition, ConditionKind, Generation, Hands, MachineName, OrderNumber, OwnerName,
+    PortName, ProbeResult, ReleaseNumber, ResourceKind, Revision, RunState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,23 @@ pub struct MachineView {
     pub leaving: bool,
     /// Its resources.
     pub counts: Counts,
+    /// What is ordered for it by hand, if anything ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hands: Option<HandsView>,
+}
+
+/// How far a machine has come with what is ordered for it by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandsView {
+    /// The number of the orders that it is to hold.
+    pub number: OrderNumber,
+    /// It holds them on its disk and obeys them.
+    pub delivered: bool,
+    /// What keeps it from that, if anything but its absence does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// What is ordered: what stands still, and what is held.
+    pub orders: Hands,
 }
 
 /// More, of a process.
@@ -161,6 +178,9 @@ pub struct ProcessView {
     pub ports: BTreeMap<PortName, u16>,
     /// The newest results of its health check, oldest first.
     pub health: Vec<ProbeResult>,
+    /// The newest order to start it again that has been carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<OrderNumber>,
 }
 
 /// One resource, or one that is being removed.

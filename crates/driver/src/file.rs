@@ -24,10 +24,10 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use plumb_model::{Action, Address, Depth, Fault, Observation, ResourceKind};
+use plumb_model::{Action, Address, Depth, Fault, Found, Observation, ResourceKind};
 use plumb_model::{condition::Reason, observation::Difference};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::blobs::Blobs;
@@ -397,6 +397,18 @@ fn finish(answers: Answers) -> Vec<Result<Observation, Fault>> {
             answer.expect("each question was put into exactly one round, which answers it")
         })
         .collect()
+}
+
+/// Describes what stands at a managed path, whoever made it; none if nothing does or it cannot be told. It tells no content
+/// that not everybody on the machine may read.
+#[must_use]
+pub fn found_at(path: &str) -> Option<Found> {
+    let (parent, name) = parents::split(path).ok()?;
+    let dir = parents::open(parent, false).ok()?;
+    let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let names = (path, parent, name);
+    let (mut users, mut told) = (Users::default(), Told::default());
+    Some(found(&dir, names, &stat, &mut users, &mut told))
 }
 
 /// Whether what an address owned is still there. What is gone is forgotten, so that a file that somebody else makes

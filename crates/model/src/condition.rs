@@ -21,6 +21,9 @@ pub enum ConditionKind {
     Blocked,
     /// Acting on it failed.
     Failed,
+    /// One that only a newer version knows. Never said by this one, and passed over where it is heard.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Why a condition is as it is: a closed set, for machines; the message is for people.
@@ -74,6 +77,9 @@ pub enum Reason {
     LacksCapability,
     /// Any other failure of the operating system.
     Io,
+    /// One that only a newer version knows; the message says what it is.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One condition.
@@ -109,6 +115,9 @@ pub struct ProcessStatus {
     pub last_exit: Option<Exit>,
     /// The newest results of the health check, oldest first; at most [`KEPT_PROBES`].
     pub health: VecDeque<ProbeResult>,
+    /// The newest order to start it again that has been carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<crate::OrderNumber>,
 }
 
 /// All that an agent says of one resource.
@@ -124,7 +133,8 @@ pub struct ResourceStatus {
     pub gone: bool,
     /// More, of a process.
     pub process: Option<ProcessStatus>,
-    /// What Plumb did not make and is in the way, if that is what [`Reason::NotOurs`] is about.
+    /// What Plumb did not make and is in the way, if that is what [`Reason::NotOurs`] is about; or what stands there while
+    /// somebody holds it, and afterwards what stood there then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<Box<Found>>,
 }
@@ -174,4 +184,24 @@ pub enum EventKind {
     Failed,
     /// It became healthy or unhealthy.
     HealthChanged,
+    /// Something that only a newer version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl EventKind {
+    /// The word for JSON and the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::DriftCorrected => "drift_corrected",
+            Self::DriftSeen => "drift_seen",
+            Self::Reattached => "reattached",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+            Self::HealthChanged => "health_changed",
+            Self::Unknown => "unknown",
+        }
+    }
 }

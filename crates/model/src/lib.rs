@@ -12,8 +12,10 @@ pub mod condition;
 pub mod coverage;
 pub mod coverage_doc;
 pub mod escape;
+pub mod hands;
 pub mod hash;
 pub mod injected;
+pub mod journal;
 pub mod known_secrets;
 pub mod name;
 pub mod observation;
@@ -36,6 +38,7 @@ pub use address::{Address, ResourceKind};
 pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
 pub use capability::{Capabilities, Capability};
 pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};
+pub use hands::{Hands, Hold, OrderNumber, Orders};
 pub use hash::Hash;
 pub use known_secrets::{KnownSecret, KnownSecrets, UnsetSecret};
 pub use name::{
@@ -52,7 +55,7 @@ pub use spec::{
 };
 pub use spec_container::{ContainerSpec, ImageSpec, NetworkSpec, OnDelete, VolumeSpec};
 pub use spec_parts::{
-    Limits, OnSecretChange, Schedule, SecretForm, SecretRef, SecretUse, ToolchainRef,
+    Limits, OnDisconnect, OnSecretChange, Schedule, SecretForm, SecretRef, SecretUse, ToolchainRef,
 };
 pub use spec_service::{RouteSpec, ServiceSpec};
 pub use spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};

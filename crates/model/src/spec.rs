@@ -11,7 +11,7 @@ use crate::hash::Hash;
 use crate::name::{OwnerName, PortName};
 use crate::resource_spec;
 use crate::spec_container::{ContainerSpec, ImageSpec, NetworkSpec, VolumeSpec};
-use crate::spec_parts::{Limits, Schedule, SecretRef, SecretUse, ToolchainRef};
+use crate::spec_parts::{Limits, OnDisconnect, Schedule, SecretRef, SecretUse, ToolchainRef};
 use crate::spec_service::{RouteSpec, ServiceSpec};
 use crate::spec_source::{BuildSpec, CheckoutSpec, PackageSpec, TaskSpec, ToolchainSpec};
 
@@ -314,6 +314,9 @@ resource_spec! {
         /// When it is started, if it does not run all the time.
         #[serde(default, skip_serializing_if = "nothing")]
         schedule: Option<Schedule> => InPlace, Cannot("it is the agent's own doing, and takes effect at the next time"), Public;
+        /// What becomes of it while the control plane is not heard; it runs on if nothing is said.
+        #[serde(default, skip_serializing_if = "nothing")]
+        on_disconnect: Option<OnDisconnect> => InPlace, Cannot("it is the agent's own doing, and takes effect the next time that the control plane is not heard"), Public;
     }
 }
 
@@ -351,6 +354,7 @@ impl ProcessSpec {
             state: _,
             limits: _,
             schedule: _,
+            on_disconnect: _,
         } = self;
         Hash::of_json(&Incarnate {
             argv,
@@ -554,6 +558,7 @@ mod tests {
             secrets: BTreeMap::new(),
             limits: None,
             schedule: None,
+            on_disconnect: None,
         }
     }
 

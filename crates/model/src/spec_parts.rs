@@ -148,6 +148,14 @@ pub struct Limits {
     pub processes: Option<u64>,
 }
 
+/// What becomes of a process while the control plane is not heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnDisconnect {
+    /// It is stopped once nothing was heard for so many milliseconds, and started again when something is.
+    pub stop_after_ms: u64,
+}
+
 /// When something is started that does not run all the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

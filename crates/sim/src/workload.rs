@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_blueprint::BlueprintSet;
 use plumb_blueprint::{
-    App, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process, Segment,
-    Selector, Setup, Source as AppSource, Volume, Workspace,
+    App, Content, DataLoss, DirDecl, FileDecl, Health, Policy, Port, Probe, Process, SecretDecl,
+    Segment, Selector, Setup, Source as AppSource, Volume, Workspace,
 };
 use plumb_model::state::{Rollout, RolloutStrategy};
 use plumb_model::{
-    DriftPolicy, Hash, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
-    RestartPolicy, RestartSpec, RunState, StopSpec, WorkspaceName,
+    DriftPolicy, Hash, LogSpec, MachineName, Mode, OnDelete, OnSecretChange, OwnerName, PortName,
+    ProcessName, RestartPolicy, RestartSpec, RunState, SecretForm, SecretName, StopSpec,
+    WorkspaceName,
 };
 use plumb_planner::Source;
 
@@ -285,13 +286,50 @@ pub fn rename(chance: &mut Chance, set: &mut BlueprintSet, recorded: &BTreeSet<O
 
 /// Now and then a volume, for which these agents have no driver.
 pub fn volumes(chance: &mut Chance, set: &mut BlueprintSet, machines: &[MachineName]) {
-    if chance.percent(25) {
+    if chance.percent(8) {
         let volume = Volume {
             machines: selector(chance, machines),
             on_delete: OnDelete::Keep,
             renamed_from: None,
         };
         set.volumes.insert(owner("data".to_owned()), volume);
+    }
+}
+
+/// The secrets of a run.
+///
+/// # Panics
+/// Never: each is a name.
+#[must_use]
+pub fn secret_names() -> [SecretName; 2] {
+    ["DB_PASSWORD", "API_KEY"].map(|name| SecretName::new(name).expect("it is a name"))
+}
+
+/// Some apps are handed secrets.
+pub fn secrets(chance: &mut Chance, set: &mut BlueprintSet) {
+    for app in set.apps.values_mut() {
+        for secret in secret_names() {
+            if chance.percent(25) {
+                let decl = SecretDecl {
+                    secret: secret.clone(),
+                    form: match chance.percent(50) {
+                        true => SecretForm::Env,
+                        false => SecretForm::File,
+                    },
+                    on_change: OnSecretChange::Restart,
+                    memory_only: false,
+                };
+                app.secrets.insert(secret.to_string(), decl);
+            }
+        }
+    }
+}
+
+/// What becomes of rollouts that fail or wait.
+pub fn reverts(chance: &mut Chance, set: &mut BlueprintSet) {
+    for rollout in set.apps.values_mut().filter_map(|app| app.rollout.as_mut()) {
+        rollout.auto_revert = chance.percent(50);
+        rollout.deadline_ms = chance.between(10_000, 60_000);
     }
 }
 

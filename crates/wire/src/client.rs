@@ -261,8 +261,17 @@ pub type MachinesClient = crate::v1::machines_client::MachinesClient<WithToken>;
 /// The client of secrets.
 pub type SecretsClient = crate::v1::secrets_client::SecretsClient<WithToken>;
 
+/// A client of the `EventLog` service with a token.
+pub type EventLogClient = crate::v1::event_log_client::EventLogClient<WithToken>;
+
 /// The client of rollouts and applies.
 pub type RolloutsClient = crate::v1::rollouts_client::RolloutsClient<WithToken>;
+
+/// The client of what concerns the control plane itself.
+pub type OperationsClient = crate::v1::operations_client::OperationsClient<WithToken>;
+
+/// The client of orders by hand.
+pub type HandsClient = crate::v1::hands_client::HandsClient<WithToken>;
 
 /// The API over a connection.
 ///
@@ -306,6 +315,27 @@ pub fn secrets_with(channel: Channel, bearer: Bearer) -> SecretsClient {
 #[must_use]
 pub fn rollouts_with(channel: Channel, bearer: Bearer) -> RolloutsClient {
     crate::v1::rollouts_client::RolloutsClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
+}
+
+/// What happened on machines, over a connection, for a token.
+#[must_use]
+pub fn events_with(channel: Channel, bearer: Bearer) -> EventLogClient {
+    crate::v1::event_log_client::EventLogClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
+}
+
+/// What concerns the control plane itself, over a connection, for a token.
+#[must_use]
+pub fn operations_with(channel: Channel, bearer: Bearer) -> OperationsClient {
+    crate::v1::operations_client::OperationsClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(MAX_API_MESSAGE)
+}
+
+/// Orders by hand over a connection, with what it is to show.
+#[must_use]
+pub fn hands_with(channel: Channel, bearer: Bearer) -> HandsClient {
+    crate::v1::hands_client::HandsClient::with_interceptor(channel, bearer)
         .max_decoding_message_size(MAX_API_MESSAGE)
 }
 

@@ -7,16 +7,23 @@
 
 use std::collections::BTreeMap;
 
+use plumb_dispatch::hands::HeldOrders;
+use plumb_dispatch::journal::{Chunk, MAX_CHUNK_BYTES, MAX_ENTRIES};
 use plumb_dispatch::protocol::{
-    Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Refusal, RefusalKind, Releases,
-    SecretVersion, ToAgent, ToServer,
+    Hello, LogsRequest, MAX_EVENTS, MAX_FINDINGS, MAX_SECRETS, MAX_STATUSES, Reconciled, Refusal,
+    RefusalKind, Releases, SecretVersion, ToAgent, ToServer,
 };
+use plumb_dispatch::version::{UNSAID, Versions};
+use plumb_model::journal::{MAX_LINE_BYTES, Mark};
 use plumb_model::observation::MAX_FOUND_TEXT_BYTES;
-use plumb_model::{Delta, Generation, OwnerName, ReleaseNumber, ResourceStatus, Secret};
+use plumb_model::{
+    ConditionKind, Delta, Generation, OrderNumber, OwnerName, ReleaseNumber, ResourceStatus, Secret,
+};
 
 use crate::PIECE_BYTES;
 use crate::convert::{
-    WireError, from_json, from_lines, hash_text, parse, parse_optional, time_text, to_lines,
+    WireError, from_json, from_lines, hash_text, known_lines, parse, parse_optional, time_text,
+    to_lines,
 };
 use crate::v1;
 use crate::v1::agent_message::Message as Up;
@@ -34,7 +41,7 @@ const MAX_CAS: usize = 4;
 /// The longest text for people that is taken over from the other side, in bytes.
 const MAX_TEXT: usize = 4096;
 
-const REFUSALS: [RefusalKind; 7] = [
+pub(crate) const REFUSALS: [RefusalKind; 7] = [
     RefusalKind::OtherLineage,
     RefusalKind::OtherMachine,
     RefusalKind::LowerGeneration,
@@ -98,8 +105,12 @@ fn clipped(mut text: String) -> String {
     text
 }
 
-/// What is kept of a foreign file is bounded on this side too: an agent may be anybody's.
+/// What is kept of a foreign file is bounded on this side too: an agent may be anybody's. What only a newer version knows is
+/// passed over.
 fn bounded(mut status: ResourceStatus) -> ResourceStatus {
+    status
+        .conditions
+        .retain(|condition| condition.kind != ConditionKind::Unknown);
     if let Some(found) = &mut status.found {
         found
             .text
@@ -127,6 +138,34 @@ fn releases_in(releases: BTreeMap<String, u64>) -> Result<Releases, WireError> {
             ))
         })
         .collect()
+}
+
+fn mark_out(mark: Mark) -> v1::JournalMark {
+    v1::JournalMark {
+        chain: mark.chain,
+        number: mark.number,
+        hash: mark.hash.to_string(),
+    }
+}
+
+fn mark_in(mark: v1::JournalMark) -> Result<Mark, WireError> {
+    Ok(Mark {
+        chain: clipped(mark.chain),
+        number: mark.number,
+        hash: parse("journal.hash", &mark.hash)?,
+    })
+}
+
+fn chunk_in(entries: v1::JournalEntries) -> Result<Chunk, WireError> {
+    let bytes: usize = entries.lines.iter().map(Vec::len).sum();
+    if entries.lines.len() > MAX_ENTRIES || bytes > MAX_CHUNK_BYTES + MAX_LINE_BYTES {
+        return Err(WireError::TooLarge(MAX_CHUNK_BYTES));
+    }
+    let newest = entries.newest.ok_or(WireError::Missing("journal.newest"))?;
+    Ok(Chunk {
+        newest: mark_in(newest)?,
+        lines: entries.lines,
+    })
 }
 
 fn version_out((name, version): SecretVersion) -> v1::SecretVersion {
@@ -162,6 +201,13 @@ pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
                 instance: hello.instance,
                 facts: Some(v1::MachineFacts::from(&hello.facts)),
                 trusted_cas: hello.trusted_cas,
+                protocol_oldest: hello.versions.oldest,
+                protocol_newest: hello.versions.newest,
+                journal: hello.journal.map(mark_out),
+                hands: hello.hands.map(|held| v1::HeldHands {
+                    number: held.number.0,
+                    hash: hash_text(held.hash),
+                }),
             }),
         ),
         ToServer::Ack { generation, hash } => (
@@ -192,12 +238,37 @@ pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
             (parts, Up::Events(v1::Events { payload, dropped }))
         }
         ToServer::Heartbeat => (Vec::new(), Up::Heartbeat(v1::Heartbeat {})),
+        ToServer::Journal(chunk) => (
+            Vec::new(),
+            Up::JournalEntries(v1::JournalEntries {
+                newest: Some(mark_out(chunk.newest)),
+                lines: chunk.lines,
+            }),
+        ),
         ToServer::WantSecrets(secrets) => (
             Vec::new(),
             Up::WantSecrets(v1::WantSecrets {
                 secrets: secrets.into_iter().map(version_out).collect(),
             }),
         ),
+        ToServer::HandsAnswer { orders, refused } => (
+            Vec::new(),
+            Up::HandsAnswer(v1::HandsAnswer {
+                number: orders.number.0,
+                hash: hash_text(orders.hash),
+                refused: refused.unwrap_or_default(),
+            }),
+        ),
+        ToServer::Reconciled(result) => {
+            let (parts, payload) = cut(to_lines(result.findings));
+            let reconciled = v1::Reconciled {
+                request: result.request,
+                checked: result.checked,
+                payload,
+                more: result.more,
+            };
+            (parts, Up::Reconciled(reconciled))
+        }
         ToServer::LogsFailed { request, message } => (
             Vec::new(),
             Up::LogsFailed(v1::LogsFailed { request, message }),
@@ -244,6 +315,32 @@ impl FromAgent {
                     .take(MAX_CAS)
                     .map(clipped)
                     .collect(),
+                versions: Versions::said(hello.protocol_oldest, hello.protocol_newest),
+                journal: hello.journal.map(mark_in).transpose()?,
+                hands: match hello.hands {
+                    Some(held) => Some(HeldOrders {
+                        number: OrderNumber(held.number),
+                        hash: parse_optional("hello.hands.hash", &held.hash)?,
+                    }),
+                    None => None,
+                },
+            }),
+            Up::HandsAnswer(answer) => ToServer::HandsAnswer {
+                orders: HeldOrders {
+                    number: OrderNumber(answer.number),
+                    hash: parse_optional("hands_answer.hash", &answer.hash)?,
+                },
+                refused: Some(clipped(answer.refused)).filter(|why| !why.is_empty()),
+            },
+            Up::Reconciled(result) => ToServer::Reconciled(Reconciled {
+                request: result.request,
+                checked: result.checked,
+                findings: from_lines(
+                    "reconciled.payload",
+                    &self.0.finish(result.payload, MAX_TO_SERVER)?,
+                    MAX_FINDINGS,
+                )?,
+                more: result.more,
             }),
             Up::Ack(ack) => ToServer::Ack {
                 generation: Generation(ack.generation),
@@ -254,18 +351,16 @@ impl FromAgent {
             },
             Up::Refused(refused) => ToServer::Refused(Refusal {
                 generation: Generation(refused.generation),
+                // A reason that only a newer version knows is no reason to hear no more of the agent: its message says it.
                 kind: REFUSALS
                     .into_iter()
                     .find(|kind| kind.as_str() == refused.kind)
-                    .ok_or_else(|| WireError::Field {
-                        field: "refused.kind",
-                        why: format!("{:?} is unknown", clipped(refused.kind)),
-                    })?,
+                    .unwrap_or(RefusalKind::Unreadable),
                 message: clipped(refused.message),
             }),
             Up::Status(status) => ToServer::Status {
                 complete: status.complete,
-                resources: from_lines(
+                resources: known_lines(
                     "status.payload",
                     &self.0.finish(status.payload, MAX_TO_SERVER)?,
                     MAX_STATUSES,
@@ -275,7 +370,7 @@ impl FromAgent {
                 .collect(),
             },
             Up::Events(events) => ToServer::Events {
-                events: from_lines(
+                events: known_lines(
                     "events.payload",
                     &self.0.finish(events.payload, MAX_TO_SERVER)?,
                     MAX_EVENTS,
@@ -283,6 +378,7 @@ impl FromAgent {
                 dropped: events.dropped,
             },
             Up::Heartbeat(v1::Heartbeat {}) => ToServer::Heartbeat,
+            Up::JournalEntries(entries) => ToServer::Journal(chunk_in(entries)?),
             Up::WantSecrets(wanted) => ToServer::WantSecrets(
                 wanted
                     .secrets
@@ -308,6 +404,8 @@ pub fn to_agent(message: ToAgent) -> Vec<v1::ServerMessage> {
             lineage,
             heartbeat_ms,
             server_time,
+            protocol,
+            version,
         } => (
             Vec::new(),
             Down::Welcome(v1::Welcome {
@@ -315,6 +413,8 @@ pub fn to_agent(message: ToAgent) -> Vec<v1::ServerMessage> {
                 heartbeat_ms,
                 server_time: time_text(Some(server_time)),
                 lineage: lineage.into(),
+                protocol,
+                version,
             }),
         ),
         ToAgent::Snapshot {
@@ -379,6 +479,21 @@ pub fn to_agent(message: ToAgent) -> Vec<v1::ServerMessage> {
                 missing: missing.into_iter().map(version_out).collect(),
             }),
         ),
+        ToAgent::Hands { bytes } => {
+            let (parts, payload) = cut(bytes);
+            (parts, Down::HandsOrders(v1::HandsOrders { payload }))
+        }
+        ToAgent::Reconcile { request, owner } => (
+            Vec::new(),
+            Down::Reconcile(v1::Reconcile {
+                request,
+                owner: owner.map(String::from).unwrap_or_default(),
+            }),
+        ),
+        ToAgent::JournalStored { chain, through } => (
+            Vec::new(),
+            Down::JournalStored(v1::JournalStored { chain, through }),
+        ),
         ToAgent::Goodbye { reason } => (Vec::new(), Down::Goodbye(v1::Goodbye { reason })),
         ToAgent::Renew { within_ms } => (Vec::new(), Down::Renew(v1::Renew { within_ms })),
         ToAgent::Rekey { code } => (Vec::new(), Down::Rekey(v1::Rekey { code })),
@@ -417,6 +532,18 @@ impl FromServer {
                 lineage: parse("welcome.lineage", &welcome.lineage)?,
                 heartbeat_ms: welcome.heartbeat_ms,
                 server_time: parse("welcome.server_time", &welcome.server_time)?,
+                protocol: match welcome.protocol {
+                    0 => UNSAID,
+                    said => said,
+                },
+                version: clipped(welcome.version),
+            },
+            Down::HandsOrders(orders) => ToAgent::Hands {
+                bytes: self.0.finish(orders.payload, MAX_TO_AGENT)?,
+            },
+            Down::Reconcile(reconcile) => ToAgent::Reconcile {
+                request: reconcile.request,
+                owner: parse_optional("reconcile.owner", &reconcile.owner)?,
             },
             Down::Snapshot(snapshot) => ToAgent::Snapshot {
                 generation: Generation(snapshot.generation),
@@ -472,6 +599,10 @@ impl FromServer {
                     .into_iter()
                     .map(version_in)
                     .collect::<Result<_, _>>()?,
+            },
+            Down::JournalStored(stored) => ToAgent::JournalStored {
+                chain: clipped(stored.chain),
+                through: stored.through,
             },
             Down::Goodbye(goodbye) => ToAgent::Goodbye {
                 reason: clipped(goodbye.reason),
@@ -591,6 +722,19 @@ mod tests {
                 })),
             },
             trusted_cas: vec!["a".repeat(64)],
+            versions: Versions {
+                oldest: 2,
+                newest: 3,
+            },
+            journal: Some(Mark {
+                chain: "c".into(),
+                number: 4,
+                hash: Hash::of(b"j"),
+            }),
+            hands: Some(HeldOrders {
+                number: OrderNumber(3),
+                hash: Some(Hash::of(b"h")),
+            }),
         }));
         there_and_back_up(ToServer::Ack {
             generation: Generation(1),
@@ -621,6 +765,32 @@ mod tests {
             resources: Vec::new(),
         });
         there_and_back_up(ToServer::Heartbeat);
+        there_and_back_up(ToServer::Journal(Chunk {
+            newest: Mark {
+                chain: "c".into(),
+                number: 4,
+                hash: Hash::of(b"j"),
+            },
+            lines: vec![b"{}".to_vec(), Vec::new()],
+        }));
+        for refused in [None, Some("no space".to_owned())] {
+            let orders = HeldOrders {
+                number: OrderNumber(3),
+                hash: refused.is_none().then(|| Hash::of(b"h")),
+            };
+            there_and_back_up(ToServer::HandsAnswer { orders, refused });
+        }
+        there_and_back_up(ToServer::Reconciled(Reconciled {
+            request: 4,
+            checked: 9,
+            findings: vec![plumb_model::hands::Finding {
+                address: address("/a\nb"),
+                found: "missing".into(),
+                came: plumb_model::hands::Came::Corrected,
+                why: String::new(),
+            }],
+            more: 1,
+        }));
         there_and_back_up(ToServer::WantSecrets(vec![(
             plumb_model::SecretName::new("KEY").unwrap(),
             7,
@@ -650,6 +820,8 @@ mod tests {
             lineage: Lineage::from_random([3; 16]),
             heartbeat_ms: 10_000,
             server_time: "2026-11-21T02:00:00.123456789Z".parse().unwrap(),
+            protocol: 2,
+            version: "0.1.0".into(),
         });
         for (size, pieces) in [
             (0, 1),
@@ -690,6 +862,16 @@ mod tests {
         there_and_back_down(ToAgent::Secrets {
             values: vec![(version(2), Secret::new("v".into()))],
             missing: vec![version(1)],
+        });
+        there_and_back_down(ToAgent::Hands {
+            bytes: b"{}".to_vec(),
+        });
+        for owner in [None, Some(OwnerName::new("o").unwrap())] {
+            there_and_back_down(ToAgent::Reconcile { request: 2, owner });
+        }
+        there_and_back_down(ToAgent::JournalStored {
+            chain: "c".into(),
+            through: 4,
         });
         there_and_back_down(ToAgent::Goodbye { reason: "g".into() });
         there_and_back_down(ToAgent::Renew { within_ms: 9 });

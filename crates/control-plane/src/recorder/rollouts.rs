@@ -327,10 +327,12 @@ impl Recorder {
         let observed = self.observed().await?;
         let this = self.clone();
         let before = self.current();
+        let was = before.assignments.clone();
         let back = revert.clone();
         let done = refuse::blocking(move || this.take_back(&back, &before, &observed)).await;
         match done {
             Ok((current, recording)) => {
+                self.follow_by_hand(&was, &current).await;
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
                 self.gateway.recorded(recording).await;
                 Ok(())

@@ -122,6 +122,9 @@ fn says_hello(instance: &str, trusted: &[String]) -> ToServer {
     ToServer::Hello(Hello {
         instance: instance.to_owned(),
         trusted_cas: trusted.to_vec(),
+        versions: plumb_dispatch::version::SPOKEN,
+        journal: None,
+        hands: None,
         ..hello
     })
 }

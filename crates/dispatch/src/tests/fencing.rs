@@ -33,6 +33,8 @@ fn welcome(of: u8) -> ToAgent {
         lineage: lineage(of),
         heartbeat_ms: 15_000,
         server_time: now(0).wall,
+        protocol: crate::version::SPOKEN.newest,
+        version: "0.1.0".into(),
     }
 }
 

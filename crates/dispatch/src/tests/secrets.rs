@@ -58,6 +58,9 @@ fn a_machine_is_handed_the_versions_that_its_assignment_names_and_no_others() {
             instance: "one".into(),
             facts: facts(),
             trusted_cas: Vec::new(),
+            versions: crate::version::SPOKEN,
+            journal: None,
+            hands: None,
         };
         let event = Event::Connected {
             session: 7,

@@ -26,6 +26,9 @@ fn hello(generation: u64, hash: Option<Hash>, instance: &str) -> Hello {
         instance: instance.into(),
         facts: facts(),
         trusted_cas: Vec::new(),
+        versions: crate::version::SPOKEN,
+        journal: None,
+        hands: None,
     }
 }
 
@@ -348,6 +351,8 @@ fn an_agent_that_has_just_started_voids_nothing_that_the_server_knows() {
         lineage: lineage(1),
         heartbeat_ms: 1000,
         server_time: now(120_000).wall,
+        protocol: crate::version::SPOKEN.newest,
+        version: "0.1.0".into(),
     };
     let effects = agent.handle(agent::Event::Received(welcome), now(0));
     assert_eq!(completes(&effects), [false]);
@@ -554,4 +559,115 @@ fn an_agent_that_reconnects_or_restarts_often_is_no_copy() {
         let effects = connect(&mut fleet, session, hello(0, None, &instance));
         assert!(sends_assignment(&effects), "{session}");
     }
+}
+
+/// Threat row 42. Mutation: leave the agreement on a version out of `connected`.
+#[test]
+fn an_agent_two_versions_apart_is_refused_by_name_and_one_version_apart_is_taken() {
+    use crate::version::{PLUMB, SPOKEN, Versions};
+    let said = |versions: Versions| {
+        let mut world = first();
+        let mut hello = hello(0, None, "i");
+        hello.versions = versions;
+        hello.facts.version = "9.9.9".into();
+        connect(&mut world.fleet, 7, hello)
+    };
+    let at = |by: i64| Versions {
+        oldest: u32::try_from(i64::from(SPOKEN.oldest) + by).unwrap_or(0),
+        newest: u32::try_from(i64::from(SPOKEN.newest) + by).unwrap_or(0),
+    };
+    for (by, agreed) in [(-1, SPOKEN.oldest), (0, SPOKEN.newest), (1, SPOKEN.newest)] {
+        let effects = said(at(by));
+        let Effect::Send {
+            message: ToAgent::Welcome { protocol, .. },
+            ..
+        } = &effects[0]
+        else {
+            panic!("{by}: {effects:?}");
+        };
+        assert_eq!(*protocol, agreed, "{by}");
+    }
+    let effects = said(at(2));
+    let [
+        Effect::Send {
+            message: ToAgent::Goodbye { reason },
+            ..
+        },
+        Effect::Close { .. },
+        Effect::Changed,
+    ] = effects.as_slice()
+    else {
+        panic!("{effects:?}");
+    };
+    for part in ["plumb 9.9.9", PLUMB, "upgrade the control plane first"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+}
+
+/// Threat row 42. Mutation: leave the look at the version out of the welcome.
+#[test]
+fn a_control_plane_that_goes_on_with_another_version_than_the_agent_speaks_is_left_by_name() {
+    use crate::version::Versions;
+    for protocol in [1, 9] {
+        let mut agent = agent::AgentSession::new(identity(), facts(), None);
+        agent.speaks(Versions {
+            oldest: 3,
+            newest: 4,
+        });
+        let instance = "i".into();
+        agent.handle(agent::Event::Connected { instance }, now(0));
+        let welcome = ToAgent::Welcome {
+            session: 1,
+            lineage: lineage(1),
+            heartbeat_ms: 1000,
+            server_time: now(0).wall,
+            protocol,
+            version: "0.1.0".into(),
+        };
+        let effects = agent.handle(agent::Event::Received(welcome), now(0));
+        let [agent::Effect::Disconnect { reason }] = effects.as_slice() else {
+            panic!("{effects:?}");
+        };
+        assert!(reason.contains("versions 3 to 4"), "{reason}");
+        assert!(reason.contains(&format!("version {protocol}")), "{reason}");
+        assert!(!agent.is_online());
+    }
+}
+
+/// Mutation: hand a journal over before the control plane has said from where, or hear that of a clone.
+#[test]
+fn a_journal_is_greeted_once_its_agent_is_welcomed_and_chunks_are_passed_on() {
+    use crate::journal::Chunk;
+    use plumb_model::journal::Mark;
+    let mark = Mark {
+        chain: "c".into(),
+        number: 3,
+        hash: Hash::of(b"j"),
+    };
+    let mut world = first();
+    let mut hello = hello(0, None, "i");
+    hello.journal = Some(mark.clone());
+    let effects = connect(&mut world.fleet, 7, hello);
+    assert!(effects.contains(&Effect::JournalGreeted {
+        session: 7,
+        machine: machine(),
+        mark: mark.clone(),
+    }));
+    assert!(world.fleet.keeps_journal(&machine()));
+    let chunk = Chunk {
+        newest: mark,
+        lines: vec![b"{}".to_vec()],
+    };
+    let event = Event::Message {
+        session: 7,
+        message: ToServer::Journal(chunk.clone()),
+    };
+    assert_eq!(
+        world.fleet.handle(event, now(1)),
+        [Effect::JournalHanded {
+            session: 7,
+            machine: machine(),
+            chunk,
+        }]
+    );
 }

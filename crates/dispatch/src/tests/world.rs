@@ -99,6 +99,7 @@ pub(super) fn process(owner_name: &str, port: u16, state: RunState) -> Entry {
         spec: ResourceSpec::Process(ProcessSpec {
             limits: None,
             schedule: None,
+            on_disconnect: None,
             secrets: Default::default(),
             toolchain: None,
             argv: vec!["serve".into()],
@@ -357,6 +358,9 @@ impl World {
                 agent::Effect::Disconnect { .. } => self.cut_from_agent(),
                 agent::Effect::OpenLogs(_)
                 | agent::Effect::CloseLogs { .. }
+                | agent::Effect::KeepHands(_)
+                | agent::Effect::Reconcile { .. }
+                | agent::Effect::ReadJournal { .. }
                 | agent::Effect::SecretsCame { .. } => {}
             }
         }

@@ -36,6 +36,7 @@ fn spec(argv: &[&str]) -> ProcessSpec {
     ProcessSpec {
         limits: None,
         schedule: None,
+        on_disconnect: None,
         secrets: Default::default(),
         toolchain: None,
         argv: argv.iter().map(|&word| word.to_owned()).collect(),

@@ -1,13 +1,15 @@
 //! The recorded state of one workspace: head, revision log, bodies, outcomes, tokens and machine identities.
 //!
 //! Everything is under `LINEAGE/WORKSPACE/`: `head`, `revision/N`, `body/HASH` and `body/HASH/PIECE`,
-//! `outcome/OWNER/RELEASE`, `lead`, `token/ID`, `machine/NAME`, `rollout/…`, `audit/N` and `audit-head`; and in the home of a
+//! `outcome/OWNER/RELEASE`, `lead`, `token/ID`, `machine/NAME`, `rollout/…`, `hands/…`, `audit/N` and `audit-head`, `event/N`, `event-head` and `journal/MACHINE`; and in the home of a
 //! control plane, its first workspace, `workspace/NAME` for every other one. What is stored stays: revisions, releases and the
 //! bodies that they refer to are only ever added.
 
 mod access;
 mod audit;
 mod body;
+mod hands;
+mod events;
 mod lead;
 mod records;
 mod rollouts;
@@ -30,6 +32,7 @@ pub use access::{
     TokenRecord, TokenUse,
 };
 pub use audit::{Actor, AuditBreak, AuditEntry, AuditHead, AuditLink, MAX_AUDIT_BATCH};
+pub use events::{EventRange, EventRecord, MAX_EVENT_BATCH, MAX_HEAD_BATCH, Retention};
 pub use records::RECORD_FORMAT;
 pub use secrets::{KEPT_VERSIONS, SecretChange, SecretRecord, SecretVersionRecord};
 pub use workspaces::WorkspaceRecord;
