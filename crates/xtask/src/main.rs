@@ -1,6 +1,7 @@
 //! Chores of the project that are not tests. `cargo xtask bench` measures the bars of docs/BENCHMARKS.md.
 
 mod bench;
+mod load;
 
 use std::process::ExitCode;
 
@@ -30,9 +31,21 @@ fn main() -> ExitCode {
                     .map_err(|e| e.to_string()),
             )
         }
+        // What `bench fleet` runs as a process of its own.
+        ["load", context, agents, data] => {
+            let Ok(agents) = agents.parse() else {
+                return report(Err("the number of agents is a number".to_owned()));
+            };
+            let options = load::Options {
+                context: context.into(),
+                agents,
+                data: data.into(),
+            };
+            report(load::run(&options).map(|()| "ended".to_owned()))
+        }
         _ => {
             eprintln!(
-                "usage: cargo xtask bench [NAME…]\n       cargo xtask bare FOLDER\n       cargo xtask fleet FOLDER APPS APPS-PER-FILE\nnames: {}",
+                "usage: cargo xtask bench [NAME…]\n       cargo xtask bare FOLDER\n       cargo xtask fleet FOLDER APPS APPS-PER-FILE\n       cargo xtask load CONTEXT-FILE AGENTS FOLDER\nnames: {}",
                 bench::NAMES.join(" ")
             );
             ExitCode::from(1)

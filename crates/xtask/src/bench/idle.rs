@@ -97,7 +97,8 @@ fn read(path: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
 }
 
-fn pss_kib(pid: u32) -> Result<u64, String> {
+/// The memory of a process, its share of what it has in common with others.
+pub fn pss_kib(pid: u32) -> Result<u64, String> {
     let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
     let line = text
         .lines()
@@ -110,7 +111,8 @@ fn pss_kib(pid: u32) -> Result<u64, String> {
         .map_err(|_| "no number".to_owned())
 }
 
-fn cpu_ticks(pid: u32) -> Result<u64, String> {
+/// The processor time that a process has used, in clock ticks.
+pub fn cpu_ticks(pid: u32) -> Result<u64, String> {
     let text = read(&format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = text
         .rsplit(") ")

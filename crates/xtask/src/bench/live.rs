@@ -87,7 +87,7 @@ fn served_by(port: u16) -> Option<u32> {
 }
 
 /// Starts the same program without Plumb, until it answers.
-fn bare_start(world: &World) -> Result<Duration, String> {
+pub fn bare_start(world: &World) -> Result<Duration, String> {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
         .map_err(|e| e.to_string())?

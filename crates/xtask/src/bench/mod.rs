@@ -6,6 +6,7 @@
 pub mod bare;
 mod files;
 pub mod fleet;
+mod fleet_live;
 mod idle;
 mod live;
 mod plan;
@@ -15,7 +16,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// What can be measured.
-pub const NAMES: [&str; 7] = ["size", "once", "restart", "files", "plan", "heal", "idle"];
+pub const NAMES: [&str; 10] = [
+    "size", "once", "restart", "files", "plan", "heal", "idle", "commits", "apply", "fleet",
+];
 
 /// One benchmark; it adds its rows.
 type Step = fn(&mut Table) -> Result<(), String>;
@@ -29,7 +32,7 @@ pub fn run(only: &[&str]) -> ExitCode {
     }
     let mut table = Table::default();
     table.row("calibration loop", &ms(&repeat(9, calibrate)), "");
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 10] = [
         ("size", world::size),
         ("once", live::once),
         ("restart", live::restart),
@@ -37,6 +40,9 @@ pub fn run(only: &[&str]) -> ExitCode {
         ("plan", plan::run),
         ("heal", live::heal),
         ("idle", idle::run),
+        ("commits", fleet_live::commits::run),
+        ("apply", fleet_live::one::run),
+        ("fleet", fleet_live::run),
     ];
     let mut failed = false;
     for (name, step) in steps {

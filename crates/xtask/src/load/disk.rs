@@ -1,0 +1,96 @@
+//! The disk of all agents: each assignment is written as the agent writes it, by threads that may block, and the same is
+//! done without anybody else to tell what the disk alone costs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use plumb_agent::parts::Keeper;
+use plumb_dispatch::agent::Held;
+use tokio::sync::oneshot;
+
+use super::figures::Figures;
+
+/// How many write at once. They wait for the disk nearly all the time, and a file system makes many waiters durable with
+/// one flush.
+const THREADS: usize = 64;
+
+type Done = oneshot::Sender<std::io::Result<()>>;
+
+struct Job {
+    folder: PathBuf,
+    held: Held,
+    done: Done,
+}
+
+/// The way to the threads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    jobs: mpsc::Sender<Job>,
+    /// One assignment, as a sample for [`Disk::bare`].
+    sample: Arc<Mutex<Option<Held>>>,
+}
+
+impl Disk {
+    /// Starts the threads. They end with the process.
+    pub fn start(figures: Arc<Figures>) -> Self {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..THREADS {
+            let (queue, figures) = (queue.clone(), figures.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    let result = Keeper::of(&job.folder).save_held(&job.held);
+                    if result.is_ok() {
+                        figures.durable();
+                    } else {
+                        figures.refused();
+                    }
+                    // An agent that is gone needs no answer.
+                    let _ = job.done.send(result);
+                }
+            });
+        }
+        Self {
+            jobs,
+            sample: Arc::default(),
+        }
+    }
+
+    /// Writes an assignment; the answer says when it is durable.
+    pub fn save(&self, folder: PathBuf, held: Held) -> oneshot::Receiver<std::io::Result<()>> {
+        *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        let (done, answer) = oneshot::channel();
+        // Without threads the answer says that it is gone.
+        let _ = self.jobs.send(Job { folder, held, done });
+        answer
+    }
+
+    /// Writes the newest assignment `count` times, each into a folder of its own that holds one already, by the same
+    /// threads: how many milliseconds that takes.
+    pub fn bare(&self, folder: &Path, count: usize) -> Result<f64, String> {
+        let sample = self
+            .sample
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or("nothing was assigned yet")?;
+        let mut took = 0.0;
+        for _ in 0..2 {
+            let began = Instant::now();
+            let answers: Vec<_> = (0..count)
+                .map(|n| self.save(folder.join(n.to_string()), sample.clone()))
+                .collect();
+            for answer in answers {
+                answer
+                    .blocking_recv()
+                    .map_err(|e| e.to_string())?
+                    .map_err(|e| e.to_string())?;
+            }
+            took = began.elapsed().as_secs_f64() * 1e3;
+        }
+        Ok(took)
+    }
+}
