@@ -138,9 +138,7 @@ impl Folder {
 
     /// Returns a writer of assignments that can go to another thread.
     pub fn keeper(&self) -> Keeper {
-        Keeper {
-            path: self.path.clone(),
-        }
+        Keeper::of(&self.path)
     }
 
     /// What had converged when the agent last wrote it down. Advice: without it, drift is taken for a pending change.
@@ -159,6 +157,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// A writer into a folder that nobody else writes into.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
     /// Writes an assignment, durably.
     pub fn save_held(&self, held: &Held) -> io::Result<()> {
         let folder = self.path.join("assignment");

@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use plumb_dispatch::protocol::{ToAgent, ToServer};
 use plumb_ledger::CertificateSeen;
-use plumb_model::Hash;
+use plumb_model::{Hash, MachineName};
 use plumb_wire::PIECE_BYTES;
 use plumb_wire::convert::{WireError, parse};
 use plumb_wire::error::{Reason, Refusal};
-use plumb_wire::session::{FromAgent, to_agent};
+use plumb_wire::session::FromAgent;
 use plumb_wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::blobs::Blobs;
-use crate::gateway::Session;
+use crate::gateway::{Gateway, Session};
 use crate::guard::FromMachine;
+use crate::outbox::{Outbox, Outgoing, outbox};
 use crate::refuse;
 use crate::roster::Seen;
 use crate::rotation::{Authorities, parse_digest};
@@ -33,6 +34,9 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a session that is over may take to hand its goodbye to the network.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it has.
+const GOODBYE_LOOK: Duration = Duration::from_millis(20);
 
 /// How many messages wait for the network, each at most a piece.
 const PIECES: usize = 4;
@@ -61,7 +65,7 @@ fn machine<T>(request: &Request<T>) -> Result<FromMachine, Status> {
 
 #[tonic::async_trait]
 impl v1::agents_server::Agents for Agents {
-    type SessionStream = ReceiverStream<Result<v1::ServerMessage, Status>>;
+    type SessionStream = Outgoing;
 
     async fn session(
         &self,
@@ -71,14 +75,14 @@ impl v1::agents_server::Agents for Agents {
         let tenant = tenant_of(&request)?;
         let from = request.remote_addr();
         let incoming = request.into_inner();
-        let (tx, rx) = mpsc::channel(PIECES);
+        let (outbox, outgoing) = outbox();
         let greeting = Greeting {
             tenant: tenant.clone(),
             authorities: self.authorities.clone(),
             from,
         };
-        tokio::spawn(session(machine, incoming, tx, greeting));
-        Ok(Response::new(ReceiverStream::new(rx)))
+        tokio::spawn(session(machine, incoming, outbox, greeting));
+        Ok(Response::new(outgoing))
     }
 
     type FetchBlobStream = ReceiverStream<Result<v1::FetchBlobResponse, Status>>;
@@ -309,7 +313,7 @@ async fn send_blob(
 async fn session(
     machine: FromMachine,
     mut incoming: Streaming<v1::AgentMessage>,
-    tx: mpsc::Sender<Result<v1::ServerMessage, Status>>,
+    outbox: Outbox,
     greeting: Greeting,
 ) {
     let gateway = greeting.tenant.gateway.clone();
@@ -321,8 +325,8 @@ async fn session(
     };
     let hello = match hello {
         Ok(Some(ToServer::Hello(hello))) => hello,
-        Ok(_) => return refuse_session(&tx, WireError::FirstMessage("a hello")).await,
-        Err(error) => return refuse_session(&tx, error).await,
+        Ok(_) => return refuse_session(&outbox, WireError::FirstMessage("a hello")),
+        Err(error) => return refuse_session(&outbox, error),
     };
     let name = machine.name.clone();
     let heard = Heard {
@@ -331,40 +335,35 @@ async fn session(
         trusts: hello.trusted_cas.clone(),
     };
     greeting.note(&heard).await;
-    let Some(Session {
-        id,
-        mut outbox,
-        mut over,
-    }) = gateway.connected(machine, hello).await
-    else {
+    let taken = gateway.connected(machine, Box::new(hello), outbox.clone());
+    let Some(session) = taken.await else {
         let refusal = Refusal::new(
             Reason::Closing,
             "the control plane is going down, or the machine's identity was just replaced; try again",
         );
-        let _ = tx.send(Err(refusal.into())).await;
-        return;
+        return outbox.end(Some(refusal.into()));
     };
-    tracing::info!(machine = %name, session = id, "agent connected");
+    tracing::info!(machine = %name, session = session.id, "agent connected");
     greeting.ask(&heard).await;
-    // A session stays for long: it holds no more than it needs.
-    drop((greeting, heard));
+    // A session stays for long, and what greeted it has done its work: what goes on is a task that holds no more than it needs.
+    tokio::spawn(carry(name, session, gateway, incoming, decoder, outbox));
+}
 
-    let errors = tx.clone();
-    let mut writer = tokio::spawn(async move {
-        while let Some(message) = outbox.recv().await {
-            for piece in to_agent(message) {
-                if tx.send(Ok(piece)).await.is_err() {
-                    return;
-                }
-            }
-        }
-    });
+/// What an agent says, until its session is over.
+async fn carry(
+    name: MachineName,
+    Session { id, mut over }: Session,
+    gateway: Gateway,
+    mut incoming: Streaming<v1::AgentMessage>,
+    mut decoder: FromAgent,
+    outbox: Outbox,
+) {
     loop {
         let message = tokio::select! {
             message = incoming.message() => message,
-            _ = &mut writer => break,
             _ = &mut over => {
-                let _ = tokio::time::timeout(GOODBYE_WITHIN, &mut writer).await;
+                outbox.end(None);
+                let _ = tokio::time::timeout(GOODBYE_WITHIN, said(&outbox)).await;
                 break;
             }
         };
@@ -372,19 +371,26 @@ async fn session(
             Ok(Some(Ok(Some(message)))) => gateway.said(id, message).await,
             Ok(Some(Ok(None))) => {}
             Ok(Some(Err(error))) => {
-                refuse_session(&errors, error).await;
+                refuse_session(&outbox, error);
+                let _ = tokio::time::timeout(GOODBYE_WITHIN, said(&outbox)).await;
                 break;
             }
             Ok(None) | Err(_) => break,
         }
     }
-    writer.abort();
+    outbox.cut();
     gateway.gone(id).await;
     tracing::info!(machine = %name, session = id, "agent disconnected");
 }
 
-async fn refuse_session(tx: &mpsc::Sender<Result<v1::ServerMessage, Status>>, error: WireError) {
+/// Resolves when everything has been handed to the network.
+async fn said(outbox: &Outbox) {
+    while !outbox.is_empty() {
+        tokio::time::sleep(GOODBYE_LOOK).await;
+    }
+}
+
+fn refuse_session(outbox: &Outbox, error: WireError) {
     tracing::warn!("a session ends: {error}");
-    let refusal = tx.send(Err(Refusal::from(error).into()));
-    let _ = tokio::time::timeout(GOODBYE_WITHIN, refusal).await;
+    outbox.end(Some(Refusal::from(error).into()));
 }

@@ -5,10 +5,19 @@ use std::collections::VecDeque;
 use plumb_model::condition::KEPT_PROBES;
 use plumb_model::{HealthSpec, ProbeOutcome, ProbeResult};
 
-/// The first probe comes this soon after the start; each further one waits twice as long, up to a second,
-/// until one passes. Short, because most programs listen within a fraction of a second.
+/// The first probe comes this soon after the start; each further one waits a quarter longer, up to a second, until one
+/// passes. So a program is known to be healthy after five quarters of the time that it takes to be, which counts: most
+/// listen within a fraction of a second, and a rollout or a person waits for it.
 const FIRST_PROBE_MS: u64 = 20;
 const STARTING_MAX_MS: u64 = 1000;
+
+/// How long to wait after so many probes of which none has passed.
+fn starting_wait_ms(asked: u32) -> u64 {
+    // More steps than it takes to reach the longest wait change nothing.
+    (0..asked.min(32)).fold(FIRST_PROBE_MS, |wait, _| {
+        (wait + wait / 4).min(STARTING_MAX_MS)
+    })
+}
 
 /// The health of one incarnation.
 #[derive(Debug, Clone, Default)]
@@ -78,9 +87,7 @@ impl Health {
             Turn::None => {}
         }
         let wait = match self.healthy {
-            None => (FIRST_PROBE_MS << self.asked.min(10))
-                .min(STARTING_MAX_MS)
-                .min(spec.interval_ms),
+            None => starting_wait_ms(self.asked).min(spec.interval_ms),
             Some(_) => spec.interval_ms,
         };
         self.next_ms = Some(now_ms + wait);
@@ -146,6 +153,11 @@ mod tests {
             health.record(result(false), &spec(), now);
             let next = health.next_ms.unwrap();
             assert!(next - now <= 1000);
+            // Whatever comes to be in between is known soon after.
+            assert!(
+                next <= now + now / 4 + FIRST_PROBE_MS + 5,
+                "{now} to {next}"
+            );
             now = next;
         }
         health.record(result(true), &spec(), now);

@@ -10,6 +10,7 @@ use plumb_model::{Generation, MachineName, OwnerName, ReleaseNumber};
 
 use crate::fleet::{Effect, Fleet};
 use crate::judge::{Progress, judge};
+use crate::machine::Machine;
 use crate::record::{MachineRecord, OwnerRecord, Recording};
 use crate::view::RolloutView;
 
@@ -24,6 +25,15 @@ pub(crate) struct Track {
     /// The generation that brought the release to each machine.
     pub brought: BTreeMap<MachineName, Generation>,
     pub outcome: Outcome,
+    /// A machine that it was last seen to wait for: while that one is not done, nobody needs to look at all the others.
+    pub waits_for: Option<MachineName>,
+}
+
+/// How far an owner has come on one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Come {
+    done: bool,
+    failed: bool,
 }
 
 impl Track {
@@ -36,6 +46,7 @@ impl Track {
             renamed: false,
             brought: BTreeMap::new(),
             outcome: Outcome::Converging,
+            waits_for: None,
         }
     }
 }
@@ -115,6 +126,7 @@ impl Fleet {
                 renamed: false,
                 brought,
                 outcome: Outcome::Converging,
+                waits_for: None,
             };
             out.push(Effect::Outcome {
                 owner: owner.clone(),
@@ -172,6 +184,14 @@ impl Fleet {
         })
     }
 
+    /// Whether any machine speaks of an owner.
+    fn is_spoken_of(&self, owner: &OwnerName) -> bool {
+        let assignments = self.machines.values().filter_map(Machine::assignment);
+        assignments
+            .flat_map(|assignment| assignment.entries())
+            .any(|entry| entry.address().owner == *owner)
+    }
+
     /// The machines that speak of an owner, each with its generation now.
     fn brought(&self, owner: &OwnerName) -> BTreeMap<MachineName, Generation> {
         self.machines
@@ -194,7 +214,7 @@ impl Fleet {
             .flat_map(|a| a.entries())
             .map(|entry| entry.address().owner.clone())
             .collect();
-        self.judge_owners(&owners, out);
+        self.judge_after(&owners, name, out);
     }
 
     /// Says what became of releases whose outcome has moved.
@@ -204,6 +224,26 @@ impl Fleet {
     /// failed once one of them is failed or blocked for a reason that does not pass by itself, or unhealthy, or once a
     /// machine has refused its assignment. A converged release stays converged whatever happens later: that is status.
     pub(crate) fn judge_owners(&mut self, owners: &BTreeSet<OwnerName>, out: &mut Vec<Effect>) {
+        self.judge_some(owners, None, out);
+    }
+
+    /// The same, after something was heard of one machine, and after everything before was judged. What a large fleet says
+    /// is so much that looking at all of it after every word would take longer than the next word.
+    pub(crate) fn judge_after(
+        &mut self,
+        owners: &BTreeSet<OwnerName>,
+        moved: &MachineName,
+        out: &mut Vec<Effect>,
+    ) {
+        self.judge_some(owners, Some(moved), out);
+    }
+
+    fn judge_some(
+        &mut self,
+        owners: &BTreeSet<OwnerName>,
+        moved: Option<&MachineName>,
+        out: &mut Vec<Effect>,
+    ) {
         for owner in owners {
             let Some(track) = self.owners.get(owner) else {
                 continue;
@@ -211,10 +251,23 @@ impl Fleet {
             if track.renamed || !matches!(track.outcome, Outcome::Converging | Outcome::Failed) {
                 continue;
             }
-            let Some(outcome) = self.judge_owner(owner, track) else {
+            let short = moved.and_then(|moved| self.judge_by_one(owner, track, moved));
+            let (outcome, waits_for) = match short {
+                Some(outcome) => (outcome, track.waits_for.clone()),
+                None => self.judge_owner(owner, track),
+            };
+            // What is settled the short way is what looking at everybody would say.
+            #[cfg(test)]
+            assert_eq!(
+                outcome.unwrap_or(track.outcome),
+                self.judge_owner(owner, track).0.unwrap_or(track.outcome),
+                "{owner}"
+            );
+            let Some(track) = self.owners.get_mut(owner) else {
                 continue;
             };
-            if let Some(track) = self.owners.get_mut(owner)
+            track.waits_for = waits_for;
+            if let Some(outcome) = outcome
                 && track.outcome != outcome
             {
                 track.outcome = outcome;
@@ -229,50 +282,50 @@ impl Fleet {
         self.forget_removed();
     }
 
-    /// What an owner's release has come to, if that is settled either way.
-    fn judge_owner(&self, owner: &OwnerName, track: &Track) -> Option<Outcome> {
-        let mut all_done = !self.is_rolling(owner, track);
+    /// What an owner's release has come to, as far as the machine that moved and the one that it waits for settle that.
+    /// None if all have to be looked at.
+    fn judge_by_one(
+        &self,
+        owner: &OwnerName,
+        track: &Track,
+        moved: &MachineName,
+    ) -> Option<Option<Outcome>> {
+        let waits = track.waits_for.as_ref().is_some_and(|name| {
+            let machine = self.machines.get(name);
+            machine.is_some_and(|machine| !come(owner, track, name, machine).done)
+        });
+        if !waits && !self.is_rolling(owner, track) {
+            return None;
+        }
+        // What had failed elsewhere was said when it did.
+        let machine = self.machines.get(moved)?;
+        let failed = come(owner, track, moved, machine).failed;
+        Some(failed.then_some(Outcome::Failed))
+    }
+
+    /// What an owner's release has come to, if that is settled either way, and a machine that it waits for.
+    fn judge_owner(
+        &self,
+        owner: &OwnerName,
+        track: &Track,
+    ) -> (Option<Outcome>, Option<MachineName>) {
+        let mut waits_for = None;
         let mut failed = false;
         for (name, machine) in &self.machines {
-            let behind = machine.record.as_ref();
-            if behind.is_some_and(|record| record.behind.contains(owner)) {
-                all_done = false;
-                continue;
-            }
-            let Some(assignment) = machine.assignment() else {
-                continue;
-            };
-            let least = track
-                .brought
-                .get(name)
-                .copied()
-                .unwrap_or(machine.generation());
-            let mut any = false;
-            for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
-                any = true;
-                match judge(entry, machine.statuses.get(entry.address()), least) {
-                    Progress::Done | Progress::Drifted(_) => {}
-                    Progress::Pending(_) => all_done = false,
-                    Progress::Unhealthy(_) | Progress::Failed(_) => {
-                        all_done = false;
-                        failed = true;
-                    }
-                }
-            }
-            if any && machine.regressed.is_some() {
-                all_done = false;
-            }
-            if any && machine.refused.is_some() {
-                all_done = false;
-                failed = true;
+            let come = come(owner, track, name, machine);
+            failed |= come.failed;
+            if !come.done && waits_for.is_none() {
+                waits_for = Some(name.clone());
             }
         }
-        match (all_done, failed) {
+        let all_done = waits_for.is_none() && !self.is_rolling(owner, track);
+        let outcome = match (all_done, failed) {
             (true, _) if track.removed => Some(Outcome::Removed),
             (true, _) => Some(Outcome::Converged),
             (false, true) => Some(Outcome::Failed),
             (false, false) => None,
-        }
+        };
+        (outcome, waits_for)
     }
 
     /// Drops owners that were removed, once nothing speaks of them any more.
@@ -282,7 +335,7 @@ impl Fleet {
             .iter()
             .filter(|(owner, track)| {
                 let settled = track.renamed || track.outcome != Outcome::Converging;
-                track.removed && settled && self.brought(owner).is_empty()
+                track.removed && settled && !self.is_spoken_of(owner)
             })
             .map(|(owner, _)| owner.clone())
             .collect();
@@ -290,4 +343,45 @@ impl Fleet {
             self.owners.remove(&owner);
         }
     }
+}
+
+/// How far an owner has come on one machine; one that holds nothing of it is done.
+fn come(owner: &OwnerName, track: &Track, name: &MachineName, machine: &Machine) -> Come {
+    let mut come = Come {
+        done: true,
+        failed: false,
+    };
+    let behind = machine.record.as_ref();
+    if behind.is_some_and(|record| record.behind.contains(owner)) {
+        come.done = false;
+        return come;
+    }
+    let Some(assignment) = machine.assignment() else {
+        return come;
+    };
+    let least = track
+        .brought
+        .get(name)
+        .copied()
+        .unwrap_or(machine.generation());
+    let mut any = false;
+    for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
+        any = true;
+        match judge(entry, machine.statuses.get(entry.address()), least) {
+            Progress::Done | Progress::Drifted(_) => {}
+            Progress::Pending(_) => come.done = false,
+            Progress::Unhealthy(_) | Progress::Failed(_) => {
+                come.done = false;
+                come.failed = true;
+            }
+        }
+    }
+    if any && machine.regressed.is_some() {
+        come.done = false;
+    }
+    if any && machine.refused.is_some() {
+        come.done = false;
+        come.failed = true;
+    }
+    come
 }
