@@ -1,6 +1,7 @@
 //! What an agent is told when it is started.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub machine: Option<MachineName>,
     /// The time between two looks at everything.
     pub interval: Duration,
+    /// Where to serve numbers for Prometheus, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Whom processes run as.
     pub run_as: RunAs,
     /// The command, with leading arguments, that becomes a shim.

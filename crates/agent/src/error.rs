@@ -39,6 +39,14 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The address of the numbers.
+    #[error("cannot serve numbers at {address}: {source}; stop what listens there, or choose another --metrics")]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// What is stored is damaged.
     #[error("{path} is damaged: {why}; move the folder away and enrol the machine again with `plumb token create --join`", path = .path.display())]
     Damaged {

@@ -1,6 +1,5 @@
 //! The arguments, and the help texts that teach.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +11,9 @@ use plumb_planner::CONSENTS;
 use crate::render::plan::PlanFormat;
 
 pub mod access;
+pub mod events;
 mod machines;
+pub mod operations;
 mod rollouts;
 pub mod secret;
 
@@ -228,23 +229,9 @@ pub enum Command {
     Dev(DevArgs),
     /// Run a control plane.
     #[command(
-        after_help = "Example:\n  plumb server --data /var/lib/plumb/server --listen 0.0.0.0:7700\n\nIt writes a context with an admin token, which the other commands find."
+        after_help = "Examples:\n  plumb server --data /var/lib/plumb/server --listen 0.0.0.0:7700\n  plumb server --print-config     what holds, and where each value comes from\n\nA flag goes before its variable (PLUMB_SERVER_…), that before the config file, that before the default. It writes a\ncontext with an admin token, which the other commands find."
     )]
-    Server {
-        /// Its data folder, made if it is missing.
-        #[arg(long)]
-        data: PathBuf,
-        /// Where it listens.
-        #[arg(long, default_value = "127.0.0.1:7700")]
-        listen: SocketAddr,
-        /// The workspace that it holds.
-        #[arg(long, default_value = "main")]
-        workspace: WorkspaceName,
-        /// Log to this file, as one JSON object a line, and not to standard error. It is rotated at 10 MiB; five older ones
-        /// are kept.
-        #[arg(long, value_name = "FILE")]
-        log_file: Option<PathBuf>,
-    },
+    Server(operations::ServerArgs),
     /// Run the agent of this machine, or install it.
     #[command(
         after_help = "Examples:\n  plumb agent --server 203.0.113.1:7700 --token plumb-join_… --data /var/lib/plumb/agent\n  plumb agent --data /var/lib/plumb/agent     once it has joined, it knows the rest\n  plumb agent install --server 203.0.113.1:7700   with PLUMB_JOIN_TOKEN: join, and run as a service"
@@ -303,6 +290,8 @@ pub enum Command {
     },
     /// Show who did what in the workspace, or verify that nobody has touched the log of it.
     Audit(access::AuditArgs),
+    /// Show what happened on machines, also while the control plane was away, and what happens.
+    Events(events::EventsArgs),
     /// Print the JSON Schema of a kind of blueprint, or of all; or what a change of each resource's field costs.
     #[command(
         after_help = "Examples:\n  plumb schema App\n  plumb schema --coverage\n  plumb schema --coverage process"
@@ -313,6 +302,28 @@ pub enum Command {
         /// Instead: for each field of each resource kind, what a change costs and how it is observed.
         #[arg(long)]
         coverage: bool,
+    },
+    /// Copy all that the control plane holds into a file, while it works; or its keys, which are never in that file.
+    #[command(
+        after_help = "Examples:\n  plumb backup monday.backup\n  plumb backup --keys /root/plumb.keys --data /var/lib/plumb/server    on its machine; keep it elsewhere\n\nA backup is consistent: writes wait while the store is copied aside. Secrets are in it encrypted. Role: admin of all workspaces."
+    )]
+    Backup(operations::BackupArgs),
+    /// Make a data folder of a backup, for `plumb server` to start on.
+    #[command(
+        after_help = "Examples:\n  plumb restore monday.backup --data /var/lib/plumb/server --keys /root/plumb.keys\n  plumb restore monday.backup --data /var/lib/plumb/server --without-keys\n\nA backup that is not whole to the last bit is refused, and nothing is left behind. Machines that hold more than the\nbackup are left alone until `plumb recover`."
+    )]
+    Restore(operations::RestoreArgs),
+    /// Look for what stands in the way: reachability, token, clocks, certificates, disk, modes, abilities.
+    #[command(
+        after_help = "Examples:\n  plumb doctor                                the context and what is behind it; on a machine also its data folders\n  plumb doctor --data /var/lib/plumb/agent    of one data folder\n\nExit codes: 0 nothing is in the way, 1 something is."
+    )]
+    Doctor(operations::DoctorArgs),
+    /// Print the manual page, or write one for each command.
+    #[command(after_help = "Examples:\n  plumb man | man -l -\n  plumb man --out /usr/local/share/man/man1")]
+    Man {
+        /// Write all pages into this folder.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  plumb completions bash > /etc/bash_completion.d/plumb")]

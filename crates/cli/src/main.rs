@@ -4,6 +4,7 @@ mod access;
 mod args;
 mod beside;
 mod commands;
+mod config;
 mod context;
 mod dial;
 mod error;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,10 +28,12 @@ use crate::access::Role;
 use crate::audit::{Detail, Owners};
 use crate::gateway::{Gateway, WantedLogs};
 use crate::guard::{Caller, caller_of};
+use crate::metrics::Metrics;
 use crate::recorder::Applied;
 use crate::refuse;
 use crate::rotation::Authorities;
 use crate::tenants::{Tenants, tenant_of};
+use crate::texts;
 
 /// The name of the token that is made anew at each start.
 pub(crate) const LOCAL: &str = "local";
@@ -68,6 +71,10 @@ pub(crate) struct Api {
     pub authorities: Arc<Authorities>,
     pub now: fn() -> Timestamp,
     pub uploads: Arc<Semaphore>,
+    /// Which run of the control plane this is: numbers of changes count anew in each.
+    pub instance: String,
+    /// Where it is counted what readers were too slow for.
+    pub metrics: Arc<Metrics>,
     /// Turns true when the control plane goes down.
     pub stopping: watch::Receiver<bool>,
 }
@@ -83,6 +90,13 @@ fn closing() -> Refusal {
 pub(crate) fn secret() -> Result<Secret, Refusal> {
     let bytes = crate::identity::random::<32>().map_err(|e| refuse::storage(&e))?;
     Ok(Secret::new(hex(&bytes)))
+}
+
+/// Names a run of the control plane.
+pub(crate) fn run_id() -> Result<String, crate::identity::IdentityError> {
+    let bytes = crate::identity::random::<8>()
+        .map_err(|e| crate::identity::IdentityError::Make(e.to_string()))?;
+    Ok(hex(&bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -225,7 +239,8 @@ impl v1::control_plane_server::ControlPlane for Api {
         request: Request<v1::PlanRequest>,
     ) -> Result<Response<v1::PlanResponse>, Status> {
         let tenant = tenant_of(&request)?;
-        let planned = tenant.recorder.plan(request.into_inner()).await?;
+        let request = texts::read(request.into_inner()).await?;
+        let planned = tenant.recorder.plan(request).await?;
         Ok(Response::new(v1::PlanResponse {
             plan_json: to_json(&planned.plan),
             approval: planned.plan.approval.to_string(),
@@ -239,10 +254,11 @@ impl v1::control_plane_server::ControlPlane for Api {
     ) -> Result<Response<v1::ApplyResponse>, Status> {
         let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
-        let applied = tenant
-            .recorder
-            .apply(caller.name, request.into_inner())
-            .await?;
+        let mut request = request.into_inner();
+        if let Some(planned) = request.request.take() {
+            request.request = Some(texts::read(planned).await?);
+        }
+        let applied = tenant.recorder.apply(caller.name, request).await?;
         let response = Response::new(v1::ApplyResponse {
             revision: applied.revision.0,
             releases: releases(&applied),
@@ -279,10 +295,8 @@ impl v1::control_plane_server::ControlPlane for Api {
     ) -> Result<Response<v1::SignPlanResponse>, Status> {
         let caller = caller_of(&request)?;
         let tenant = tenant_of(&request)?;
-        let signed = tenant
-            .recorder
-            .sign(caller.name, request.into_inner())
-            .await?;
+        let request = texts::read(request.into_inner()).await?;
+        let signed = tenant.recorder.sign(caller.name, request).await?;
         Ok(Response::new(v1::SignPlanResponse {
             signed: Some(signed),
         }))
@@ -317,17 +331,19 @@ impl v1::control_plane_server::ControlPlane for Api {
             return Err(Refusal::new(Reason::TooLarge, message).into());
         }
         let blobs = tenant.blobs.clone();
-        let digests = refuse::blocking(move || {
-            let mut missing = Vec::new();
+        let missing = refuse::blocking(move || {
+            let mut missing = v1::MissingBlobsResponse::default();
             for text in digests {
-                if !blobs.has(&parse("digests", &text)?) {
-                    missing.push(text);
+                let digest = parse("digests", &text)?;
+                if !blobs.has(&digest) {
+                    missing.digests.push(text);
+                    missing.came.push(blobs.came(&digest));
                 }
             }
             Ok(missing)
         })
         .await?;
-        Ok(Response::new(v1::MissingBlobsResponse { digests }))
+        Ok(Response::new(missing))
     }
 
     async fn upload_blob(
@@ -344,9 +360,10 @@ impl v1::control_plane_server::ControlPlane for Api {
         let _place = self.uploads.acquire().await.map_err(|_| closing())?;
         let (tx, mut rx) = mpsc::channel::<Option<Vec<u8>>>(4);
         let blobs = tenant.blobs.clone();
-        // Dropping `tx` without the final `None` says that the caller went away: nothing is kept then.
+        let offset = first.offset;
+        // Dropping `tx` without the final `None` says that the caller went away: what came is kept, to be gone on with.
         let stored = tokio::task::spawn_blocking(move || {
-            let mut upload = blobs.upload(digest).map_err(|e| refuse::blob(&e))?;
+            let mut upload = blobs.upload(digest, offset).map_err(|e| refuse::blob(&e))?;
             while let Some(data) = rx.blocking_recv() {
                 match data {
                     Some(data) => upload.write(&data).map_err(|e| refuse::blob(&e))?,
@@ -383,7 +400,18 @@ impl v1::control_plane_server::ControlPlane for Api {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let tenant = tenant_of(&request)?;
         let (tx, rx) = mpsc::channel(READER);
-        tokio::spawn(watch(tenant.gateway.clone(), self.stopping.clone(), tx));
+        let resume = Resume {
+            of: format!("{}-", self.instance),
+            dropped: self.metrics.clone(),
+        };
+        let shown = resume.shown(&request.get_ref().resume_token);
+        tokio::spawn(watch(
+            tenant.gateway.clone(),
+            self.stopping.clone(),
+            tx,
+            resume,
+            shown,
+        ));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 
@@ -579,14 +607,33 @@ pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {
 }
 
 /// Keeps one reader informed until it goes or the control plane does.
+/// How readers of a watch go on where they were: a token is the run of this control plane and the number of a change.
+struct Resume {
+    of: String,
+    dropped: Arc<Metrics>,
+}
+
+impl Resume {
+    fn token(&self, number: u64) -> String {
+        format!("{}{number}", self.of)
+    }
+
+    /// The change that the reader has seen; 0 if it says none that is known here.
+    fn shown(&self, token: &str) -> u64 {
+        let number = token.strip_prefix(&self.of);
+        number.and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+}
+
 async fn watch(
     gateway: Gateway,
     mut stopping: watch::Receiver<bool>,
     tx: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+    resume: Resume,
+    mut shown: u64,
 ) {
     let mut changes = gateway.changes();
     let mut events = gateway.events();
-    let mut shown = 0;
     let mut message = v1::WatchResponse::default();
     loop {
         // What came before the view is in the view.
@@ -601,7 +648,12 @@ async fn watch(
         drain(&mut events, &mut message);
         let sent = Instant::now();
         if !message.view_json.is_empty() || !message.events.is_empty() {
-            let message = std::mem::take(&mut message);
+            let mut message = std::mem::take(&mut message);
+            message.resume_token = resume.token(shown);
+            resume
+                .dropped
+                .dropped_events
+                .fetch_add(message.dropped, Ordering::Relaxed);
             if tx.send(Ok(message)).await.is_err() {
                 return;
             }

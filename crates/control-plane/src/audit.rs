@@ -3,6 +3,9 @@
 //! Entries that come while the disk is busy are written together. It decides nothing and knows no rule: the guard says
 //! what is noted. Services say more about a call by putting [`Detail`] and [`Owners`] into their response.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use plumb_ledger::{AuditEntry, Ledger, LedgerError, MAX_AUDIT_BATCH};
 use plumb_model::OwnerName;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +48,7 @@ enum Job {
 pub struct Log {
     ledger: Ledger,
     jobs: mpsc::Sender<Job>,
+    written: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Log {
@@ -57,8 +61,18 @@ impl Log {
     /// Starts the writer, which ends when nobody can reach it any more.
     pub(crate) fn start(ledger: Ledger) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(ledger.clone(), queue));
-        Self { ledger, jobs }
+        let written = Arc::default();
+        tokio::spawn(write(ledger.clone(), queue, Arc::clone(&written)));
+        Self {
+            ledger,
+            jobs,
+            written,
+        }
+    }
+
+    /// How many entries were written since this was started.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Whether entries would be taken, as far as that is known without trying: an error says why not.
@@ -91,7 +105,7 @@ impl Log {
     }
 }
 
-async fn write(ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
+async fn write(ledger: Ledger, mut queue: mpsc::Receiver<Job>, counter: Arc<AtomicU64>) {
     let mut jobs: Vec<Job> = Vec::new();
     // Dropped last, so that whoever waits for the end finds the ledger let go.
     let mut stopped = None;
@@ -113,9 +127,13 @@ async fn write(ledger: Ledger, mut queue: mpsc::Receiver<Job>) {
             continue;
         }
         let ledger = ledger.clone();
+        let entered = entries.len() as u64;
         let written = tokio::task::spawn_blocking(move || ledger.append_audit(&entries)).await;
         let result = match written {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                counter.fetch_add(entered, Ordering::Relaxed);
+                Ok(())
+            }
             Ok(Err(error)) => Err(AuditError::from(error)),
             Err(error) => Err(AuditError::Ledger(format!("the writer failed: {error}"))),
         };

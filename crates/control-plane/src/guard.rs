@@ -17,11 +17,12 @@ use plumb_ledger::{Actor, AuditEntry};
 use plumb_model::{MachineName, Timestamp, WorkspaceName};
 use plumb_wire::client::WORKSPACE_HEADER;
 use plumb_wire::error::{Reason, Refusal};
+use plumb_wire::pages::Page;
 use plumb_wire::token::ApiToken;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response, header};
+use tonic::codegen::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 
@@ -30,6 +31,8 @@ use crate::audit::{AuditError, Detail, Owners};
 use crate::cut;
 use crate::identity::{self, CaKeyId, KeyDigest, Peer};
 use crate::limits::{Counted, Limits};
+use crate::metrics::code_of;
+use crate::operations::{METRICS_PAGE, Operations};
 use crate::rotation::Authorities;
 use crate::tenants::{Tenant, Tenants};
 
@@ -328,7 +331,9 @@ pub(crate) struct Gate {
     /// The CAs that count.
     pub authorities: Arc<Authorities>,
     /// How often one may call.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// Knows the pages, and is told of every answer.
+    pub operations: Operations,
     /// The clock, for the audit log.
     pub now: fn() -> Timestamp,
     /// When it was made: what [`Gate::limits`] counts from.
@@ -510,7 +515,59 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.method() == Method::GET
+            && let Some(page) = self.gate.operations.open_page(request.uri().path())
+        {
+            return Box::pin(std::future::ready(Ok(page_response(page))));
+        }
+        let metrics = self.gate.operations.metrics.clone();
+        let row = rule(request.uri().path());
+        let page = row.is_some_and(|row| row.path == METRICS_PAGE);
+        let began = Instant::now();
+        let answer = self.held_against_its_rule(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            metrics.answered(row, code_of(&response), began.elapsed());
+            match Status::from_header_map(response.headers()) {
+                Some(status) if page => Ok(page_response(refused_page(&status))),
+                _ => Ok(response),
+            }
+        })
+    }
+}
+
+/// A refusal for somebody who speaks HTTP and no gRPC.
+fn refused_page(status: &Status) -> Page {
+    let number = match status.code() {
+        tonic::Code::Unauthenticated => 401,
+        tonic::Code::PermissionDenied => 403,
+        tonic::Code::ResourceExhausted => 429,
+        tonic::Code::Unavailable => 503,
+        _ => 500,
+    };
+    Page::text(number, format!("{}\n", status.message()))
+}
+
+fn page_response(page: Page) -> Response<Body> {
+    let mut response = Response::new(Body::new(page.body));
+    *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(page.content_type),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl<S> Guard<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    fn held_against_its_rule(&mut self, mut request: Request<Body>) -> Answer<S::Error> {
         let gate = self.gate.clone();
         let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
         let certificates = connection.and_then(TlsConnectInfo::peer_certs);
@@ -559,6 +616,12 @@ where
                     && let Err(error) = tenant.audit.ready()
                 {
                     return answer(unready(&error));
+                }
+                if row.path == METRICS_PAGE {
+                    return Box::pin(async move {
+                        let only = (!caller.all).then_some(&tenant);
+                        Ok(page_response(gate.operations.numbers(only).await))
+                    });
                 }
                 let who = (Actor::Token(caller.name.clone()), tenant.clone());
                 let mut request = request.map(|body| cut::request(body, ended.clone()));

@@ -14,14 +14,20 @@ use crate::v1::ErrorInfo;
 pub const ERROR_INFO_URL: &str = "type.googleapis.com/plumb.v1.ErrorInfo";
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $code:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $code:ident;)*) => {
         /// Why a call was refused. Closed: the server has no other reasons.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Reason {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl Reason {
+            /// When it is given, as the documentation of the API says it.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*),)* }
+            }
+
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 

@@ -3,11 +3,18 @@
 //!
 //! It decides nothing. The shells (`control-plane`, `agent`, `cli`) call it, and nothing below them does.
 
+#[cfg(test)]
+mod api_doc;
 pub mod client;
+pub mod codec;
 pub mod convert;
 pub mod error;
+pub mod exposition;
+pub mod pages;
 pub mod pin;
 pub mod plan_file;
+#[cfg(test)]
+mod recordings;
 mod redacted;
 pub mod session;
 pub mod token;

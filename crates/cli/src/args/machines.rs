@@ -1,5 +1,6 @@
 //! The arguments of what concerns machines, their agents and the CA.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,14 +25,14 @@ pub struct AgentArgs {
     #[arg(long)]
     pub token: Option<String>,
     /// The agent's data folder, made if it is missing.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub data: Option<PathBuf>,
     /// The machine's name, where the token does not fix it.
     #[arg(long)]
     pub machine: Option<MachineName>,
-    /// The time between two looks at everything.
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    pub interval: Duration,
+    /// The time between two looks at everything; 30s unless something else is said.
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<String>,
     /// Whom apps run as: `app-users` makes a system user for each app (the default for root), `agent` runs all as
     /// the agent's own user.
     #[arg(long, value_enum)]
@@ -40,6 +41,16 @@ pub struct AgentArgs {
     /// are kept.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+    /// Serve numbers for Prometheus at /metrics here, over plain HTTP, and /healthz; off unless it is said. An address other
+    /// than loopback lets everybody who reaches it read the names of apps.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// The config file; /etc/plumb/agent.yaml where that is there.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Show every setting with its value and where that comes from, and start nothing.
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 /// What else to do with the agent.

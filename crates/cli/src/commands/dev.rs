@@ -95,6 +95,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         token,
         machine: Some(machine.clone()),
         interval: INTERVAL,
+        metrics: None,
         run_as: RunAs::Agent,
         shim: shim(),
         now: plumb_model::Timestamp::now,

@@ -3,9 +3,12 @@
 pub mod agent;
 mod apply;
 mod audit;
+mod backup;
 mod ca;
 mod dev;
 mod diff;
+mod doctor;
+mod events;
 mod explain;
 mod fmt;
 mod history;
@@ -13,6 +16,7 @@ mod init;
 mod login;
 mod logs;
 mod machine;
+mod man;
 mod plan_file;
 mod recover;
 mod rollout;
@@ -24,8 +28,6 @@ mod status;
 mod token;
 mod validate;
 mod workspace;
-
-use clap::CommandFactory;
 
 use crate::args::{Cli, Command, Output, PlanArgs, PlanCommand};
 use crate::error::CliError;
@@ -72,28 +74,17 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
             coverage: true,
         } => schema::coverage(kind.as_deref(), &env),
         Command::Schema { kind, .. } => schema::run(kind.as_deref()),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "plumb", &mut script);
-            crate::out::print(&String::from_utf8_lossy(&script));
-            Ok(Exit::Fine)
-        }
-        Command::Server {
-            data,
-            listen,
-            workspace,
-            log_file,
-        } => on_threads(server::run(
-            &data,
-            listen,
-            workspace,
-            log_file.as_deref(),
-            &env,
-        )),
+        Command::Completions { shell } => Ok(man::completions(shell)),
+        Command::Man { out } => man::run(out.as_deref()),
+        Command::Backup(args) => on_one_thread(backup::backup(&args, &env)),
+        Command::Restore(args) => backup::restore(&args, &env),
+        Command::Doctor(args) => on_one_thread(doctor::run(&args, &env)),
+        Command::Server(args) => on_threads(server::run(&args, &env)),
         Command::Dev(dev) => on_threads(dev::run(&dev, &env)),
-        Command::Agent(agent) => on_one_thread(agent::run(agent)),
+        Command::Agent(agent) => on_one_thread(agent::run(agent, &env)),
         Command::Machine { command } => on_one_thread(machine::run(&command, &env)),
         Command::Ca { command } => on_one_thread(ca::run(&command, &env)),
+        Command::Events(args) => on_one_thread(events::run(&args, &env)),
         Command::Recover(args) => on_one_thread(recover::run(&args, &env)),
         Command::Secret { command } => on_one_thread(secret::run(&command, &env)),
         Command::Rollout { command } => on_one_thread(rollout::run(&command, &env)),

@@ -1,26 +1,86 @@
 //! `plumb server`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use plumb_control_plane as control_plane;
 use plumb_model::{Timestamp, WorkspaceName};
 
+use crate::args::operations::{SERVER_CONFIG, ServerArgs};
 use crate::commands::Env;
+use crate::config::{self, Places, Setting};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 
+/// What can be set, and how.
+const SETTINGS: &[Setting] = &[
+    setting("data", "--data", "PLUMB_SERVER_DATA", None),
+    setting(
+        "listen",
+        "--listen",
+        "PLUMB_SERVER_LISTEN",
+        Some("127.0.0.1:7700"),
+    ),
+    setting("http", "--http", "PLUMB_SERVER_HTTP", None),
+    setting(
+        "workspace",
+        "--workspace",
+        "PLUMB_SERVER_WORKSPACE",
+        Some("main"),
+    ),
+    setting("log_file", "--log-file", "PLUMB_SERVER_LOG_FILE", None),
+    // Both daemons may be told by the one variable how much to log.
+    setting("log", "PLUMB_LOG", "PLUMB_LOG", Some("info")),
+];
+
+/// A setting.
+pub const fn setting(
+    key: &'static str,
+    flag: &'static str,
+    env: &'static str,
+    default: Option<&'static str>,
+) -> Setting {
+    Setting {
+        key,
+        flag,
+        env,
+        default,
+    }
+}
+
 /// Runs a control plane until it is told to end (TERM or Ctrl-C).
-pub async fn run(
-    data: &Path,
-    listen: SocketAddr,
-    workspace: WorkspaceName,
-    log_file: Option<&Path>,
-    env: &Env<'_>,
-) -> Result<Exit, CliError> {
-    crate::logging::start(log_file, "info")?;
-    let mut running = start(data, listen, workspace).await?;
+pub async fn run(args: &ServerArgs, env: &Env<'_>) -> Result<Exit, CliError> {
+    let usual = Path::new(SERVER_CONFIG);
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|p| p.to_string_lossy().into_owned());
+    let flags = [
+        ("data", text(&args.data)),
+        ("listen", args.listen.map(|a| a.to_string())),
+        ("http", args.http.map(|a| a.to_string())),
+        (
+            "workspace",
+            args.workspace.as_ref().map(ToString::to_string),
+        ),
+        ("log_file", text(&args.log_file)),
+    ];
+    let places = Places {
+        asked: args.config.as_deref(),
+        usual,
+        env: &|name| std::env::var(name).ok(),
+    };
+    let settings = config::resolve(SETTINGS, &flags, &places)?;
+    if args.print_config {
+        config::print(&settings, env);
+        return Ok(Exit::Fine);
+    }
+    let data: PathBuf = settings.need("data", usual)?;
+    let workspace = settings.need("workspace", usual)?;
+    let http = settings.get("http")?;
+    let log_file: Option<PathBuf> = settings.get("log_file")?;
+    let log: String = settings.need("log", usual)?;
+    let listen = settings.need("listen", usual)?;
+    crate::logging::start(log_file.as_deref(), &log)?;
+    let mut running = start_with(&data, listen, http, workspace).await?;
     let written = match context(&running).write(env.context) {
         Ok(written) => written,
         Err(error) => {
@@ -35,6 +95,9 @@ pub async fn run(
         running.local_addr,
         written.path.display()
     ));
+    if let Some(address) = running.http_addr {
+        out::line(&format!("Pages for probes at http://{address}/readyz"));
+    }
     if let Some(remark) = written.remark() {
         out::line(&remark);
     }
@@ -55,10 +118,20 @@ pub async fn start(
     listen: SocketAddr,
     workspace: WorkspaceName,
 ) -> Result<control_plane::Running, CliError> {
+    start_with(data, listen, None, workspace).await
+}
+
+async fn start_with(
+    data: &Path,
+    listen: SocketAddr,
+    http: Option<SocketAddr>,
+    workspace: WorkspaceName,
+) -> Result<control_plane::Running, CliError> {
     let data = std::path::absolute(data).map_err(CliError::file("find", data))?;
     let config = control_plane::Config {
         data,
         listen,
+        http,
         workspace,
         now: Timestamp::now,
         limits: control_plane::limits::LimitRates::default(),

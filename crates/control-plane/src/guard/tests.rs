@@ -70,10 +70,30 @@ fn gate(
     let home = Opened::read(&plane, &name("shop"), &temp.path().join("blobs")).unwrap();
     let identity = temp.path().join("identity");
     let authorities = Authorities::open(&identity, &plane.lineage, Timestamp::now()).unwrap();
+    let tenants = Arc::new(Tenants::new(plane.clone(), home.serve(&plane)));
+    let authorities = Arc::new(authorities);
+    let limits = Arc::new(Limits::new(crate::limits::LimitRates::default()));
+    let store = Arc::new(crate::measured::Measured::new(MemoryStore::default()));
     Gate {
-        tenants: Arc::new(Tenants::new(plane.clone(), home.serve(&plane))),
-        authorities: Arc::new(authorities),
-        limits: Limits::new(crate::limits::LimitRates::default()),
+        operations: Operations {
+            tenants: tenants.clone(),
+            authorities: authorities.clone(),
+            store: store.clone(),
+            metrics: Arc::default(),
+            limits: limits.clone(),
+            now,
+            started: now(),
+            backups: Arc::new(crate::backup::Source::new(
+                temp.path(),
+                plane.lineage.clone(),
+                name("shop"),
+                now,
+                store,
+            )),
+        },
+        tenants,
+        authorities,
+        limits,
         now,
         started: Instant::now(),
     }

@@ -186,7 +186,7 @@ async fn workspaces_of_one_control_plane_see_nothing_of_one_another() {
     let shop2 = world.token_in("shop2", "ci", Role::Viewer).await;
     let (mut in_shop, mut in_shop2) = (world.api_as(&shop).await, world.api_as(&shop2).await);
     let mut news = in_shop
-        .watch(v1::WatchRequest {})
+        .watch(v1::WatchRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -322,11 +322,11 @@ async fn a_revoked_tokens_streams_are_cut_and_its_calls_refused() {
     let token = world.api_token("ci", v1::Role::Deployer).await;
     let other = world.api_token("other", v1::Role::Viewer).await;
     let mut api = world.api_as(&token).await;
-    let watch = api.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    let watch = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
     let mut others = world
         .api_as(&other)
         .await
-        .watch(v1::WatchRequest {})
+        .watch(v1::WatchRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -386,7 +386,7 @@ async fn a_token_that_runs_out_is_refused_and_its_streams_are_cut() {
     });
     let token = world.create_token(kind).await.unwrap();
     let mut api = world.api_as(&token).await;
-    let watch = api.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    let watch = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
     AHEAD.store(3600, Ordering::SeqCst);
     assert_eq!(cut(watch).await, Reason::BadToken);
     assert_eq!(

@@ -120,7 +120,7 @@ async fn stopping_says_goodbye_and_comes_back_soon() {
     let mut watching = world
         .api()
         .await
-        .watch(v1::WatchRequest {})
+        .watch(v1::WatchRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -299,7 +299,7 @@ async fn a_watcher_sees_the_workspace_at_once_and_what_happens_on_machines() {
     let world = world().await;
     world.apply(blueprints("x")).await.unwrap();
     let mut api = world.api().await;
-    let mut news = api.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    let mut news = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
     let first = within(news.message()).await.unwrap().unwrap();
     let view: plumb_dispatch::WorkspaceView = serde_json::from_slice(&first.view_json).unwrap();
     assert_eq!(view.revision.0, 1);

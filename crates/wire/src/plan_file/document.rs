@@ -305,6 +305,13 @@ impl Request {
                         .to_owned(),
                 });
             }
+            (Wire::Texts(_), _) => {
+                return Err(WireError::Field {
+                    field: "request",
+                    why: "a plan file holds blueprints as they were read, and not their texts"
+                        .to_owned(),
+                });
+            }
             (Wire::Blueprints(blueprints), _) => {
                 let v1::Blueprints {
                     blueprint_set_json,
