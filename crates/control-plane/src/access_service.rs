@@ -29,7 +29,7 @@ pub(crate) struct AccessService {
     pub tenants: Arc<Tenants>,
 }
 
-fn page_size(asked: u32) -> usize {
+pub(crate) fn page_size(asked: u32) -> usize {
     match asked as usize {
         0 => PAGE.1,
         size => size.min(PAGE.0),

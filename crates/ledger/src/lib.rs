@@ -20,6 +20,7 @@ pub use ledger::{
     Head, IdentityError, Ledger, LedgerError, MAX_AUDIT_BATCH, MachineIdentity, RECORD_FORMAT,
     TokenError, TokenKind, TokenRecord, TokenUse, WorkspaceRecord,
 };
+pub use ledger::{EventRange, EventRecord, MAX_EVENT_BATCH, MAX_HEAD_BATCH, Retention};
 pub use ledger::{KEPT_VERSIONS, SecretChange, SecretRecord, SecretVersionRecord};
 pub use memory::MemoryStore;
 pub use sled_store::SledStore;

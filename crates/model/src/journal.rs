@@ -69,14 +69,6 @@ pub enum Happening {
         /// How.
         status: ExitStatus,
     },
-    /// A process was started.
-    ProcessStarted {
-        /// Which.
-        address: Address,
-        /// The process id of its command.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pid: Option<u32>,
-    },
     /// A condition holds from now on, or no more.
     Condition {
         /// Of which resource.
@@ -140,7 +132,6 @@ impl Happening {
             Self::AssignmentTaken { .. } => "assignment_taken",
             Self::Resource { kind, .. } => kind.word(),
             Self::ProcessEnded { .. } => "process_ended",
-            Self::ProcessStarted { .. } => "process_started",
             Self::Condition { set: true, .. } => "condition_set",
             Self::Condition { set: false, .. } => "condition_cleared",
             Self::Dropped { .. } => "dropped",
@@ -158,7 +149,6 @@ impl Happening {
         match self {
             Self::Resource { address, .. }
             | Self::ProcessEnded { address, .. }
-            | Self::ProcessStarted { address, .. }
             | Self::Condition { address, .. } => Some(address),
             _ => None,
         }
@@ -186,8 +176,6 @@ impl Happening {
             Self::AssignmentTaken { generation } => format!("took generation {generation}"),
             Self::Resource { message, .. } => message.clone(),
             Self::ProcessEnded { status, .. } => status.to_string(),
-            Self::ProcessStarted { pid: Some(pid), .. } => format!("started as pid {pid}"),
-            Self::ProcessStarted { pid: None, .. } => "started".to_owned(),
             Self::Condition {
                 condition,
                 set,
@@ -347,7 +335,7 @@ pub struct Head {
 }
 
 /// A place at which a chain does not hold together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Broken {
     /// The number of the entry that does not fit.
     pub number: u64,

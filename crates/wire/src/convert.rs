@@ -111,6 +111,31 @@ pub fn from_lines<T: DeserializeOwned>(
     Ok(values)
 }
 
+/// Reads JSON lines, at most `limit` of them, as [`from_lines`] does, but passes over those that are JSON and hold what only
+/// a newer version knows.
+pub fn known_lines<T: DeserializeOwned>(
+    field: &'static str,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Vec<T>, WireError> {
+    let mut values = Vec::new();
+    for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        if at == limit {
+            return Err(WireError::Field {
+                field,
+                why: format!("more than {limit} lines"),
+            });
+        }
+        match serde_json::from_slice(line) {
+            Ok(value) => values.push(value),
+            Err(_) => {
+                from_json::<serde::de::IgnoredAny>(field, line)?;
+            }
+        }
+    }
+    Ok(values)
+}
+
 /// A digest as text, empty for none.
 #[must_use]
 pub fn hash_text(hash: Option<Hash>) -> String {

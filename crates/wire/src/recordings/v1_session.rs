@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_dispatch::protocol::{Hello, LogsRequest, Refusal, Releases, ToAgent, ToServer};
+use plumb_dispatch::version::Versions;
 use plumb_model::assignment::{self, Header, Tombstone};
 use plumb_model::capability::{Availability, Capabilities, HostFacts, MachineFacts};
 use plumb_model::condition::{EventKind, MachineEvent, ProcessStatus};
@@ -279,6 +280,11 @@ fn of_agents() -> Vec<(&'static str, Vec<ToServer>)> {
         instance: "00112233445566778899aabbccddeeff".into(),
         facts: facts(),
         trusted_cas: vec!["a".repeat(64)],
+        versions: Versions {
+            oldest: 1,
+            newest: 1,
+        },
+        journal: None,
         hands: None,
     };
     let first = Hello {
@@ -374,6 +380,8 @@ fn of_servers() -> Vec<(&'static str, Vec<ToAgent>)> {
                 lineage: lineage(),
                 heartbeat_ms: 15_000,
                 server_time: at(7),
+                protocol: 1,
+                version: String::new(),
             }],
         ),
         ("server-snapshot", vec![snapshot(&old, 7)]),
