@@ -1,7 +1,10 @@
 //! Talking to a control plane: one method for each call that a command makes.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use plumb_dispatch::WorkspaceView;
 use plumb_model::condition::MachineEvent;
@@ -10,6 +13,7 @@ use plumb_model::state::{Commit, RevisionRecord};
 use plumb_model::{Hash, MachineName, OwnerName, Secret, SecretName};
 use plumb_planner::{Ask, Source};
 use plumb_wire::client::{self, ApiClient, CallError, Target};
+use plumb_wire::error::Reason;
 use plumb_wire::{PIECE_BYTES, v1};
 use serde::de::DeserializeOwned;
 use tonic::Streaming;
@@ -18,6 +22,10 @@ use crate::context::Context;
 use crate::dial;
 use crate::error::CliError;
 use crate::repository::{Read as Blueprints, Sources};
+
+/// An upload that is cut goes on so many times, after this pause each.
+const UPLOAD_TRIES: u32 = 6;
+const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection with a token.
 pub struct Remote {
@@ -235,48 +243,76 @@ impl Remote {
     pub async fn missing(
         &mut self,
         digests: impl Iterator<Item = &Hash>,
-    ) -> Result<Vec<Hash>, CliError> {
+    ) -> Result<Vec<Missing>, CliError> {
         let digests: Vec<String> = digests.map(ToString::to_string).collect();
         if digests.is_empty() {
             return Ok(Vec::new());
         }
         let asked = v1::MissingBlobsRequest { digests };
         let answer = self.api.missing_blobs(asked).await;
-        let missing = answer.map_err(self.failed())?.into_inner().digests;
+        let missing = answer.map_err(self.failed())?.into_inner();
+        // An older control plane says nothing of what came: everything is sent from the beginning.
+        let came = missing.came.into_iter().chain(std::iter::repeat(0));
         missing
+            .digests
             .iter()
-            .map(|digest| {
+            .zip(came)
+            .map(|(digest, came)| {
                 let none = |_| CliError::Answer("a digest is none".to_owned());
-                digest.parse().map_err(none)
+                let digest = digest.parse().map_err(none)?;
+                Ok(Missing { digest, came })
             })
             .collect()
     }
 
-    /// Uploads one blob.
-    pub async fn upload_blob(
-        &mut self,
-        digest: Hash,
-        content: impl Read + Send + 'static,
-    ) -> Result<(), CliError> {
-        self.api
-            .upload_blob(pieces(digest.to_string(), content))
-            .await
-            .map_err(self.failed())?;
-        Ok(())
+    /// Uploads one blob: what the control plane has not got of it. A connection that breaks meanwhile is made again, and the
+    /// upload goes on where it was.
+    pub async fn upload_blob(&mut self, missing: Missing, content: &Content) -> Result<(), CliError> {
+        let Missing { digest, mut came } = missing;
+        let mut left = UPLOAD_TRIES;
+        loop {
+            let upload = pieces(digest.to_string(), content.from(came)?, came.min(content.size));
+            let Err(status) = self.api.upload_blob(upload).await else {
+                return Ok(());
+            };
+            left -= 1;
+            let error = self.failed()(status);
+            let lost = match &error {
+                CliError::Call(CallError::Lost { .. }) => true,
+                CliError::Call(CallError::Refused(refusal)) if came > 0 => {
+                    if refusal.reason != Reason::DigestMismatch {
+                        return Err(error);
+                    }
+                    came = 0;
+                    false
+                }
+                _ => return Err(error),
+            };
+            if left == 0 {
+                return Err(error);
+            }
+            if lost {
+                tokio::time::sleep(UPLOAD_PAUSE).await;
+                match self.missing([digest].iter()).await {
+                    Ok(missing) => match missing.first() {
+                        Some(missing) => came = missing.came,
+                        // It was whole, and only the answer was lost.
+                        None => return Ok(()),
+                    },
+                    Err(_) => came = 0,
+                }
+            }
+        }
     }
 
     /// Uploads what the control plane does not have yet.
     pub async fn upload(&mut self, sources: &mut Sources) -> Result<(), CliError> {
-        for hash in self.missing(sources.blobs.keys()).await? {
-            let Some(file) = sources.blobs.get_mut(&hash) else {
+        for missing in self.missing(sources.blobs.keys()).await? {
+            let Some(file) = sources.blobs.get(&missing.digest) else {
                 continue;
             };
-            file.rewind()
-                .map_err(CliError::file("read", "a packed source"))?;
-            let file = file
-                .try_clone()
-                .map_err(CliError::file("read", "a packed source"))?;
-            self.upload_blob(hash, file).await?;
+            let content = Content::whole(file).map_err(CliError::file("read", "a packed source"))?;
+            self.upload_blob(missing, &content).await?;
         }
         Ok(())
     }
@@ -334,7 +370,7 @@ impl Remote {
     pub async fn watch(&mut self) -> Result<Watch, CliError> {
         let stream = self
             .api
-            .watch(v1::WatchRequest {})
+            .watch(v1::WatchRequest::default())
             .await
             .map_err(self.failed())?
             .into_inner();
@@ -447,10 +483,72 @@ impl Watch {
     }
 }
 
+/// A blob that the control plane has not got, and how many bytes of it came in an upload that was cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Missing {
+    /// Which.
+    pub digest: Hash,
+    /// How many of its bytes came.
+    pub came: u64,
+}
+
+/// The bytes of a blob in an open file, to be read from any place on, by several at once.
+#[derive(Debug)]
+pub struct Content {
+    file: File,
+    start: u64,
+    size: u64,
+}
+
+impl Content {
+    /// A whole file.
+    pub fn whole(file: &File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        Self::section(file, 0, size)
+    }
+
+    /// A part of a file.
+    pub fn section(file: &File, start: u64, size: u64) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        Ok(Self { file, start, size })
+    }
+
+    fn from(&self, offset: u64) -> Result<Reading, CliError> {
+        let offset = offset.min(self.size);
+        Ok(Reading {
+            file: self
+                .file
+                .try_clone()
+                .map_err(CliError::file("read", "a packed source"))?,
+            at: self.start + offset,
+            left: self.size - offset,
+        })
+    }
+}
+
+/// Reads at places of its own, since whoever was cut off may still be reading from the same file.
+struct Reading {
+    file: File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..most], self.at)?;
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
 /// A blob as a stream of pieces. The first one names it, so that an empty blob has one piece too.
 fn pieces(
     digest: String,
     mut file: impl Read + Send + 'static,
+    mut offset: u64,
 ) -> impl tokio_stream::Stream<Item = v1::UploadBlobRequest> {
     let (out, pieces) = tokio::sync::mpsc::channel(2);
     tokio::task::spawn_blocking(move || {
@@ -469,6 +567,7 @@ fn pieces(
             let piece = v1::UploadBlobRequest {
                 digest: std::mem::take(&mut digest),
                 data,
+                offset: std::mem::take(&mut offset),
             };
             if out.blocking_send(piece).is_err() || read == 0 {
                 return;

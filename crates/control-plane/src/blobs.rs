@@ -1,19 +1,32 @@
 //! Artifacts and file contents by their digest: `DATA/blobs/HASH`.
 //!
 //! Guarantees: a file under its digest's name holds exactly those bytes, and was synced before the name was given;
-//! what was not finished has another name and is removed at the next start. It never looks into a blob. All calls
+//! what was not finished has another name. What was cut is kept for a day, and gone on with; whoever uploads the same blob
+//! meanwhile does so in a file of his own, which goes with his connection. It never looks into a blob. All calls
 //! block; the services make them off the event loop.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use plumb_model::Hash;
 use plumb_wire::MAX_BLOB_BYTES;
 
 const UNFINISHED: &str = ".upload-";
+
+/// Uploads that were cut: this and the digest.
+const CUT: &str = ".cut-";
+
+/// So many uploads that were cut are kept at most, and for so long.
+const MAX_CUT: usize = 16;
+/// What is too much is looked for with every so many uploads: the folder may hold many blobs.
+const SWEEP_EVERY: u64 = 16;
+const CUT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a blob cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +53,16 @@ pub enum BlobError {
         /// What came.
         found: Hash,
     },
+    /// So many bytes of it are not here, or somebody else goes on with them.
+    #[error(
+        "{offset} bytes of the blob {digest} are not here any more; send it from the beginning"
+    )]
+    NotHere {
+        /// Which blob.
+        digest: Hash,
+        /// Where it was to be gone on with.
+        offset: u64,
+    },
     /// There is none of that digest.
     #[error("there is no blob {0}")]
     Missing(Hash),
@@ -55,6 +78,8 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobErro
 pub struct Blobs {
     folder: PathBuf,
     next: AtomicU64,
+    /// Those that are being written to a file that can be gone on with.
+    busy: Arc<Mutex<BTreeSet<Hash>>>,
 }
 
 impl Blobs {
@@ -74,7 +99,47 @@ impl Blobs {
         Ok(Self {
             folder: folder.to_owned(),
             next: AtomicU64::new(0),
+            busy: Arc::default(),
         })
+    }
+
+    fn cut_path(&self, digest: &Hash) -> PathBuf {
+        self.folder.join(format!("{CUT}{digest}"))
+    }
+
+    /// How many bytes of a blob came in an upload that was cut; none while somebody goes on with it.
+    #[must_use]
+    pub fn came(&self, digest: &Hash) -> u64 {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.contains(digest) {
+            return 0;
+        }
+        fs::metadata(self.cut_path(digest)).map_or(0, |meta| meta.len())
+    }
+
+    /// Removes uploads that were cut long ago, and the oldest if there are too many.
+    fn sweep(&self) -> io::Result<()> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cut = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let digest = name
+                .to_str()
+                .and_then(|n| n.strip_prefix(CUT)?.parse().ok());
+            if digest.is_some_and(|digest: Hash| !busy.contains(&digest)) {
+                cut.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        cut.sort();
+        let many = cut.len().saturating_sub(MAX_CUT);
+        for (at, (modified, path)) in cut.iter().enumerate() {
+            let old = modified.elapsed().is_ok_and(|age| age > CUT_AGE);
+            if at < many || old {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, digest: &Hash) -> PathBuf {
@@ -87,25 +152,51 @@ impl Blobs {
         self.path(digest).is_file()
     }
 
-    /// Begins to store a blob.
-    pub fn upload(&self, digest: Hash) -> Result<Upload, BlobError> {
+    /// Begins to store a blob, or goes on with an upload that was cut: `offset` bytes of it are here already.
+    ///
+    /// # Errors
+    /// [`BlobError::NotHere`] if they are not, and if the disk refuses.
+    pub fn upload(&self, digest: Hash, offset: u64) -> Result<Upload, BlobError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let beside = self.folder.join(format!("{UNFINISHED}{number}"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
+        if number % SWEEP_EVERY == 0 {
+            self.sweep().map_err(failed("tidy", &self.folder))?;
+        }
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = busy.insert(digest).then(|| Place {
+            digest,
+            busy: self.busy.clone(),
+        });
+        drop(busy);
+        let beside = match &place {
+            Some(_) => self.cut_path(&digest),
+            None if offset > 0 => return Err(BlobError::NotHere { digest, offset }),
+            None => self.folder.join(format!("{UNFINISHED}{number}")),
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
             .mode(0o600)
             .open(&beside)
             .map_err(failed("create", &beside))?;
+        let mut hasher = blake3::Hasher::new();
+        let here = io::copy(&mut (&mut file).take(offset), &mut hasher)
+            .map_err(failed("read", &beside))?;
+        if here < offset {
+            return Err(BlobError::NotHere { digest, offset });
+        }
+        file.set_len(offset).map_err(failed("cut", &beside))?;
         Ok(Upload {
             digest,
             path: self.path(&digest),
             folder: self.folder.clone(),
             beside,
             file,
-            hasher: blake3::Hasher::new(),
-            size: 0,
+            hasher,
+            size: offset,
+            keep: place.is_some(),
             finished: false,
+            _place: place,
         })
     }
 
@@ -126,7 +217,22 @@ impl Blobs {
     }
 }
 
-/// A blob on its way in. Dropped before it is finished, it leaves nothing behind.
+/// The right to write to the file of an upload that can be gone on with.
+#[derive(Debug)]
+struct Place {
+    digest: Hash,
+    busy: Arc<Mutex<BTreeSet<Hash>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.remove(&self.digest);
+    }
+}
+
+/// A blob on its way in. Dropped before it is finished, what came stays, to be gone on with, unless there is something
+/// wrong with it.
 #[derive(Debug)]
 pub struct Upload {
     digest: Hash,
@@ -136,26 +242,34 @@ pub struct Upload {
     file: File,
     hasher: blake3::Hasher,
     size: u64,
+    /// It can be gone on with.
+    keep: bool,
     finished: bool,
+    _place: Option<Place>,
 }
 
 impl Upload {
     /// Takes the next bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.size += bytes.len() as u64;
-        if self.size > MAX_BLOB_BYTES {
-            return Err(BlobError::TooLarge);
-        }
+        let written = match self.size > MAX_BLOB_BYTES {
+            true => Err(BlobError::TooLarge),
+            false => self
+                .file
+                .write_all(bytes)
+                .map_err(failed("write", &self.beside)),
+        };
+        // Above all a full disk gets its room back.
+        self.keep &= written.is_ok();
         self.hasher.update(bytes);
-        self.file
-            .write_all(bytes)
-            .map_err(failed("write", &self.beside))
+        written
     }
 
     /// Checks the digest, syncs, and gives the blob its name. Returns its size.
     pub fn finish(mut self) -> Result<u64, BlobError> {
         let found = Hash(*self.hasher.finalize().as_bytes());
         if found != self.digest {
+            self.keep = false;
             return Err(BlobError::Mismatch {
                 expected: self.digest,
                 found,
@@ -173,8 +287,8 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.finished {
-            // Best effort: the next start removes what is left.
+        if !self.finished && !(self.keep && self.size > 0) {
+            // Best effort: what is left is removed in time.
             let _ = fs::remove_file(&self.beside);
         }
     }
@@ -182,8 +296,6 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -200,7 +312,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(temp.path()).unwrap();
         let digest = Hash::of(b"hello");
-        let mut upload = blobs.upload(digest).unwrap();
+        let mut upload = blobs.upload(digest, 0).unwrap();
         assert!(!blobs.has(&digest));
         upload.write(b"hel").unwrap();
         upload.write(b"lo").unwrap();
@@ -219,15 +331,63 @@ mod tests {
     fn other_bytes_than_announced_leave_nothing_behind() {
         let temp = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(temp.path()).unwrap();
-        let mut upload = blobs.upload(Hash::of(b"hello")).unwrap();
+        let mut upload = blobs.upload(Hash::of(b"hello"), 0).unwrap();
         upload.write(b"hellO").unwrap();
         assert!(matches!(upload.finish(), Err(BlobError::Mismatch { .. })));
-        drop(blobs.upload(Hash::of(b"x")).unwrap());
+        drop(blobs.upload(Hash::of(b"x"), 0).unwrap());
         assert!(names(temp.path()).is_empty());
         assert!(matches!(
             blobs.read(&Hash::of(b"x"), 0).err(),
             Some(BlobError::Missing(_))
         ));
+    }
+
+    /// Mutation: hash only what comes after the offset, or keep what did not match.
+    #[test]
+    fn an_upload_that_was_cut_is_gone_on_with_also_after_a_restart() {
+        let temp = tempfile::tempdir().unwrap();
+        let digest = Hash::of(b"hello world");
+        let blobs = Blobs::open(temp.path()).unwrap();
+        let mut upload = blobs.upload(digest, 0).unwrap();
+        upload.write(b"hello ").unwrap();
+        assert_eq!(blobs.came(&digest), 0, "somebody is at it");
+        let mut other = blobs.upload(digest, 0).unwrap();
+        other.write(b"hel").unwrap();
+        assert!(matches!(
+            blobs.upload(digest, 3).err(),
+            Some(BlobError::NotHere { .. })
+        ));
+        drop(other);
+        drop(upload);
+        drop(blobs);
+        let blobs = Blobs::open(temp.path()).unwrap();
+        assert_eq!(blobs.came(&digest), 6);
+        assert!(matches!(
+            blobs.upload(digest, 7).err(),
+            Some(BlobError::NotHere { .. })
+        ));
+        let mut upload = blobs.upload(digest, 6).unwrap();
+        upload.write(b"World").unwrap();
+        assert!(matches!(upload.finish(), Err(BlobError::Mismatch { .. })));
+        assert_eq!(blobs.came(&digest), 0, "nothing wrong is gone on with");
+        let mut upload = blobs.upload(digest, 0).unwrap();
+        upload.write(b"hello wor").unwrap();
+        drop(upload);
+        let mut upload = blobs.upload(digest, 6).unwrap();
+        upload.write(b"world").unwrap();
+        assert_eq!(upload.finish().unwrap(), 11);
+        assert_eq!(names(temp.path()), [digest.to_string()]);
+    }
+
+    #[test]
+    fn no_more_than_some_uploads_that_were_cut_are_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(temp.path()).unwrap();
+        for n in 0..40u8 {
+            let mut upload = blobs.upload(Hash::of(&[n]), 0).unwrap();
+            upload.write(b"some").unwrap();
+        }
+        assert!(names(temp.path()).len() <= MAX_CUT + 16);
     }
 
     #[test]

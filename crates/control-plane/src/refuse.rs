@@ -43,7 +43,7 @@ pub(crate) fn blob(error: &BlobError) -> Refusal {
     let reason = match error {
         BlobError::File { .. } => return storage(error),
         BlobError::TooLarge => Reason::TooLarge,
-        BlobError::Mismatch { .. } => Reason::DigestMismatch,
+        BlobError::Mismatch { .. } | BlobError::NotHere { .. } => Reason::DigestMismatch,
         BlobError::Missing(_) => Reason::NotFound,
     };
     Refusal::new(reason, error.to_string())

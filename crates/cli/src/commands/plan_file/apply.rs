@@ -5,7 +5,7 @@
 //! the person in front of it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{Read, Seek as _};
 use std::path::Path;
 
 use plumb_driver::artifact;
@@ -23,7 +23,7 @@ use crate::commands::apply::{approved, finish, show, show_plan, shown};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::out::{self, Exit};
-use crate::remote::Remote;
+use crate::remote::{Content, Remote};
 use crate::repository::Repository;
 
 /// The most bytes of a single file that is looked at for a blob: the most that a repository's file may have.
@@ -157,10 +157,13 @@ async fn upload(
         env: None,
     });
     let mut nowhere = Vec::new();
-    for digest in missing {
+    for missing in missing {
+        let digest = missing.digest;
         if let Some(blob) = file.blobs.get(&digest) {
-            let section = section(content, *blob).map_err(CliError::file("read", path))?;
-            remote.upload_blob(digest, section).await?;
+            let Blob { offset, size } = *blob;
+            let section = Content::section(content, offset, size);
+            let section = section.map_err(CliError::file("read", path))?;
+            remote.upload_blob(missing, &section).await?;
             continue;
         }
         let source = source_of(file, &digest);
@@ -169,7 +172,10 @@ async fn upload(
             _ => None,
         };
         match found {
-            Some(found) => remote.upload_blob(digest, found).await?,
+            Some(found) => {
+                let found = Content::whole(&found).map_err(CliError::file("read", "."))?;
+                remote.upload_blob(missing, &found).await?;
+            }
             None => nowhere.push((digest, source)),
         }
     }
@@ -194,13 +200,6 @@ async fn upload(
         "the control plane lacks {}{more}, and neither the plan file nor the repository in this folder holds the very same content; run it where the repository is as it was planned, or make the file with --bundle; nothing was changed",
         named.join(", ")
     )))
-}
-
-/// A part of an open file, to be read by itself.
-fn section(file: &File, blob: Blob) -> io::Result<impl Read + Send + 'static> {
-    let mut file = file.try_clone()?;
-    file.seek(SeekFrom::Start(blob.offset))?;
-    Ok(file.take(blob.size))
 }
 
 /// The path in the repository that a blob was made of.
