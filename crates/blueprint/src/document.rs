@@ -22,18 +22,26 @@ pub(crate) struct Document<'a> {
 
 /// Reads all documents of a file. What cannot be read is reported, and contributes its kind and name.
 pub(crate) fn read<'a>(source: &'a Source<'a>, out: &mut Diagnostics) -> Vec<Document<'a>> {
-    let mut documents = Vec::new();
-    for chunk in source.chunks() {
-        if let Some(tree) = plain::read(&chunk) {
-            documents.push(Document::new(source, tree));
-            continue;
-        }
-        match events::read(source, &chunk, out) {
-            Some(spans) => documents.extend(values(source, &chunk, spans, out)),
-            None => documents.push(salvage(source, &chunk)),
-        }
+    let chunks = source.chunks();
+    let all = chunks
+        .iter()
+        .flat_map(|chunk| read_chunk(source, chunk, out));
+    all.collect()
+}
+
+/// Reads the documents of a part of a file, which are hardly ever more than one.
+pub(crate) fn read_chunk<'a>(
+    source: &'a Source<'a>,
+    chunk: &Chunk<'a>,
+    out: &mut Diagnostics,
+) -> Vec<Document<'a>> {
+    if let Some(tree) = plain::read(chunk) {
+        return vec![Document::new(source, tree)];
     }
-    documents
+    match events::read(source, chunk, out) {
+        Some(spans) => values(source, chunk, spans, out),
+        None => vec![salvage(source, chunk)],
+    }
 }
 
 fn values<'a>(
@@ -256,7 +264,7 @@ impl<'a> Document<'a> {
         let found = tree.own.then_some(tree.entry.value).and_then(|range| {
             let (from, to) = (self.source.byte(range.start), self.source.byte(range.end));
             let text = self.source.text.get(from..to)?;
-            let (at, _) = text.match_indices(needle).nth(nth)?;
+            let at = nth_of(text, needle, nth)?;
             Some(
                 self.source
                     .spot_at(from + at, needle.chars().count() as u32),
@@ -277,5 +285,42 @@ impl<'a> Document<'a> {
             });
         }
         Some(written)
+    }
+}
+
+/// Where the `nth` occurrence (from 0) of a text in another begins. Looking for its first character is much quicker than
+/// getting ready to look for all of it.
+fn nth_of(text: &str, needle: &str, nth: usize) -> Option<usize> {
+    let first = needle.chars().next()?;
+    let (mut from, mut left) = (0, nth);
+    loop {
+        let at = from + text[from..].find(first)?;
+        if !text[at..].starts_with(needle) {
+            from = at + first.len_utf8();
+        } else if left == 0 {
+            return Some(at);
+        } else {
+            left -= 1;
+            from = at + needle.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nth_of;
+
+    #[test]
+    fn occurrences_are_counted_one_behind_the_other() {
+        for (needle, nth, expected) in [
+            ("11", 0, Some(0)),
+            ("11", 1, Some(4)),
+            ("11", 2, None),
+            ("ä", 0, Some(7)),
+            ("1 ", 1, Some(5)),
+            ("", 0, None),
+        ] {
+            assert_eq!(nth_of("111 11 ä", needle, nth), expected, "{needle} {nth}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The order of the passes: read every file, check each document by itself, then all of them together.
 
 mod compose;
+mod manifest;
 mod owners;
 
 pub use compose::others;
@@ -11,7 +12,6 @@ use plumb_model::OwnerName;
 
 use crate::check::{self, Checked};
 use crate::code::Code;
-use crate::convert::workspace::{self, Defaults, Manifest};
 use crate::convert::{Reader, Vars};
 use crate::cross::{self, Known, Machines, Owner};
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot, alternatives, quote};
@@ -20,7 +20,10 @@ use crate::nearest::nearest;
 use crate::parallel;
 use crate::schema::Kind;
 use crate::set::{BlueprintSet, Content, Origins, Source as AppSource, Workspace};
-use crate::source::{Source, SourceFile, too_large};
+use crate::source::{Chunk, Source, SourceFile, too_large};
+use crate::tree;
+use manifest::{ReadManifest, overlay_name};
+use owners::Converted;
 
 /// What a caller may ask of [`parse`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +42,17 @@ struct Entry<'a> {
     document: Document<'a>,
     kind: Kind,
     checked: Checked,
+}
+
+/// A document of whatever kind, and what the structural check found if there is a schema to hold it against.
+type Looked<'a> = (Document<'a>, Option<(Kind, Checked)>);
+
+/// A few documents of a file: what is read and converted in one go.
+struct Batch<'a> {
+    source: &'a Source<'a>,
+    chunks: Vec<Chunk<'a>>,
+    /// They may say what all others depend on.
+    early: bool,
 }
 
 /// Parses, validates and normalises the blueprints of a workspace.
@@ -72,26 +86,22 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
             None => set.known.incomplete(),
         }
     }
-    let read = parallel::each(sources.iter().collect(), size, read_file);
-    let mut entries = Vec::new();
-    for (documents, problems) in read {
-        out.append(problems);
-        for (document, checked) in documents {
-            if let (Some(kind), Some(checked)) = (set.register(&document, &mut out), checked) {
-                entries.push(Entry {
-                    document,
-                    kind,
-                    checked,
-                });
-            }
+    let likely = read(&sources, size, options, &|source| may_hold_manifest(source));
+    // Written in an odd way: then nothing is taken for granted.
+    let read = likely.or_else(|| read(&sources, size, options, &|_| true));
+    let Read {
+        mut manifest,
+        problems,
+        documents,
+    } = read.unwrap_or_default();
+    out.append(problems);
+    for (head, converted) in documents {
+        set.register(&head, &mut out);
+        if let Some(converted) = converted {
+            set.take(converted, &mut out);
         }
     }
-    let manifest = set.manifest(&entries, options, &mut out);
-    // A document is let go of as soon as its values are typed.
-    let converted = parallel::each(entries, size, |entry| owners::convert(&entry, &manifest));
-    for converted in converted {
-        set.take(converted, &mut out);
-    }
+    manifest.hold(&set, &mut out);
     set.machines.complete =
         !set.flawed_machines && !set.known.machines_incomplete && set.known.possible.is_empty();
     set.compose(options, &mut out);
@@ -100,22 +110,168 @@ pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Di
     finish(set, manifest, out)
 }
 
-/// Reads a file's documents, and checks the structure of those whose kind is known.
-fn read_file<'a>(source: &'a Source<'a>) -> (Vec<(Document<'a>, Option<Checked>)>, Diagnostics) {
-    let mut out = Diagnostics::default();
-    let documents = document::read(source, &mut out);
-    let checked = documents.into_iter().map(|document| {
-        let word = document.kind.as_ref().map(|(word, _)| word.as_str());
-        let checked = match (word.and_then(Kind::parse), document.value()) {
-            (Some(kind), Some(value)) if value.is_object() => {
-                Some(check::check(&document, kind, value, &mut out))
+/// Every document by itself, and the manifest.
+#[derive(Default)]
+struct Read {
+    manifest: ReadManifest,
+    /// What is wrong with the manifest, and what was found before the conversion.
+    problems: Diagnostics,
+    documents: Vec<(Head, Option<Converted>)>,
+}
+
+/// What all documents together want to know of each: what it calls itself.
+struct Head {
+    /// It is a mapping that could be read.
+    usable: bool,
+    /// It could be read.
+    readable: bool,
+    kind: Option<(String, Spot)>,
+    name: Option<(String, Spot)>,
+}
+
+/// Reads the documents that may be the manifest or an overlay, and then all of them, each in one go from its text to its
+/// typed values: so they are in the processor's cache, and let go of at once. None if there is a manifest or an overlay
+/// where it was not looked for.
+fn read<'a>(
+    sources: &'a [Source<'a>],
+    size: usize,
+    options: &Options,
+    early: &dyn Fn(&Source<'_>) -> bool,
+) -> Option<Read> {
+    let batches: Vec<Batch<'a>> = sources.iter().flat_map(|s| batches(s, early(s))).collect();
+    let mut problems = Diagnostics::default();
+    let mut first = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.early) {
+        // What is wrong with it is said when it is converted.
+        first.extend(look(batch, &mut Diagnostics::default()));
+    }
+    let manifest = ReadManifest::read(first, options, &mut problems);
+    let converted = parallel::each(batches, size, |batch| convert_all(&batch, &manifest));
+    let mut documents = Vec::new();
+    for batch in converted {
+        let (all, found) = batch?;
+        documents.extend(all);
+        problems.append(found);
+    }
+    Some(Read {
+        manifest,
+        problems,
+        documents,
+    })
+}
+
+/// Whether a file may hold the manifest or an overlay, or stands where only an overlay may.
+fn may_hold_manifest(source: &Source<'_>) -> bool {
+    let name = source.path.rsplit('/').next().unwrap_or_default();
+    let words = [Kind::Workspace, Kind::Overlay].map(Kind::as_str);
+    overlay_name(name).is_some() || words.iter().any(|word| source.text.contains(word))
+}
+
+/// Cuts a file so that a large one is read by several threads.
+fn batches<'a>(source: &'a Source<'a>, early: bool) -> Vec<Batch<'a>> {
+    const BYTES: usize = 32 << 10;
+    let mut out: Vec<Batch<'a>> = Vec::new();
+    let mut room = 0;
+    for chunk in source.chunks() {
+        let bytes = chunk.text.len();
+        match out.last_mut() {
+            Some(last) if bytes <= room => {
+                room -= bytes;
+                last.chunks.push(chunk);
             }
-            _ => None,
-        };
-        (document, checked)
-    });
-    let checked = checked.collect();
-    (checked, out)
+            _ => {
+                room = BYTES.saturating_sub(bytes);
+                out.push(Batch {
+                    source,
+                    chunks: vec![chunk],
+                    early,
+                });
+            }
+        }
+    }
+    out
+}
+
+/// Reads documents, and checks the structure of those whose kind is known.
+fn look<'a>(batch: &Batch<'a>, out: &mut Diagnostics) -> Vec<Looked<'a>> {
+    let mut looked = Vec::new();
+    for chunk in &batch.chunks {
+        for document in document::read_chunk(batch.source, chunk, out) {
+            let word = document.kind.as_ref().map(|(word, _)| word.as_str());
+            let checked = match (word.and_then(Kind::parse), document.value()) {
+                (Some(kind), Some(value)) if value.is_object() => {
+                    Some((kind, check::check(&document, kind, value, out)))
+                }
+                _ => None,
+            };
+            looked.push((document, checked));
+        }
+    }
+    looked
+}
+
+/// Reads documents and makes typed values of them; none if one of them should have been read early and was not.
+fn convert_all(
+    batch: &Batch<'_>,
+    manifest: &ReadManifest,
+) -> Option<(Vec<(Head, Option<Converted>)>, Diagnostics)> {
+    let mut out = Diagnostics::default();
+    let mut all = Vec::new();
+    for (document, checked) in look(batch, &mut out) {
+        let word = document.kind.as_ref().map(|(word, _)| word.as_str());
+        let kind = word.and_then(Kind::parse);
+        if matches!(kind, Some(Kind::Workspace | Kind::Overlay)) && !batch.early {
+            return None;
+        }
+        let head = Head::of(&document, &mut out);
+        let converted = checked.map(|(kind, checked)| {
+            let entry = Entry {
+                document,
+                kind,
+                checked,
+            };
+            owners::convert(&entry, manifest)
+        });
+        all.push((head, converted));
+    }
+    Some((all, out))
+}
+
+impl Head {
+    /// Looks at a document; what is no blueprint at all is reported.
+    fn of(document: &Document<'_>, out: &mut Diagnostics) -> Self {
+        let value = document.value();
+        let usable = value.is_some_and(tree::Value::is_object);
+        if let Some(value) = value {
+            if !usable {
+                out.push(
+                    Diagnostic::error(Code::NotAMapping, "a blueprint is a mapping")
+                        .here(&document.spot(""))
+                        .hint("begin it with `kind: App` and `name: hello`"),
+                );
+            } else if document.kind.is_none() {
+                let problem = match value.get("kind") {
+                    Some(tree) => {
+                        let value = tree.value.to_json();
+                        check::wrong_type(document, "/kind", &value, &["text".to_owned()])
+                    }
+                    None => Diagnostic::error(
+                        Code::KindMissing,
+                        "this document does not say what it is: it has no `kind`",
+                    )
+                    .here(&document.spot(""))
+                    .hint(format!("add one of {}", alternatives(&kind_words()))),
+                };
+                out.push(problem);
+            }
+        }
+        Self {
+            usable,
+            readable: value.is_some(),
+            kind: document.kind.clone(),
+            name: document.name.clone(),
+        }
+    }
 }
 
 fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<BlueprintSet, Diagnostics> {
@@ -154,16 +310,6 @@ fn finish(set: Set, manifest: ReadManifest, out: Diagnostics) -> Result<Blueprin
     })
 }
 
-/// The manifest with its overlay.
-#[derive(Default)]
-struct ReadManifest {
-    manifest: Manifest,
-    vars: Vars,
-    defaults: Defaults,
-    /// The domain that apps are reachable under, and where it is written.
-    base_domain: Option<(String, Spot)>,
-}
-
 /// What comes together while documents are read.
 #[derive(Default)]
 struct Set {
@@ -184,53 +330,25 @@ struct Set {
     origins: Origins,
     /// Where the Workspace is, whether or not it could be read.
     workspace: Option<Spot>,
-    unreadable_manifest: bool,
 }
 
 impl Set {
-    /// Takes a document's kind and name in, and gives its kind if it is one that is driven.
-    fn register(&mut self, document: &Document<'_>, out: &mut Diagnostics) -> Option<Kind> {
-        let readable = document.tree.is_some();
-        if document.value().is_some_and(|v| !v.is_object()) {
-            out.push(
-                Diagnostic::error(Code::NotAMapping, "a blueprint is a mapping")
-                    .here(&document.spot(""))
-                    .hint("begin it with `kind: App` and `name: hello`"),
-            );
-            self.known.incomplete();
-            return None;
+    /// Takes a document's kind and name in.
+    fn register(&mut self, head: &Head, out: &mut Diagnostics) {
+        if head.readable && !head.usable {
+            return self.known.incomplete();
         }
-        let Some((word, kind_spot)) = &document.kind else {
-            match &document.name {
+        let Some((word, kind_spot)) = &head.kind else {
+            return match &head.name {
                 Some((name, _)) => {
                     self.known.possible.insert(name.clone());
                 }
                 None => self.known.incomplete(),
-            }
-            if let Some(value) = document.value() {
-                let problem = match value.get("kind") {
-                    Some(tree) => {
-                        let value = tree.value.to_json();
-                        check::wrong_type(document, "/kind", &value, &["text".to_owned()])
-                    }
-                    None => Diagnostic::error(
-                        Code::KindMissing,
-                        "this document does not say what it is: it has no `kind`",
-                    )
-                    .here(&document.spot(""))
-                    .hint(format!("add one of {}", alternatives(&kind_words()))),
-                };
-                out.push(problem);
-            }
-            return None;
+            };
         };
         let kind = Kind::parse(word);
-        if !readable {
-            match kind {
-                Some(Kind::Workspace) => self.unreadable_manifest = true,
-                Some(Kind::Machine) => self.flawed_machines = true,
-                _ => {}
-            }
+        if !head.readable && kind == Some(Kind::Machine) {
+            self.flawed_machines = true;
         }
         if kind == Some(Kind::Workspace) {
             match &self.workspace {
@@ -258,13 +376,12 @@ impl Set {
                 .hint(hint),
             );
         }
-        self.register_name(document, word, kind, out);
-        kind
+        self.register_name(head, word, kind, out);
     }
 
     fn register_name(
         &mut self,
-        document: &Document<'_>,
+        head: &Head,
         word: &str,
         kind: Option<Kind>,
         out: &mut Diagnostics,
@@ -274,7 +391,7 @@ impl Set {
             kind,
             Some(Kind::App | Kind::Setup | Kind::Service | Kind::Volume | Kind::Network)
         );
-        let Some((name, spot)) = &document.name else {
+        let Some((name, spot)) = &head.name else {
             self.known.machines_incomplete |= machine || kind.is_none();
             self.known.owners_incomplete |= owner || kind.is_none();
             return;
@@ -320,128 +437,6 @@ impl Set {
             _ => {}
         }
     }
-
-    /// Reads the manifest, finds the overlay that was asked for, and lays it over.
-    fn manifest(
-        &mut self,
-        entries: &[Entry<'_>],
-        options: &Options,
-        out: &mut Diagnostics,
-    ) -> ReadManifest {
-        let base = entries.iter().find(|e| e.kind == Kind::Workspace);
-        if self.workspace.is_none() && self.known.complete() {
-            out.push(
-                Diagnostic::error(
-                    Code::NoManifest,
-                    "this folder has no manifest: no document says `kind: Workspace`",
-                )
-                .in_file("plumb.yaml")
-                .hint(
-                    "add a file plumb.yaml with the two lines `kind: Workspace` and `name: shop`",
-                ),
-            );
-        }
-        let folder = |path: &str| {
-            path.rsplit_once('/')
-                .map_or(String::new(), |(f, _)| format!("{f}/"))
-        };
-        let manifest_path = self.workspace.as_ref().map_or("", |spot| &*spot.file);
-        let home = folder(manifest_path);
-        let mut overlay = None;
-        let mut available = Vec::new();
-        for entry in entries.iter().filter(|e| e.kind == Kind::Overlay) {
-            let path = &*entry.document.source.path;
-            let name = path.strip_prefix(home.as_str()).and_then(overlay_name);
-            match name {
-                Some(name) if Some(name) == options.env.as_deref() && overlay.is_none() => overlay = Some(entry),
-                Some(name) => available.push(name),
-                None if base.is_none() => {}
-                None => out.push(
-                    Diagnostic::error(Code::OverlayOutOfPlace, "no `--env` can choose this Overlay")
-                        .here(&entry.document.spot("/kind"))
-                        .hint(format!("put it beside the manifest: {home}plumb.NAME.yaml is chosen by `--env NAME`")),
-                ),
-            }
-        }
-        for entry in entries.iter().filter(|e| e.kind != Kind::Overlay) {
-            let path = &*entry.document.source.path;
-            if path
-                .strip_prefix(home.as_str())
-                .and_then(overlay_name)
-                .is_some()
-            {
-                out.push(
-                    Diagnostic::error(
-                        Code::OverlayOutOfPlace,
-                        format!(
-                            "a file plumb.NAME.yaml is an Overlay, and holds no {}",
-                            entry.kind.as_str()
-                        ),
-                    )
-                    .here(&entry.document.spot("/kind"))
-                    .hint("move it to another file"),
-                );
-            }
-        }
-        if let (Some(env), None) = (&options.env, overlay)
-            && base.is_some()
-            && self.known.complete()
-        {
-            available.sort_unstable();
-            let words: Vec<String> = available.iter().map(|name| quote(name)).collect();
-            let hint = match nearest(env, available.iter().copied()) {
-                Some(meant) => format!("did you mean `--env {meant}`?"),
-                None if words.is_empty() => {
-                    format!("add {home}plumb.{env}.yaml with `kind: Overlay`, or leave `--env` out")
-                }
-                None => format!("there is {}", alternatives(&words)),
-            };
-            out.push(
-                Diagnostic::error(
-                    Code::UnknownOverlay,
-                    format!("there is no overlay for the environment {}", quote(env)),
-                )
-                .in_file(&format!("{home}plumb.{env}.yaml"))
-                .hint(hint),
-            );
-        }
-        let flawed_before = out.errors();
-        let no_vars = Vars::default();
-        let layers: Vec<&Entry<'_>> = base.into_iter().chain(overlay).collect();
-        let mut read = ReadManifest::default();
-        for layer in &layers {
-            let upper = workspace::manifest(&mut layer.reader(&no_vars, out));
-            read.manifest = upper.over(std::mem::take(&mut read.manifest));
-        }
-        // An Overlay that is not chosen is held to the same rules.
-        for entry in entries
-            .iter()
-            .filter(|e| e.kind == Kind::Overlay && !layers.iter().any(|l| std::ptr::eq(*l, *e)))
-        {
-            let own = workspace::manifest(&mut entry.reader(&no_vars, out));
-            let mut values = read.manifest.vars.clone();
-            values.extend(own.vars);
-            let vars = Vars {
-                values,
-                incomplete: base.is_none(),
-            };
-            workspace::defaults(&mut entry.reader(&vars, out));
-        }
-        let broken = base.is_none() || self.unreadable_manifest || out.errors() > flawed_before;
-        read.vars = Vars {
-            values: read.manifest.vars.clone(),
-            incomplete: broken,
-        };
-        for layer in &layers {
-            let mut reader = layer.reader(&read.vars, out);
-            let upper = workspace::defaults(&mut reader);
-            read.defaults = upper.over(&read.defaults);
-        }
-        if let Some(base) = base {
-            read.base_domain = workspace::base_domain(&mut base.reader(&read.vars, out));
-        }
-        read
-    }
 }
 
 impl<'a> Entry<'a> {
@@ -470,13 +465,4 @@ fn kind_words() -> Vec<String> {
         .into_iter()
         .map(|kind| format!("`{}`", kind.as_str()))
         .collect()
-}
-
-/// `staging` out of `plumb.staging.yaml`.
-fn overlay_name(file: &str) -> Option<&str> {
-    let stem = file
-        .strip_suffix(".yaml")
-        .or_else(|| file.strip_suffix(".yml"))?;
-    let name = stem.strip_prefix("plumb.")?;
-    (!name.is_empty() && !name.contains('/')).then_some(name)
 }

@@ -25,6 +25,8 @@ pub(crate) struct Source<'a> {
     lines: Vec<(usize, usize)>,
     /// Every character is a byte, so that places need no counting.
     ascii: bool,
+    /// The first control character that no text has, if there is one.
+    control: Option<usize>,
 }
 
 /// A position as the YAML parser tells it: both counted from 0, the column in characters.
@@ -89,9 +91,7 @@ impl<'a> Source<'a> {
             }
         };
         let source = Self::new(path, text);
-        // Both parsers treat these as ends or as noise; a person cannot see them at all.
-        let bad = |b: &u8| matches!(b, 0..=8 | 11 | 12 | 14..=31 | 127);
-        if let Some(at) = source.text.bytes().position(|b| bad(&b)) {
+        if let Some(at) = source.control {
             let name = match source.text.as_bytes()[at] {
                 0 => "a NUL byte".to_owned(),
                 byte => format!("the control character U+{byte:04X}"),
@@ -109,24 +109,39 @@ impl<'a> Source<'a> {
     /// For rendering, where a file that is no text is shown as well as it can be.
     pub fn new(path: Arc<str>, text: &'a str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut lines = Vec::new();
+        // As long as most lines are.
+        let mut lines = Vec::with_capacity(text.len() / 20 + 1);
         let mut start = 0;
-        // YAML ends a line at a lone carriage return too, and counts its places so.
+        let mut ascii = true;
+        let mut control = None;
         for (at, c) in text.bytes().enumerate() {
-            let ends = c == b'\n' || (c == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n'));
-            if ends {
-                let end = start + text[start..=at].trim_end_matches(['\n', '\r']).len();
-                lines.push((start, end));
-                start = at + 1;
+            match c {
+                b' '..=b'~' | b'\t' => {}
+                // YAML ends a line at a lone carriage return too, and counts its places so.
+                b'\r' if text.as_bytes().get(at + 1) == Some(&b'\n') => {}
+                b'\n' | b'\r' => {
+                    let line = &text[start..at];
+                    let end = if c == b'\n' {
+                        line.trim_end_matches('\r')
+                    } else {
+                        line
+                    };
+                    lines.push((start, start + end.len()));
+                    start = at + 1;
+                }
+                // Both parsers treat these as ends or as noise; a person cannot see them at all.
+                0..=31 | 127 => control = control.or(Some(at)),
+                128.. => ascii = false,
             }
         }
         // What follows the last line break is a line as well, if only an empty one.
         lines.push((start, text.len()));
         Self {
             path,
-            ascii: text.is_ascii(),
+            ascii,
             text,
             lines,
+            control,
         }
     }
 
@@ -235,10 +250,11 @@ impl<'a> Source<'a> {
                 (from, from_line) = (*start, number as u32);
             }
             // Directives and comments belong to the document that follows them.
-            let prelude = line.trim_start().is_empty()
-                || line.trim_start().starts_with('#')
-                || line.starts_with('%');
-            content |= marker || !prelude;
+            let prelude = || {
+                let bare = line.trim_start();
+                bare.is_empty() || bare.starts_with('#') || line.starts_with('%')
+            };
+            content = content || marker || !prelude();
         }
         chunks.push(Chunk {
             text: &self.text[from..],

@@ -265,7 +265,9 @@ pub(crate) fn registry(r: &mut Reader<'_, '_>, name: &str) -> Option<(String, Sp
 /// The secret that holds the password. Anything else in this place is one itself, and is not repeated.
 fn password<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>) -> Option<SecretName> {
     let node = r.get(root, "password")?;
-    let secret = r.get(&node, "secret").filter(|s| s.value.as_str().is_some());
+    let secret = r
+        .get(&node, "secret")
+        .filter(|s| s.value.as_str().is_some());
     if let (Some(secret), Some(1)) = (&secret, node.value.as_object().map(|map| map.len())) {
         return r.secret_name(secret);
     }

@@ -22,13 +22,13 @@ pub(crate) mod workspace;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use plumb_model::{MachineName, NameError, OwnerName, SecretName};
 use crate::check::{Checked, name, wrong_type};
 use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, Spot, quote};
 use crate::document::Document;
 use crate::set::{Reference, Selector, Text};
 use crate::tree::{Tree, Value};
+use plumb_model::{MachineName, NameError, OwnerName, SecretName};
 
 /// A value, and where in the document it is.
 #[derive(Debug, Clone, Copy)]

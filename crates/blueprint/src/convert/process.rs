@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::{Limits, PortName, Schedule};
 use crate::tree::Value;
+use plumb_model::{Limits, PortName, Schedule};
 
 use super::app::ReadApp;
 use super::around::{self, ReadSecret};

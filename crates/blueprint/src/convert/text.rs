@@ -65,17 +65,19 @@ impl<'a> Reader<'a, '_> {
                 }
                 Piece::Ref(inner) => inner,
             };
-            let nth = seen.entry(inner).or_insert(0);
-            let spot = self
-                .document
-                .inside(node.tree, &format!("${{{inner}}}"), *nth);
-            *nth += 1;
+            let count = seen.entry(inner).or_insert(0);
+            let (document, nth) = (self.document, *count);
+            *count += 1;
+            // With what it stands in, which is a part of the same text.
+            let at = inner.as_ptr() as usize - text.as_ptr() as usize;
+            let whole = &text[at - "${".len()..=at + inner.len()];
+            let spot = || document.inside(node.tree, whole, nth);
             match parse(inner) {
                 Ok(Parsed::Var(var)) => match self.vars.values.get(&var) {
                     Some(value) => literal.push_str(value),
                     None => {
                         good = false;
-                        self.unknown_var(&var, &spot);
+                        self.unknown_var(&var, &spot());
                     }
                 },
                 Ok(Parsed::Ref(reference)) => {
@@ -83,7 +85,7 @@ impl<'a> Reader<'a, '_> {
                         good = false;
                         self.out.push(
                             Diagnostic::error(Code::ReferenceOutOfPlace, "`${release}` is known only when a process starts, and stands in `env`")
-                                .here(&spot)
+                                .here(&spot())
                                 .hint("write `env: { RELEASE: \"${release}\" }`, and use $RELEASE in the command"),
                         );
                         continue;
@@ -92,7 +94,7 @@ impl<'a> Reader<'a, '_> {
                         good = false;
                         self.out.push(
                             Diagnostic::error(Code::ReferenceOutOfPlace, format!("`${{{inner}}}` holds a credential, and a command line or a build can be looked at by others"))
-                                .here(&spot)
+                                .here(&spot())
                                 .hint(format!("write `env: {{ DATABASE_URL: \"${{{inner}}}\" }}`, and use $DATABASE_URL in the command")),
                         );
                         continue;
@@ -102,13 +104,14 @@ impl<'a> Reader<'a, '_> {
                             .push(Segment::Literal(std::mem::take(&mut literal)));
                     }
                     out.text.push(Segment::Ref(reference.clone()));
+                    let spot = spot();
                     out.uses.push(Use { reference, spot });
                 }
                 Err(refusal) => {
                     good = false;
                     self.out.push(
                         Diagnostic::error(refusal.code, refusal.message)
-                            .here(&spot)
+                            .here(&spot())
                             .hint(refusal.hint),
                     );
                 }

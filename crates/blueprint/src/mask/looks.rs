@@ -58,10 +58,20 @@ const PEM_END: &str = "-----END ";
 
 /// Whether a key is the name of something secret: `password`, `DB_PASSWORD`, `apiKey`.
 pub(crate) fn is_secret_key(key: &str) -> bool {
-    let lower = key.to_ascii_lowercase();
-    let last = lower.rsplit(['_', '-', '.']).next().unwrap_or_default();
-    let bare: String = lower.chars().filter(|c| c.is_alphanumeric()).collect();
-    LAST_WORDS.contains(&last) || ENDINGS.iter().any(|ending| bare.ends_with(ending))
+    // Nearly every variable is asked this, so nothing is copied.
+    let ends_with = |ending: &str| {
+        let mut bare = key.chars().rev().filter(|c| c.is_alphanumeric());
+        let mut wanted = ending.bytes().rev();
+        wanted.all(|byte| {
+            bare.next()
+                .is_some_and(|c| c.to_ascii_lowercase() == char::from(byte))
+        })
+    };
+    let last = || key.rsplit(['_', '-', '.']).next().unwrap_or_default();
+    ENDINGS.iter().any(|ending| ends_with(ending))
+        || LAST_WORDS
+            .iter()
+            .any(|word| last().eq_ignore_ascii_case(word))
 }
 
 /// Whether a text surely holds a credential, whatever its key: a URL with a password, a token, a private key.
@@ -73,11 +83,44 @@ pub(crate) fn is_credential(text: &str) -> bool {
         let open = user.contains(['$', '{', '<', '/', '*']);
         text[..range.start].ends_with("://") && !password.is_empty() && !open
     };
-    text.contains('@') && users(text).iter().any(with_password)
-        || has_token(text)
-        || text
-            .find(PEM_BEGIN)
-            .is_some_and(|at| text[at..].contains(PEM_PRIVATE))
+    let signs = Signs::of(text);
+    signs.at && users(text).iter().any(with_password)
+        || signs.token && !tokens(text).is_empty()
+        || signs.dashes
+            && text
+                .find(PEM_BEGIN)
+                .is_some_and(|at| text[at..].contains(PEM_PRIVATE))
+}
+
+/// What of a credential may be in a text. Nearly every text of every blueprint is asked for, and nearly none has any of it.
+#[derive(Default)]
+struct Signs {
+    /// `@`.
+    at: bool,
+    /// Two dashes, as at the beginning of a private key.
+    dashes: bool,
+    /// A byte that a token could begin with where a word begins.
+    token: bool,
+}
+
+impl Signs {
+    fn of(text: &str) -> Self {
+        let mut signs = Self::default();
+        let mut before = b' ';
+        for byte in text.bytes() {
+            match byte {
+                b'@' => signs.at = true,
+                b'-' => signs.dashes |= before == b'-',
+                b'g' | b's' | b'r' | b'x' | b'A' => {
+                    let inside = before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-');
+                    signs.token |= !inside;
+                }
+                _ => {}
+            }
+            before = byte;
+        }
+        signs
+    }
 }
 
 /// The byte ranges of a text of several lines that look like a credential.
@@ -269,18 +312,6 @@ fn queries(text: &str) -> Vec<Range<usize>> {
         is_web(&word[..start - 3]).then(|| at + start + query..at + word.len())
     });
     found.collect()
-}
-
-/// Whether there is one of [`tokens`] in a text. Nearly every text of every blueprint is asked this, and nearly none of them
-/// has a byte that a token could begin with where a word begins.
-fn has_token(text: &str) -> bool {
-    let mut before = b' ';
-    let possible = text.bytes().any(|byte| {
-        let inside = before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-');
-        before = byte;
-        !inside && matches!(byte, b'g' | b's' | b'r' | b'x' | b'A')
-    });
-    possible && !tokens(text).is_empty()
 }
 
 /// Tokens that are known by their beginning.

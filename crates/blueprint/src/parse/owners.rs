@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plumb_model::state::MachineInfo;
 use plumb_model::{MachineName, NameError, OwnerName};
 
-use super::{Entry, ReadManifest, Set};
+use super::manifest::ReadManifest;
+use super::{Entry, Set};
 use crate::code::Code;
 use crate::convert::app::FromManifest;
 use crate::convert::infra::Shared;
