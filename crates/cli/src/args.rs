@@ -12,11 +12,13 @@ use crate::render::plan::PlanFormat;
 
 pub mod access;
 pub mod events;
+mod hands;
 mod machines;
 pub mod operations;
 mod rollouts;
 pub mod secret;
 
+pub use hands::{HandArgs, HoldArgs, ReconcileArgs};
 pub use rollouts::{RolloutCommand, RolloutStatusArgs};
 
 pub use machines::{
@@ -175,6 +177,31 @@ pub enum Command {
         #[arg(long, short)]
         watch: bool,
     },
+    /// Stop an app's processes until `plumb start`, whatever is applied meanwhile.
+    #[command(
+        after_help = "Examples:\n  plumb stop hello                    on every machine, and on those that it comes to\n  plumb stop hello --machine web-1\n\nThe order is recorded, kept on the machine's own disk, and obeyed there over restarts and reboots, with or without\nthe control plane. It stands above rollouts, restart and drift policy. `plumb plan` and `plumb status` show it.\nExits with 0 once all of them stand still, and with 1 if a machine is offline or did not get there in time."
+    )]
+    Stop(HandArgs),
+    /// Let an app run again that `plumb stop` has stopped, and start what has ended.
+    #[command(
+        after_help = "Examples:\n  plumb start hello\n  plumb start hello --machine web-1\n\nProcesses that run are left alone. An app that its blueprint says is stopped is started there, not here."
+    )]
+    Start(HandArgs),
+    /// Start each process of an app again, once.
+    #[command(
+        after_help = "Examples:\n  plumb restart hello\n  plumb restart hello --machine web-1\n\nEach process that runs now is ended and started once, also if the connection or the agent breaks in between.\nAll at the same time: to go machine by machine, name them one after the other.\nExits with 0 once all run again and are healthy."
+    )]
+    Restart(HandArgs),
+    /// Have machines checked in full, now, and put right what is wrong as always.
+    #[command(
+        after_help = "Examples:\n  plumb reconcile                     every machine\n  plumb reconcile --machine web-1\n  plumb reconcile --app hello\n\nEverything is looked at, contents too, and what was put off is tried again. It tells what was found and what came of it.\nExits with 0 if all is right now, or left as a blueprint or a hold says; with 1 if a machine could not be checked or something could not be put right."
+    )]
+    Reconcile(ReconcileArgs),
+    /// Leave a resource as it is for a time: it is neither corrected nor changed, stopped or started.
+    #[command(
+        after_help = "Examples:\n  plumb hold base/file//etc/motd --for 2h --reason \"trying another greeting\"\n  plumb hold web-1/hello/process/app/0 --for 30m --reason \"under a debugger\"\n  plumb hold list                               what is held, what differs there, and the blueprint that would keep it\n  plumb hold --release base/file//etc/motd\n\nAfterwards what differs is put right, as its drift policy says."
+    )]
+    Hold(HoldArgs),
     /// Show what an app has written, from every machine that runs it.
     #[command(
         after_help = "Examples:\n  plumb logs hello --tail 20\n  plumb logs hello -f\n  plumb logs hello --since 10m"

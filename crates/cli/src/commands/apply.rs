@@ -50,6 +50,7 @@ pub async fn plan(
         let planned = shown(remote.plan(request).await, env)?;
         show(&planned, env);
         note_silent(&planned.plan, &silent);
+        note_by_hand(&remote, env).await;
         return ended(&planned.plan, detailed_exitcode);
     };
     let signed = shown(remote.sign(request).await, env)?;
@@ -182,6 +183,15 @@ pub fn show(planned: &Planned, env: &Env<'_>) {
 /// Shows a plan that this process has read.
 pub fn show_plan(plan: &Plan, env: &Env<'_>) {
     out::print(&render::plan::render(plan, &env.plan_view()));
+}
+
+/// Says what is stopped or held by hand: a plan changes nothing about that, and it none about the plan.
+async fn note_by_hand(remote: &Remote, env: &Env<'_>) {
+    if env.plan_view().format == PlanFormat::Text {
+        for note in super::hands::notes(remote).await {
+            out::note(&note);
+        }
+    }
 }
 
 /// Where a plan removes something, says which files may have declared it and do not any more.

@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod explain;
 mod fmt;
+mod hands;
 mod history;
 mod init;
 mod login;
@@ -150,6 +151,11 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         } => on_one_thread(apply::rollback(&app, release, &apply, &env)),
         Command::Destroy { apply } => on_one_thread(apply::destroy(&apply, &env)),
         Command::Status { watch } => on_one_thread(status::run(watch, &env)),
+        Command::Stop(args) => on_one_thread(hands::order(hands::Verb::Stop, &args, &env)),
+        Command::Start(args) => on_one_thread(hands::order(hands::Verb::Start, &args, &env)),
+        Command::Restart(args) => on_one_thread(hands::order(hands::Verb::Restart, &args, &env)),
+        Command::Reconcile(args) => on_one_thread(hands::reconcile(&args, &env)),
+        Command::Hold(args) => on_one_thread(hands::hold(&args, &env)),
         Command::Logs {
             app,
             follow,

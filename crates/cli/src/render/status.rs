@@ -10,7 +10,7 @@ use plumb_model::{ConditionKind, MachineName, ProbeOutcome, Timestamp, escape};
 
 use crate::out::Style;
 use crate::render::table::table;
-use crate::render::time::{ago, clock};
+use crate::render::time::{ago, clock, full};
 
 /// A state, coloured.
 pub fn state_word(state: StateWord, style: &Style) -> String {
@@ -76,6 +76,7 @@ pub fn status(view: &WorkspaceView, verbose: bool, style: &Style, now: Timestamp
             text.push_str(&table("  ", &rows));
         }
     };
+    block(&mut text, by_hand(view, style, now));
     block(
         &mut text,
         view.owners
@@ -107,6 +108,38 @@ pub fn status(view: &WorkspaceView, verbose: bool, style: &Style, now: Timestamp
         );
     }
     text
+}
+
+/// What is stopped or held by hand, and what keeps a machine from hearing of it.
+fn by_hand(view: &WorkspaceView, style: &Style, now: Timestamp) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for machine in &view.machines {
+        let Some(hands) = &machine.hands else {
+            continue;
+        };
+        for (owner, stopped) in &hands.orders.stopped {
+            let why = format!(
+                "stopped by {} since {}; `plumb start {owner}` undoes it",
+                stopped.by,
+                full(stopped.since)
+            );
+            rows.push((format!("{owner} on {}", machine.name), why));
+        }
+        for (address, hold) in &hands.orders.holds {
+            if hold.holds(now) {
+                let until = full(hold.until);
+                let why = format!("held by {} until {until}: {}", hold.by, hold.reason);
+                rows.push((address.to_string(), why));
+            }
+        }
+        if let Some(trouble) = &hands.trouble {
+            rows.push((machine.name.to_string(), trouble.clone()));
+        }
+    }
+    let clean = |text: &str| escape::line(text).into_owned();
+    rows.iter()
+        .map(|(what, why)| vec![style.change("by hand"), clean(what), clean(why)])
+        .collect()
 }
 
 fn owner_row(owner: &OwnerView, style: &Style) -> Vec<String> {

@@ -6,7 +6,7 @@
 //!
 //! Called by every command that shows a plan. It never asks a control plane anything.
 
-mod diff;
+pub(crate) mod diff;
 mod graph;
 mod group;
 mod html;
