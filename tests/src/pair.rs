@@ -217,8 +217,12 @@ pub struct Pair {
     pub agent: Option<Daemon>,
     /// More arguments of the agent.
     pub agent_arguments: Vec<String>,
+    /// More arguments of the control plane.
+    pub server_arguments: Vec<String>,
     /// How much the two log.
     pub log_level: &'static str,
+    /// Which of the host's addresses the control plane listens on.
+    pub listen_on: &'static str,
     secrets: Mutex<Vec<String>>,
     said: Mutex<String>,
 }
@@ -241,7 +245,9 @@ impl Pair {
             server: None,
             agent: None,
             agent_arguments: vec!["--run-as".to_owned(), "agent".to_owned()],
+            server_arguments: Vec::new(),
             log_level: "info",
+            listen_on: "127.0.0.1",
             secrets: Mutex::default(),
             said: Mutex::default(),
         };
@@ -362,7 +368,9 @@ impl Pair {
     fn spawn_server(&self, data: &str) -> Daemon {
         let mut command = self.command();
         command.arg("server").arg("--data").arg(self.path(data));
-        command.args(["--listen", &self.address()]);
+        let listen = format!("{}:{}", self.listen_on, self.port.number);
+        command.args(["--listen", &listen]);
+        command.args(&self.server_arguments);
         Daemon::start(&mut command, &self.path("logs"), "server")
     }
 
@@ -434,6 +442,11 @@ impl Pair {
         Daemon::start(&mut command, &self.path("logs"), machine).ready("started")
     }
 
+    /// Starts a command that a test has put together, and waits for what it prints once it is ready.
+    pub fn start_daemon(&self, command: &mut Command, name: &str, sign: &str) -> Daemon {
+        Daemon::start(command, &self.path("logs"), name).ready(sign)
+    }
+
     /// `plumb agent` on a folder.
     pub fn agent_command(&self, data: &str) -> Command {
         let mut command = self.command();
@@ -482,7 +495,12 @@ impl Pair {
 
     /// What stands in the folders of the incarnations of `app`, as the shim wrote it: those that run, newest last.
     pub fn running(&self) -> Vec<Incarnation> {
-        let Ok(slots) = fs::read_dir(self.path("agent/processes/app")) else {
+        self.running_in("agent")
+    }
+
+    /// The same, of the agent with this data folder.
+    pub fn running_in(&self, data: &str) -> Vec<Incarnation> {
+        let Ok(slots) = fs::read_dir(self.path(data).join("processes/app")) else {
             return Vec::new();
         };
         let folders = slots

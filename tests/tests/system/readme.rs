@@ -33,8 +33,9 @@ const NOT_RUN: [(&str, &str); 6] = [
 const BLOCK: Duration = Duration::from_secs(60);
 
 /// What a reader can type in `dev` for: everything that asks a control plane.
-const ASKS: [&str; 10] = [
+const ASKS: [&str; 12] = [
     "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret", "audit",
+    "backup", "doctor",
 ];
 
 /// Everything under one `##`.
@@ -99,6 +100,7 @@ fn subcommand(command: &str) -> Option<&str> {
 fn sign(command: &str) -> Option<&'static str> {
     let has = |word: &str| command.split_whitespace().any(|w| w == word);
     match subcommand(command)? {
+        _ if has("--print-config") => None,
         "dev" if !has("--once") => Some("Watching "),
         "server" => Some("listening on"),
         "agent" => Some("started"),
