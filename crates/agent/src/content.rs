@@ -46,6 +46,10 @@ pub async fn fetch_all(
 }
 
 async fn fetch(blobs: &Blobs, digest: Hash, size: u64, channel: Channel) -> Result<(), Failure> {
+    // One that was given up may have come to its end after all.
+    if blobs.has(digest) {
+        return Ok(());
+    }
     let begin = blobs.clone();
     let mut incoming = blocking(move || begin.begin(digest, size)).await?;
     let request = v1::FetchBlobRequest {

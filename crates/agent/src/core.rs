@@ -153,7 +153,15 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
         workspace: enrolled.record.workspace.clone(),
         machine: machine.clone(),
     };
-    let notes = Notes::of(Journal::open(folder.path(), owner, BOUNDS)?);
+    let notes = match Journal::open(folder.path(), owner, BOUNDS) {
+        Ok(journal) => Notes::of(journal),
+        Err(error @ AgentError::Newer { .. }) => return Err(error),
+        // What is noted is worth less than that the machine stays true.
+        Err(error) => {
+            tracing::error!("nothing is noted in the journal: {error}");
+            Notes::none()
+        }
+    };
     let core =
         Core::new(folder, &host, &enrolled, held, book, notes, &config).map_err(|source| {
             AgentError::Folder {
@@ -194,10 +202,20 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
 struct Notes {
     notebook: Notebook,
     told: mpsc::Receiver<Told>,
-    mark: Mark,
+    mark: Option<Mark>,
 }
 
 impl Notes {
+    /// No journal is kept.
+    fn none() -> Self {
+        let (notebook, told) = Notebook::silent();
+        Self {
+            notebook,
+            told,
+            mark: None,
+        }
+    }
+
     fn of(journal: Journal) -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map(|id| id.trim().to_owned()).unwrap_or_default();
@@ -214,7 +232,7 @@ impl Notes {
         Self {
             notebook,
             told,
-            mark,
+            mark: Some(mark),
         }
     }
 }
@@ -301,7 +319,9 @@ impl Core {
             mark,
         } = notes;
         // Nothing is to be done about it before there is a link.
-        session.keeps_journal(mark);
+        if let Some(mark) = mark {
+            session.keeps_journal(mark);
+        }
         Ok(Self {
             book,
             contact: Contact::new(folder.path()),

@@ -72,6 +72,9 @@ impl Tenant {
     /// before is believed.
     pub async fn identity_moved(&self, machine: &MachineName, removed: bool) {
         self.roster.forget(machine);
+        if removed {
+            self.desk.removed(machine.clone());
+        }
         self.gateway.identity(machine.clone(), removed).await;
     }
 
@@ -106,6 +109,8 @@ pub(crate) struct Plane {
     pub keys: Arc<Keys>,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// Names this run of the control plane, and no other one.
+    pub run: String,
 }
 
 impl Plane {
@@ -145,7 +150,8 @@ impl Opened {
         workspace: &WorkspaceName,
         blobs: &Path,
     ) -> Result<Self, StartError> {
-        let ledger = plane.ledger(workspace);
+        // Before anything is read, so that nothing which another control plane still writes goes unseen.
+        let ledger = plane.ledger(workspace).lead(&plane.run)?;
         let access = Access::new(plane.now, ledger.list_tokens()?, ledger.identities()?);
         let (recorded, assignments) = load(&ledger)?;
         let rollouts = load_rollouts(&ledger, &recorded, &assignments, (plane.now)())?;

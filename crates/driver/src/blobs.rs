@@ -152,6 +152,9 @@ impl Blobs {
             .mode(0o600)
             .open(&path)
             .map_err(Self::failed("open", &path))?;
+        // A transfer that was given up may still be writing its last piece: it ends before this one looks what is there.
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| Self::failed("lock", &path)(e.into()))?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut offset = 0;
@@ -338,6 +341,28 @@ mod tests {
         assert!(!blobs.has(digest));
         assert_eq!(blobs.begin(digest, 5).unwrap().offset(), 0);
         assert!(matches!(blobs.open(digest), Err(BlobError::Missing(_))));
+    }
+
+    /// Mutation: leave the lock out.
+    #[test]
+    fn two_transfers_of_one_blob_do_not_mix_their_bytes() {
+        let data = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(data.path());
+        let digest = Hash::of(b"hello");
+        let mut first = blobs.begin(digest, 5).unwrap();
+        let second = std::thread::spawn({
+            let blobs = blobs.clone();
+            move || {
+                let mut second = blobs.begin(digest, 5).unwrap();
+                let offset = usize::try_from(second.offset()).unwrap();
+                second.write(&b"hello"[offset..]).unwrap();
+                second.finish().unwrap();
+            }
+        });
+        first.write(b"hel").unwrap();
+        drop(first);
+        second.join().unwrap();
+        assert_eq!(fs::read(blobs.path(digest)).unwrap(), b"hello");
     }
 
     #[test]

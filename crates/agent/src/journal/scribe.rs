@@ -67,6 +67,18 @@ impl Notebook {
         (notebook, tells)
     }
 
+    /// Notes nothing, and tells nothing.
+    pub fn silent() -> (Self, mpsc::Receiver<Told>) {
+        let notebook = Self {
+            orders: mpsc::channel(1).0,
+            noticed: Noticed::after(None),
+            lost: 0,
+            online: false,
+            lost_link: None,
+        };
+        (notebook, mpsc::channel(1).1)
+    }
+
     /// Notes something.
     pub fn note(&mut self, at: Timestamp, what: Happening) {
         if self.lost > 0 && self.orders.try_send(Order::Lost(self.lost)).is_ok() {
@@ -108,15 +120,13 @@ impl Notebook {
         if self.online == online {
             return;
         }
+        self.online = online;
         if online {
             let away = self.lost_link.take().map(|since| since.elapsed());
             let away_ms = away.map(|away| u64::try_from(away.as_millis()).unwrap_or(u64::MAX));
             self.note(now, Happening::LinkBack { away_ms });
         } else {
             self.lost_link = Some(Instant::now());
-        }
-        self.online = online;
-        if !online {
             self.note(now, Happening::LinkLost);
         }
     }

@@ -6,7 +6,7 @@ use plumb_model::{MachineName, OwnerName};
 /// Which events.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  plumb events --since 1h\n  plumb events --machine web-1 --app hello\n  plumb events -f --output json\n\nAgents note what happens on their machines in a chain of entries, also while no control plane is there, and hand it over\nwhen it is back; such events are marked `away`. A journal that somebody has tampered with is named at the end, and the exit\ncode is 1 then. With -f it goes on where it was when the control plane was away."
+    after_help = "Examples:\n  plumb events --since 1h\n  plumb events --machine web-1 --app hello\n  plumb events -f --output json\n  plumb events --verify            exits with 1 where a journal is broken\n\nAgents note what happens on their machines in a chain of entries, also while no control plane is there, and hand it over\nwhen it is back; such events are marked `away`. A journal that somebody has tampered with is named at the end. With -f it goes on where it was when the control plane was away."
 )]
 pub struct EventsArgs {
     /// Only what happened on this machine.
@@ -21,6 +21,9 @@ pub struct EventsArgs {
     /// The most events, the newest of them.
     #[arg(long, default_value_t = 100)]
     pub limit: usize,
+    /// Instead: how far each machine's journal was taken, and whether it holds together; exits with 1 if one does not.
+    #[arg(long, conflicts_with_all = ["app", "since", "limit", "follow"])]
+    pub verify: bool,
     /// Go on with what happens from now on.
     #[arg(long, short)]
     pub follow: bool,

@@ -42,8 +42,12 @@ pub async fn run(args: &EventsArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         Some(token) => token.clone(),
         None => {
             let past = past(&mut connect(env).await?, args, since).await?;
+            if args.verify {
+                return Ok(verify(&past.journals, env));
+            }
             if !args.follow {
-                return Ok(show(&past, env));
+                show(&past, env);
+                return Ok(Exit::Fine);
             }
             for event in &past.events {
                 tell(event, env);
@@ -170,8 +174,47 @@ fn text(value: Option<&impl ToString>) -> String {
     value.map(ToString::to_string).unwrap_or_default()
 }
 
-fn show(past: &Past, env: &Env<'_>) -> Exit {
-    let broken: Vec<_> = past.journals.iter().filter(|j| j.broken_at > 0).collect();
+fn broken(journal: &v1::Journal) -> String {
+    format!(
+        "The journal of {} is broken at entry {}: {}",
+        escape::line(&journal.machine),
+        journal.broken_at,
+        escape::line(&journal.why)
+    )
+}
+
+fn verify(journals: &[v1::Journal], env: &Env<'_>) -> Exit {
+    let whole = journals.iter().all(|journal| journal.broken_at == 0);
+    match env.output {
+        Output::Json => out::json(&json!({
+            "format": 1,
+            "whole": whole,
+            "journals": journals.iter().map(journal_json).collect::<Vec<_>>(),
+        })),
+        Output::Text => {
+            for journal in journals {
+                out::line(&match journal.broken_at {
+                    0 => format!(
+                        "The journal of {} is whole: {} entries. Its head is {}",
+                        escape::line(&journal.machine),
+                        journal.entries,
+                        escape::line(&journal.head)
+                    ),
+                    _ => broken(journal),
+                });
+            }
+            if journals.is_empty() {
+                out::line("No machine has handed a journal over yet.");
+            }
+        }
+    }
+    match whole {
+        true => Exit::Fine,
+        false => Exit::Failed,
+    }
+}
+
+fn show(past: &Past, env: &Env<'_>) {
     match env.output {
         Output::Json => out::json(&json!({
             "format": 1,
@@ -186,20 +229,10 @@ fn show(past: &Past, env: &Env<'_>) -> Exit {
             for event in &past.events {
                 tell(event, env);
             }
-            for journal in &broken {
-                out::note(&format!(
-                    "The journal of {} is broken at entry {}: {}",
-                    escape::line(&journal.machine),
-                    journal.broken_at,
-                    escape::line(&journal.why)
-                ));
+            for journal in past.journals.iter().filter(|j| j.broken_at > 0) {
+                out::note(&broken(journal));
             }
         }
-    }
-    if broken.is_empty() {
-        Exit::Fine
-    } else {
-        Exit::Failed
     }
 }
 

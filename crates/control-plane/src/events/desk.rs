@@ -45,6 +45,8 @@ enum Order {
         chunk: Chunk,
         reply: Reply,
     },
+    /// The machine was removed: whoever joins under its name begins a journal of his own.
+    Removed(MachineName),
     /// Events of an agent that keeps no journal.
     Heard {
         machine: MachineName,
@@ -110,6 +112,11 @@ impl Desk {
     /// A machine without a journal says that these things happened. Never waits.
     pub fn heard(&self, machine: MachineName, events: Vec<MachineEvent>) {
         let _ = self.orders.send(Order::Heard { machine, events });
+    }
+
+    /// A machine was removed. Never waits.
+    pub fn removed(&self, machine: MachineName) {
+        let _ = self.orders.send(Order::Removed(machine));
     }
 
     /// Moves whenever events were stored.
@@ -188,6 +195,7 @@ impl Taker {
                 chunk,
                 reply,
             } => self.handed(&machine, &chunk, reply),
+            Order::Removed(machine) => self.removed(&machine),
             Order::Heard { machine, events } => self.heard(&machine, events),
         };
         taken.unwrap_or_else(|error| {
@@ -257,6 +265,13 @@ impl Taker {
         }
         stored |= self.moves(machine, &head)?;
         self.answer(head, reply);
+        Ok(stored)
+    }
+
+    fn removed(&mut self, machine: &MachineName) -> Result<bool, LedgerError> {
+        let stored = self.commit()?;
+        self.heads.remove(machine);
+        self.ledger.forget_journal(machine)?;
         Ok(stored)
     }
 

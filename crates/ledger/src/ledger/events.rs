@@ -105,6 +105,15 @@ impl Ledger {
             .collect())
     }
 
+    /// Forgets how far a machine's journal was handed over, since the machine was removed. Its events stay.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn forget_journal(&self, machine: &MachineName) -> Result<(), LedgerError> {
+        let _ = self.commit(Txn::default().delete(self.journal_key(machine)))?;
+        Ok(())
+    }
+
     /// Adds events, in order, at most [`MAX_EVENT_BATCH`] of them, and notes how far at most [`MAX_HEAD_BATCH`] journals
     /// were taken. Takes away what is too old or too much.
     ///
@@ -337,6 +346,8 @@ mod tests {
         assert_eq!(ledger.journal(&machine()).unwrap(), Some(head.clone()));
         assert_eq!(ledger.journals().unwrap(), journals);
         assert_eq!(self::ledger(&store, "crm").journals().unwrap(), []);
+        ledger.forget_journal(&machine()).unwrap();
+        assert_eq!(ledger.journals().unwrap(), []);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod body;
 mod hands;
 mod events;
 mod lead;
+#[cfg(test)]
+mod recordings;
 mod records;
 mod rollouts;
 mod secrets;
@@ -404,6 +406,30 @@ impl Ledger {
                 name.clone_from(before);
             }
             released
+        })
+    }
+
+    /// The log as [`Ledger::revisions`] and [`Ledger::releases`] have it, of revisions older than one: for pages of it.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn history(
+        &self,
+        owner: Option<&OwnerName>,
+        before: Revision,
+        limit: usize,
+    ) -> Result<Vec<RevisionRecord>, LedgerError> {
+        let mut name = owner.cloned();
+        self.revisions_where(limit, |record| {
+            // Names have to be followed from the newest on, wherever the page begins.
+            let released = name.as_mut().is_none_or(|name| {
+                let released = record.released.contains_key(name);
+                if let Some(earlier) = record.renamed.get(name) {
+                    name.clone_from(earlier);
+                }
+                released
+            });
+            released && record.revision < before
         })
     }
 

@@ -6,6 +6,7 @@
 mod peers;
 mod v1_session;
 mod v1_values;
+mod v2_session;
 
 use std::path::PathBuf;
 

@@ -38,7 +38,7 @@ pub(super) fn owner() -> OwnerName {
     OwnerName::new("web").unwrap()
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
 }
 

@@ -175,3 +175,74 @@ fn a_large_artifact_comes_in_pieces_and_goes_on_where_a_crash_of_the_server_cut_
         assert!(fs::read(format!("{cwd}/part-{number}")).unwrap() == *part);
     }
 }
+
+/// Stands between command line and server; breaks the connection once, after so many bytes towards the server. How many
+/// went that way in all.
+fn cutting(server: String, after: u64) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sent, left) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(after)));
+    let counted = sent.clone();
+    std::thread::spawn(move || {
+        for mut near in listener.incoming().flatten() {
+            let mut far = TcpStream::connect(&server).unwrap();
+            let down = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || pump(down.0, down.1, None));
+            let (sent, left) = (counted.clone(), left.clone());
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 16 * 1024];
+                while let Ok(read @ 1..) = near.read(&mut buffer) {
+                    sent.fetch_add(read as u64, Ordering::SeqCst);
+                    let before = left.load(Ordering::SeqCst);
+                    let now = before.saturating_sub(read as u64);
+                    left.store(now, Ordering::SeqCst);
+                    if before > 0 && now == 0 || far.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = near.shutdown(Shutdown::Both);
+                let _ = far.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (address, sent)
+}
+
+/// Mutation: say in `missing_blobs` that nothing came, or remove an upload that is cut.
+#[test]
+fn an_upload_that_is_cut_goes_on_where_it_stopped_and_no_byte_is_wrong() {
+    const MIB: u64 = 1 << 20;
+    let pair = Pair::started();
+    let (address, sent) = cutting(pair.address(), 16 * MIB);
+    let context = fs::read_to_string(pair.path("config/plumb/contexts/main.json")).unwrap();
+    let direct = pair.address();
+    assert!(context.contains(&direct));
+    let through = pair.path("through.json");
+    fs::write(&through, context.replace(&direct, &address)).unwrap();
+    fs::set_permissions(&through, fs::Permissions::from_mode(0o600)).unwrap();
+    let content = noise(20 << 20, 3);
+    pair.write("files/large", &content);
+    let target = pair.path("managed/large");
+    pair.write(
+        "base.yaml",
+        format!(
+            "kind: Setup\nname: base\nmachines: local\nfiles:\n  {}: {{ source: files/large }}\n",
+            target.display()
+        ),
+    );
+    let through = through.display().to_string();
+    pair.plumb(&["--context", &through, "apply", "--yes"])
+        .good();
+    assert!(fs::read(&target).unwrap() == content);
+    let sent = sent.load(Ordering::SeqCst);
+    // What was on its way when it was cut goes again: some windows and buffers, and not the sixteen MiB before.
+    assert!(sent > 20 * MIB && sent < 26 * MIB, "{sent} bytes were sent");
+    let left = fs::read_dir(pair.path("server/blobs")).unwrap().flatten();
+    let names: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| !name.to_string_lossy().starts_with('.')),
+        "{names:?}"
+    );
+}

@@ -2,6 +2,8 @@
 
 mod agent;
 mod content;
+mod events;
+mod hands;
 mod join;
 mod processes;
 mod renames;

@@ -143,6 +143,26 @@ fn a_journal_that_was_tampered_with_is_stored_as_such() {
     assert_eq!(*answers.lock().unwrap(), [0, 5]);
 }
 
+/// Threat row 19. Mutation: keep how far the journal of a removed machine was taken.
+#[test]
+fn a_machine_that_joins_under_the_name_of_a_removed_one_begins_a_journal_of_its_own() {
+    let ledger = ledger();
+    let (mark, lines) = lines(&ledger, 5);
+    let answers = Answers::default();
+    let mut taker = taker(&ledger);
+    greet(&mut taker, &mark, &answers);
+    hand(&mut taker, &mark, &lines, &answers);
+    taker.take(Order::Removed(machine()));
+    let other = Mark {
+        chain: "d".into(),
+        ..mark
+    };
+    greet(&mut taker, &other, &answers);
+    assert_eq!(*answers.lock().unwrap(), [0, 5, 0]);
+    let head = ledger.journal(&machine()).unwrap().unwrap();
+    assert_eq!((head.chain.as_str(), head.broken), ("d", None));
+}
+
 #[test]
 fn an_entry_about_another_machine_is_not_stored_and_events_without_a_journal_are() {
     let ledger = ledger();
