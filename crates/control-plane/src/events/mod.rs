@@ -267,3 +267,63 @@ impl v1::event_log_server::EventLog for Events {
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plumb_model::Generation;
+    use plumb_model::journal::Happening;
+
+    use super::*;
+
+    /// Mutation: take any number for a token.
+    #[test]
+    fn a_token_of_another_workspace_or_of_nobody_is_refused() {
+        assert_eq!(number_of("t", "0123abcd", "").unwrap(), None);
+        let mine = token("0123abcd", 7);
+        assert_eq!(number_of("t", "0123abcd", &mine).unwrap(), Some(7));
+        for other in [
+            token("ffffffff", 7).as_str(),
+            "7",
+            "0123abcd-",
+            "0123abcd-x",
+        ] {
+            let refusal = number_of("resume_token", "0123abcd", other).unwrap_err();
+            assert!(
+                refusal.message.contains("resume_token"),
+                "{other}: {refusal:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn events_are_wanted_by_machine_owner_and_time() {
+        let event = |what| EventRecord {
+            machine: MachineName::new("web-1").unwrap(),
+            at: Timestamp::UNIX_EPOCH,
+            received: Timestamp::UNIX_EPOCH,
+            away: false,
+            entry: Some(1),
+            what,
+        };
+        let resource = event(Happening::Resource {
+            address: "web-1/web/file//x".parse().unwrap(),
+            kind: plumb_model::condition::EventKind::Applied,
+            message: "m".into(),
+        });
+        let generation = Generation(1);
+        let own = event(Happening::AssignmentTaken { generation });
+        for (machine, owner, since, expected) in [
+            ("", "", "", (true, true)),
+            ("web-1", "", "", (true, true)),
+            ("web-2", "", "", (false, false)),
+            ("", "web", "", (true, false)),
+            ("", "db", "", (false, false)),
+            ("", "", "1970-01-01T00:00:01Z", (false, false)),
+        ] {
+            let wanted = Wanted::parse(machine, owner, since).unwrap();
+            let found = (wanted.has(&resource), wanted.has(&own));
+            assert_eq!(found, expected, "{machine} {owner} {since}");
+        }
+        assert!(Wanted::parse("no name!", "", "").is_err());
+    }
+}

@@ -345,6 +345,7 @@ async fn a_revoked_tokens_streams_are_cut_and_its_calls_refused() {
     tx.send(v1::UploadBlobRequest {
         digest: Hash::of(b"x").to_string(),
         data: Vec::new(),
+        offset: 0,
     })
     .await
     .unwrap();

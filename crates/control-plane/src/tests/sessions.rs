@@ -175,6 +175,7 @@ async fn a_machine_fetches_only_what_its_own_assignment_names() {
         .map(|data| v1::UploadBlobRequest {
             digest: digest.to_string(),
             data: data.to_vec(),
+            offset: 0,
         })
         .collect();
     let mut api = world.api().await;
