@@ -389,6 +389,7 @@ impl Remote {
         let request = v1::HistoryRequest {
             owner: owner.map(ToString::to_string).unwrap_or_default(),
             limit,
+            ..v1::HistoryRequest::default()
         };
         let answer = self
             .api

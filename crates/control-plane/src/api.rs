@@ -13,7 +13,9 @@ use std::time::Duration;
 use plumb_ledger::{Ledger, TokenKind, TokenRecord};
 use plumb_model::condition::MachineEvent;
 use plumb_model::state::Outcome;
-use plumb_model::{Hash, MachineName, OwnerName, ReleaseNumber, Secret, Timestamp};
+use plumb_model::{
+    Hash, MachineName, OwnerName, ReleaseNumber, Revision, Secret, Timestamp,
+};
 use plumb_wire::convert::{WireError, parse, parse_optional, time_text, to_json};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::token::{ApiToken, JoinToken};
@@ -437,9 +439,13 @@ impl v1::control_plane_server::ControlPlane for Api {
             0 => HISTORY.1,
             limit => limit.min(HISTORY.0),
         };
+        let before = parse_optional::<u64>("page_token", &request.page_token)
+            .map_err(Refusal::from)?
+            .map_or(Revision(u64::MAX), Revision);
         let ledger = tenant.ledger.clone();
-        let entries = refuse::blocking(move || history(&ledger, owner.as_ref(), limit)).await?;
-        Ok(Response::new(v1::HistoryResponse { entries }))
+        let answer =
+            refuse::blocking(move || history(&ledger, owner.as_ref(), before, limit)).await?;
+        Ok(Response::new(answer))
     }
 
     type LogsStream = LogStream;
@@ -565,13 +571,18 @@ fn wanted_logs(request: &v1::LogsRequest) -> Result<WantedLogs, WireError> {
 fn history(
     ledger: &Ledger,
     owner: Option<&OwnerName>,
+    before: Revision,
     limit: usize,
-) -> Result<Vec<v1::HistoryEntry>, Refusal> {
-    let records = match owner {
-        Some(owner) => ledger.releases(owner, limit),
-        None => ledger.revisions(limit),
-    }
-    .map_err(|e| refuse::ledger(&e))?;
+) -> Result<v1::HistoryResponse, Refusal> {
+    let mut records = ledger
+        .history(owner, before, limit + 1)
+        .map_err(|e| refuse::ledger(&e))?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let next_page_token = match records.last() {
+        Some(last) if more => last.revision.to_string(),
+        _ => String::new(),
+    };
     let mut known: BTreeMap<OwnerName, BTreeMap<ReleaseNumber, Outcome>> = BTreeMap::new();
     let mut entries = Vec::new();
     for record in records {
@@ -593,7 +604,10 @@ fn history(
             outcomes,
         });
     }
-    Ok(entries)
+    Ok(v1::HistoryResponse {
+        entries,
+        next_page_token,
+    })
 }
 
 pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {

@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod enrol;
 mod machines;
+mod operations;
 mod sessions;
 mod signed;
 mod validator;

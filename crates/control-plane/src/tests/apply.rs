@@ -140,6 +140,7 @@ async fn a_rollback_takes_the_release_before_and_is_applied_forward() {
     let history = v1::HistoryRequest {
         owner: "base".into(),
         limit: 1,
+        ..v1::HistoryRequest::default()
     };
     let entries = api.history(history).await.unwrap().into_inner().entries;
     let record: RevisionRecord = serde_json::from_slice(&entries[0].record_json).unwrap();
@@ -189,6 +190,7 @@ fn pieces(digest: Hash, parts: &[&[u8]]) -> Vec<v1::UploadBlobRequest> {
         .map(|data| v1::UploadBlobRequest {
             digest: digest.to_string(),
             data: data.to_vec(),
+            offset: 0,
         })
         .collect()
 }

@@ -115,7 +115,7 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let mut pair = Pair::started();
     pair.status_until("online", online);
     let data = |name: &str| pair.path(name).display().to_string();
-    let (server, agent) = (data("server"), data("agent"));
+    let (server, agent, repo) = (data("server"), data("agent"), data("repo"));
     let all = ["--data", &server, "--data", &agent];
     let (code, found) = checks(&pair, &all);
     assert_eq!(code, Some(0), "{found:#}");
@@ -170,7 +170,7 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
         .unwrap()
         .clone();
     assert_eq!(process["state"], "warn", "{process}");
-    let (code, _) = checks(&pair, &["--data", &data("repo")]);
+    let (code, _) = checks(&pair, &["--data", &repo]);
     assert_eq!(code, Some(1));
 }
 
