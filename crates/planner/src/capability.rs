@@ -129,7 +129,7 @@ pub(crate) fn lacks(
                     unchanged: before
                         .get(desired.recorded_address(address))
                         .is_some_and(|old| *old == resource),
-                    origin: desired.origins.get(address).cloned(),
+                    origin: desired.origin(address).cloned(),
                 });
             }
         }

@@ -23,8 +23,8 @@ pub struct Desired {
     pub machines: BTreeMap<MachineName, MachineInfo>,
     /// Owners with all their resources.
     pub owners: BTreeMap<OwnerName, Arc<ReleaseBody>>,
-    /// Where each resource comes from.
-    pub origins: BTreeMap<Address, Origin>,
+    /// Where each resource comes from, by owner.
+    pub origins: BTreeMap<OwnerName, BTreeMap<Address, Origin>>,
     /// Where each owner's blueprint stands.
     pub owner_origins: BTreeMap<OwnerName, Origin>,
     /// What moving names meant.
@@ -42,6 +42,11 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Where a resource comes from.
+    pub(crate) fn origin(&self, address: &Address) -> Option<&Origin> {
+        self.origins.get(&address.owner)?.get(address)
+    }
+
     /// Exactly what is recorded.
     fn as_recorded(recorded: &Recorded) -> Self {
         Self {

@@ -58,14 +58,16 @@ const PEM_END: &str = "-----END ";
 
 /// Whether a key is the name of something secret: `password`, `DB_PASSWORD`, `apiKey`.
 pub(crate) fn is_secret_key(key: &str) -> bool {
-    // Nearly every variable is asked this, so nothing is copied.
+    // Every variable is asked this, so nothing is copied, and few endings are looked at.
+    let mut bare = key.chars().rev().filter(|c| c.is_alphanumeric());
+    let Some(final_letter) = bare.next().map(|c| c.to_ascii_lowercase()) else {
+        return false;
+    };
     let ends_with = |ending: &str| {
-        let mut bare = key.chars().rev().filter(|c| c.is_alphanumeric());
-        let mut wanted = ending.bytes().rev();
-        wanted.all(|byte| {
-            bare.next()
-                .is_some_and(|c| c.to_ascii_lowercase() == char::from(byte))
-        })
+        let mut bare = bare.clone();
+        let mut wanted = ending.chars().rev();
+        wanted.next() == Some(final_letter)
+            && wanted.all(|c| bare.next().is_some_and(|b| b.to_ascii_lowercase() == c))
     };
     let last = || key.rsplit(['_', '-', '.']).next().unwrap_or_default();
     ENDINGS.iter().any(|ending| ends_with(ending))
@@ -99,7 +101,7 @@ struct Signs {
     at: bool,
     /// Two dashes, as at the beginning of a private key.
     dashes: bool,
-    /// A byte that a token could begin with where a word begins.
+    /// Two bytes that a token could begin with where a word begins.
     token: bool,
 }
 
@@ -107,13 +109,21 @@ impl Signs {
     fn of(text: &str) -> Self {
         let mut signs = Self::default();
         let mut before = b' ';
-        for byte in text.bytes() {
+        let bytes = text.as_bytes();
+        for (at, &byte) in bytes.iter().enumerate() {
             match byte {
                 b'@' => signs.at = true,
                 b'-' => signs.dashes |= before == b'-',
                 b'g' | b's' | b'r' | b'x' | b'A' => {
                     let inside = before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-');
-                    signs.token |= !inside;
+                    let begins = matches!(
+                        (byte, bytes.get(at + 1)),
+                        (b'g', Some(b'h' | b'i' | b'l'))
+                            | (b's' | b'r', Some(b'k'))
+                            | (b'x', Some(b'o'))
+                            | (b'A', Some(b'K'))
+                    );
+                    signs.token |= begins && !inside;
                 }
                 _ => {}
             }

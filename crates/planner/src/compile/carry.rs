@@ -1,7 +1,7 @@
 //! What a recorded resource hands on to the one that takes its place: the addresses that it had before, and that it may
 //! take over what Plumb did not make.
 
-use plumb_model::{Address, Found, Reason, ResourceKind, ResourceStatus};
+use plumb_model::{Address, Found, Reason, ResourceKind, ResourceStatus, parallel};
 
 use super::context::{Context, Drafts};
 use super::rename::Moved;
@@ -16,7 +16,8 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
     let statuses = input.observed.statuses.values();
     let foreign: Vec<&ResourceStatus> = statuses.filter(|status| is_foreign(status)).collect();
     let in_the_way = |address| stranger(input, foreign.iter().copied(), address).is_some();
-    for (name, draft) in drafts.iter_mut() {
+    let all = drafts.iter_mut().collect();
+    parallel::each(all, super::size(context.set), |(name, draft)| {
         let body = context.recorded(name);
         for (address, resource) in &mut draft.resources {
             let at = moved.get(address).unwrap_or(address);
@@ -32,7 +33,7 @@ pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Mov
             }
             resource.adopt = old.adopt || in_the_way(at);
         }
-    }
+    });
 }
 
 /// What an agent said of something that Plumb did not make and that a resource can take over: at its address, or at that

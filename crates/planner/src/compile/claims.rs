@@ -61,7 +61,9 @@ pub(super) fn check(
                     first.get(),
                     resource.address
                 );
-                let origin = context.origins.get(&resource.address).cloned();
+                let address = &resource.address;
+                let draft = drafts.get(&address.owner);
+                let origin = draft.and_then(|draft| draft.origins.get(address)).cloned();
                 context.problem(message, origin, "let one of them go, or choose another");
             }
             Entry::Vacant(free) => {
@@ -72,7 +74,7 @@ pub(super) fn check(
     for draft in drafts.values() {
         if let Some(cycle) = cycle(&draft.resources) {
             let names: Vec<String> = cycle.iter().map(|a| format!("`{a}`")).collect();
-            let origin = cycle.first().and_then(|a| context.origins.get(a)).cloned();
+            let origin = cycle.first().and_then(|a| draft.origins.get(*a)).cloned();
             context.problem(
                 format!(
                     "each of these waits for the next, in a circle: {}",

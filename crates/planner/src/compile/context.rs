@@ -20,6 +20,8 @@ pub(super) struct Draft {
     pub kind: OwnerKind,
     /// Each by itself: a map has room for eleven in its smallest node, and an owner has five.
     pub resources: BTreeMap<Address, Box<Resource>>,
+    /// Where each of them comes from.
+    pub origins: BTreeMap<Address, Origin>,
     pub rollout: Option<Rollout>,
 }
 
@@ -28,6 +30,7 @@ impl Draft {
         Self {
             kind,
             resources: BTreeMap::new(),
+            origins: BTreeMap::new(),
             rollout: None,
         }
     }
@@ -63,7 +66,6 @@ pub(super) struct Context<'a> {
     pub renamed: Arc<Renamed>,
     pub resolver: Resolver<'a>,
     pub problems: Vec<Problem>,
-    pub origins: BTreeMap<Address, Origin>,
     /// The fields of a resource whose value nobody knows before somebody resolves a name.
     pub unknown: BTreeMap<Address, BTreeSet<&'static str>>,
 }
@@ -84,7 +86,6 @@ impl<'a> Context<'a> {
             renamed: Arc::new(renamed),
             resolver: Resolver::new(ask),
             problems,
-            origins: BTreeMap::new(),
             unknown: BTreeMap::new(),
         }
     }
@@ -95,7 +96,6 @@ impl<'a> Context<'a> {
             renamed: Arc::clone(&self.renamed),
             resolver: self.resolver.fork(),
             problems: Vec::new(),
-            origins: BTreeMap::new(),
             unknown: BTreeMap::new(),
             ..*self
         }
@@ -106,7 +106,6 @@ impl<'a> Context<'a> {
         for problem in found.problems {
             self.report(problem);
         }
-        self.origins.extend(found.origins);
         self.unknown.extend(found.unknown);
         self.resolver.join(found.resolver);
     }
@@ -193,7 +192,7 @@ impl<'a> Context<'a> {
             origin,
         } = made;
         if let Some(origin) = origin {
-            self.origins.insert(address.clone(), origin);
+            draft.origins.insert(address.clone(), origin);
         }
         let resource = Resource {
             after,

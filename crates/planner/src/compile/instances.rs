@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plumb_blueprint::{App, Container, Port, Process, Publish, Workload};
 use plumb_model::state::ReleaseBody;
-use plumb_model::{Address, MachineName, OwnerName, PortName, ProcessName, ResourceKind};
+use plumb_model::{Address, MachineName, OwnerName, PortName, ProcessName, ResourceKind, parallel};
 
 use super::context::Context;
 use super::place::{Placing, place};
@@ -96,10 +96,12 @@ pub(super) type Ports = BTreeMap<Address, BTreeMap<PortName, u16>>;
 
 pub(super) fn place_all<'a>(context: &Context<'a>) -> Instances<'a> {
     let set = context.set;
-    set.apps
-        .iter()
-        .map(|(owner, app)| (owner, place_app(context, owner, app)))
-        .collect()
+    let apps = set.apps.iter().collect();
+    parallel::each(apps, super::size(set), |(owner, app)| {
+        (owner, place_app(context, owner, app))
+    })
+    .into_iter()
+    .collect()
 }
 
 /// The machines that any of these is on.

@@ -143,7 +143,7 @@ fn app<'a>(
 
 /// Puts the release of every owner together, unless there are problems.
 fn finish(
-    mut context: Context<'_>,
+    context: Context<'_>,
     drafts: Drafts,
     rest: target::Rest,
     moved: rename::Moved,
@@ -155,19 +155,23 @@ fn finish(
     }
     let mut owners = rest.kept;
     let mut machines = rest.machines;
+    let mut origins = BTreeMap::new();
     let mut owner_origins = BTreeMap::new();
-    for (name, draft) in drafts {
-        if let Some(origin) = context.origin(draft.kind.as_str(), &name, "") {
-            owner_origins.insert(name.clone(), origin);
-        }
-        if !rest.targets.is_empty() {
-            // Of the machines only those that the targets need are looked at anew.
-            for machine in draft.resources.keys().map(|a| &a.machine) {
-                if let Some(info) = context.set.machines.get(machine) {
-                    machines.insert(machine.clone(), info.clone());
-                }
+    if !rest.targets.is_empty() {
+        // Of the machines only those that the targets need are looked at anew.
+        for machine in drafts
+            .values()
+            .flat_map(|d| d.resources.keys())
+            .map(|a| &a.machine)
+        {
+            if let Some(info) = context.set.machines.get(machine) {
+                machines.insert(machine.clone(), info.clone());
             }
         }
+    }
+    let all = drafts.into_iter().collect();
+    let released = parallel::each(all, size(context.set), |(name, draft)| {
+        let origin = context.origin(draft.kind.as_str(), &name, "");
         let body = ReleaseBody {
             format: FORMAT,
             kind: draft.kind,
@@ -179,7 +183,13 @@ fn finish(
         // What is as it is recorded is the recorded one from here on, which every later comparison sees at once.
         let recorded = context.input.recorded.releases.get(&name);
         let same = recorded.filter(|old| ***old == body).cloned();
-        owners.insert(name, same.unwrap_or_else(|| Arc::new(body)));
+        let body = same.unwrap_or_else(|| Arc::new(body));
+        (name, body, draft.origins, origin)
+    });
+    for (name, body, own, origin) in released {
+        owner_origins.extend(origin.map(|origin| (name.clone(), origin)));
+        origins.insert(name.clone(), own);
+        owners.insert(name, body);
     }
     let mut resolutions = context.resolver.of_the_plan();
     for path in &context.set.paths {
@@ -195,7 +205,7 @@ fn finish(
         manifest: Some(context.set.workspace.name.clone()),
         machines,
         owners,
-        origins: context.origins,
+        origins,
         owner_origins,
         resolutions,
         policy: Some(context.set.workspace.policy.clone()),

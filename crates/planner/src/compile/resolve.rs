@@ -64,7 +64,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// What an owner's release keeps.
-    pub fn recorded_of(&mut self, owner: &OwnerName) -> BTreeMap<ResolutionKey, String> {
+    pub fn recorded_of(&self, owner: &OwnerName) -> BTreeMap<ResolutionKey, String> {
         let met = self.met.get(owner).into_iter().flatten();
         met.filter_map(|(key, meaning)| Some((key.clone(), meaning.now.clone()?)))
             .collect()

@@ -59,7 +59,7 @@ fn base(sides: &Sides<'_>, address: &Address, action: ChangeAction, reason: Stri
         cost: None,
         felt: Felt::Nothing,
         downtime: None,
-        origin: sides.desired.origins.get(address).cloned(),
+        origin: sides.desired.origin(address).cloned(),
     }
 }
 

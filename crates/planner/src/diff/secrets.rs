@@ -35,7 +35,7 @@ pub(super) fn unset(sides: &Sides<'_>) -> Vec<UnsetSecret> {
             version,
             origin: needed_by
                 .iter()
-                .find_map(|address| sides.desired.origins.get(address).cloned()),
+                .find_map(|address| sides.desired.origin(address).cloned()),
             needed_by,
         })
         .collect()
