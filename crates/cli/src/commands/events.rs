@@ -335,6 +335,11 @@ mod tests {
                 },
             )
         });
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines[..2].join("\n"), @r"
+        2026-11-21 20:42:19 ✗ web-1 lost the control plane  away
+        2026-11-21 20:42:19 ↺ web-1 web/process/app/0: was killed by signal 9  away
+        ");
+        assert!(lines[2].ends_with("space\\n"), "{}", lines[2]);
+        assert!(!lines[2].chars().any(char::is_control), "{:?}", lines[2]);
     }
 }
