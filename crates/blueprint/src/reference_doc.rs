@@ -63,7 +63,7 @@ when a plan is made. The set is closed; there are no functions and no environmen
 | | `run`, `processes` | `image`, `dockerfile` | `compose` | `static` |
 |---|---|---|---|---|
 | `source` | yes | `dockerfile` only, and needed | | yes, and needed |
-| `runtime`, `build`, `hooks` | yes | | | |
+| `runtime`, `build`, `hooks`, `on_disconnect` | yes | | | |
 | `command`, `entrypoint`, `workdir`, `volumes`, `networks`, `labels` | | yes | | |
 | `ports`, `health`, `schedule`, `user` | yes | yes | | |
 | `env`, `secrets`, `uses`, `limits`, `restart`, `stop`, `log` | yes | yes | yes | |

@@ -14,7 +14,7 @@ use plumb_model::spec_service::{Backup, Engine};
 use plumb_model::state::{MachineInfo, Rollout};
 use plumb_model::{
     DriftPolicy, Limits, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
-    RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
+    OnDisconnect, RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
 };
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -175,6 +175,9 @@ pub struct App {
     /// When it is started, if it does not run all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// What becomes of its processes while the control plane is not heard; none: they run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disconnect: Option<OnDisconnect>,
     /// Commands around each release, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,

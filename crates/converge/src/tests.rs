@@ -18,6 +18,7 @@ use crate::{Effect, Event, Now, Reconciler, Settings, Work};
 
 mod adopt;
 mod forget;
+mod hands;
 mod renames;
 mod undriven;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::{OwnerName, PortName, ProcessName, RunState, Schedule};
+use plumb_model::{OnDisconnect, OwnerName, PortName, ProcessName, RunState, Schedule};
 
 use super::around::{self, ReadSecret};
 use super::container::{self, ReadContainer};
@@ -42,6 +42,7 @@ pub(crate) struct ReadApp {
     /// The Services that it uses, with their places.
     pub services: Vec<(OwnerName, Spot)>,
     schedule: Option<Schedule>,
+    on_disconnect: Option<OnDisconnect>,
     hooks: Vec<Hook>,
     pub renamed_from: Option<(OwnerName, Spot)>,
     /// The references in its texts.
@@ -168,6 +169,7 @@ impl ReadApp {
             uses: self.services.into_iter().map(|(name, _)| name).collect(),
             limits,
             schedule: self.schedule,
+            on_disconnect: self.on_disconnect,
             hooks: self.hooks,
             rollout: tuning.rollout.finish(),
             renamed_from: self.renamed_from.map(|(name, _)| name),
@@ -231,6 +233,7 @@ pub(crate) fn read(
         secrets: BTreeMap::new(),
         services: Vec::new(),
         schedule: None,
+        on_disconnect: None,
         hooks: Vec::new(),
         renamed_from: r.renamed_from(&root),
         uses,
@@ -243,6 +246,9 @@ pub(crate) fn read(
     }
     if let Some(node) = r.get(&root, "schedule") {
         out.schedule = schedule::read(r, &node);
+    }
+    if let Some(node) = r.get(&root, "on_disconnect") {
+        out.on_disconnect = around::on_disconnect(r, &node);
     }
     if let Some(node) = r.get(&root, "hooks") {
         out.hooks = around::hooks(r, &node, &mut out.uses);

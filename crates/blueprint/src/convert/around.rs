@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use plumb_model::spec_source::TaskMoment;
 use plumb_model::state::{Rollout, RolloutStrategy};
-use plumb_model::{Limits, OnSecretChange, SecretForm, SecretName};
+use plumb_model::{Limits, OnDisconnect, OnSecretChange, SecretForm, SecretName};
 
 use super::process::{self, Command};
 use super::tuning::SIGNALS;
@@ -19,6 +19,17 @@ const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// How long a hook may take unless the blueprint says otherwise.
 const HOOK_TIMEOUT_MS: u64 = 600_000;
+
+/// The shortest and the longest time that processes may run without the control plane, if not for ever: a short break of
+/// the line must not stop them.
+const STOP_AFTER_MS: std::ops::RangeInclusive<u64> = 10_000..=365 * DAY_MS;
+
+/// What becomes of processes while the control plane is not heard.
+pub(crate) fn on_disconnect<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<OnDisconnect> {
+    let after = r.get(node, "stop_after")?;
+    let stop_after_ms = r.duration(&after, STOP_AFTER_MS)?;
+    Some(OnDisconnect { stop_after_ms })
+}
 
 /// Where a port can be reached.
 pub(crate) fn publish<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<Publish> {

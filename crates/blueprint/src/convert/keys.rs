@@ -44,7 +44,7 @@ impl Form {
 fn goes_with(key: &str) -> Option<&'static [Form]> {
     use Form::{Compose, Dockerfile, Image, Native, Static};
     Some(match key {
-        "runtime" | "build" | "hooks" => &[Native],
+        "runtime" | "build" | "hooks" | "on_disconnect" => &[Native],
         "source" => &[Native, Dockerfile, Static],
         "command" | "entrypoint" | "volumes" | "networks" | "workdir" | "labels" => {
             &[Image, Dockerfile]
@@ -69,6 +69,9 @@ fn instead(key: &str, form: Form) -> &'static str {
         }
         ("build", _) => "write the steps into the Dockerfile",
         ("hooks", Form::Static) => "remove it: nothing runs here",
+        ("on_disconnect", Form::Image | Form::Dockerfile | Form::Compose) => {
+            "remove it: only native processes can be stopped by it"
+        }
         ("hooks", _) => {
             "do it at the start of the container: `command: ./migrate && exec ./server`"
         }

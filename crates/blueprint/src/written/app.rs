@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::around::{Hooks, Limits, Rollout, Route, Schedule, Secrets};
+use super::around::{Hooks, Limits, OnDisconnect, Rollout, Route, Schedule, Secrets};
 use super::process::{Health, Port, Process};
 use super::tuning::{Log, Restart, Stop};
 use super::workload::{Build, Command, Dockerfile, Mount, Source};
@@ -106,6 +106,9 @@ pub(crate) struct App {
     /// When it is started, if it does not run all the time.
     #[schemars(extend("examples" = [{ "cron": "15 3 * * *", "timezone": "Europe/Berlin" }]))]
     schedule: Option<Schedule>,
+    /// Native processes only: what becomes of them while their machine does not hear the control plane. They run on for ever, if left out.
+    #[schemars(extend("examples" = [{ "stop_after": "1h" }]))]
+    on_disconnect: Option<OnDisconnect>,
     /// Commands around each release.
     #[schemars(extend("examples" = [{ "before": { "run": "npm run migrate", "reversible": false } }]))]
     hooks: Option<Hooks>,

@@ -26,6 +26,15 @@ pub(crate) struct Limits {
     processes: Option<u32>,
 }
 
+/// What becomes of processes while their machine does not hear the control plane.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct OnDisconnect {
+    /// They are stopped after so long, also over restarts of the agent and reboots, and started again when it is heard. 10s to 8760h.
+    #[schemars(extend("examples" = ["1h"]))]
+    stop_after: Duration,
+}
+
 /// When something is started that does not run all the time: five cron fields, or more.
 #[derive(JsonSchema)]
 #[schemars(untagged, extend("examples" = ["15 3 * * *", { "cron": "15 3 * * *", "timezone": "Europe/Berlin", "overlap": "skip", "timeout": "10m" }]))]

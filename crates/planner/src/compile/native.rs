@@ -56,7 +56,7 @@ pub(super) fn process<'a>(
         secrets: env::secrets(context.input.secrets, &app.secrets, &decl.secrets),
         limits: decl.limits.clone().or_else(|| app.limits.clone()),
         schedule: decl.schedule.clone().or_else(|| app.schedule.clone()),
-        on_disconnect: None,
+        on_disconnect: app.on_disconnect.clone(),
     });
     ready.mark_unknown(context, &instance.address);
     let mut after = ready.after.clone();

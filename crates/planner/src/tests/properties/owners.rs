@@ -442,6 +442,7 @@ impl Making<'_> {
             uses: uses.flatten().into_iter().collect(),
             limits: None,
             schedule: None,
+            on_disconnect: None,
             hooks,
             rollout,
             renamed_from: self.renamed_from.clone(),
