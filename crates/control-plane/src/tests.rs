@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod enrol;
+mod hands;
 mod machines;
 mod operations;
 mod sessions;

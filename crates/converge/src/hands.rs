@@ -6,7 +6,7 @@
 //! A restart ends one certain incarnation, the one that ran when the order was first looked at. Which one that is gets
 //! noted on the disk before it is touched, so that no crash, reconnect or repeated order ends another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::hands::{Hands, Hold, Restart, Stopped};
 use plumb_model::{Address, Found, Observation, OrderNumber, OwnerName, ResourceSpec, RunState};
@@ -49,6 +49,9 @@ impl Progress {
     /// With these orders: each process that there is of an owner is to be started again, once for each order.
     fn with<'a>(&self, hands: &Hands, processes: impl Iterator<Item = &'a Address>) -> Self {
         let mut next = self.clone();
+        let processes: BTreeSet<&Address> = processes.collect();
+        // Of one that comes again later, an order that was taken up does not count.
+        next.again.retain(|address, _| processes.contains(address));
         next.shown
             .retain(|address, _| hands.holds.contains_key(address));
         let is_new = |owner: &OwnerName, restart: &Restart| {

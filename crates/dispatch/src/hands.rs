@@ -112,6 +112,8 @@ pub(crate) struct MachineHands {
     pub written: Option<Arc<WrittenOrders>>,
     /// What its agent holds; none of one that takes none, or that was never heard.
     pub held: Option<HeldOrders>,
+    /// Its agent was heard, so that one which holds nothing takes none.
+    heard: bool,
     /// What was sent on this session and is not answered, and when.
     pub in_flight: Option<(OrderNumber, u64)>,
     /// What was not taken: its number, why, and when.
@@ -122,6 +124,7 @@ impl MachineHands {
     /// A new session: nothing is in flight on it, and what was refused may be tried again.
     pub fn greeted(&mut self, held: Option<HeldOrders>) {
         self.held = held;
+        self.heard = true;
         self.in_flight = None;
         self.refused = None;
     }
@@ -180,6 +183,11 @@ impl MachineHands {
         let written = self.written.as_ref()?;
         let number = written.orders.number;
         let held = self.held;
+        if self.heard && held.is_none() {
+            return Some(
+                "its agent is of a version that takes no orders by hand; upgrade it".to_owned(),
+            );
+        }
         if let Some((_, why, _)) = &self.refused {
             return Some(format!("refused orders by hand: {why}"));
         }

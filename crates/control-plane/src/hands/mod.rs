@@ -26,6 +26,9 @@ use crate::refuse;
 /// Holds that have ended are told of for so long, with what they had covered.
 const TOLD_AFTER: Duration = Duration::from_secs(24 * 3600);
 
+/// So many resources of one machine may be held at once: more is no help by hand any more, and all of it is sent each time.
+const MAX_HOLDS: usize = 200;
+
 /// What each machine is assigned.
 type Assignments = BTreeMap<MachineName, Arc<Assignment>>;
 
@@ -305,6 +308,19 @@ impl Desk {
         let mut hands = before.hands(&address.machine);
         match hold {
             Some(hold) => {
+                if hands.holds.len() >= MAX_HOLDS && !hands.holds.contains_key(address) {
+                    // Those that have ended are told of no more.
+                    hands.holds.retain(|_, hold| hold.holds(at));
+                }
+                if hands.holds.len() >= MAX_HOLDS && !hands.holds.contains_key(address) {
+                    return Err(Refusal::new(
+                        Reason::TooMany,
+                        format!(
+                            "{MAX_HOLDS} resources of {} are held already; release some with `plumb hold --release`",
+                            address.machine
+                        ),
+                    ));
+                }
                 hands.holds.insert(address.clone(), hold);
             }
             // It ends now, and is told of for a while, as one that has run out.
@@ -474,6 +490,7 @@ impl Desk {
                 }
             }
             hands.stopped.retain(|owner, _| owners.contains(owner));
+            hands.restarts.retain(|owner, _| owners.contains(owner));
             if hands != was {
                 let number = OrderNumber(recorded.number(name).0 + 1);
                 changed.push(self.orders(name, number, hands, at));

@@ -1,6 +1,7 @@
 //! What operators do by hand, through the real programs: what is ordered stands, and is carried out once.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use plumb_tests::pair::{PATIENCE, Pair, Port, ask, process, settled, wait};
@@ -118,6 +119,11 @@ fn a_restart_is_followed_until_all_run_again() {
 fn what_is_held_is_left_alone_shown_with_its_patch_and_put_right_afterwards() {
     let (pair, port) = serving();
     answered_by(&port);
+    // Of files only that is told which everybody on the machine may read.
+    for folder in ["", "managed"] {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(pair.path(folder), open).unwrap();
+    }
     let motd = pair.path("managed/motd");
     let resource = format!("base/file/{}", motd.display());
     let hold = |length: &str| {

@@ -11,6 +11,7 @@ use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 use crate::remote::Remote;
+use crate::render::time::full;
 
 /// Holds, releases or lists.
 pub async fn hold(args: &HoldArgs, env: &Env<'_>) -> Result<Exit, CliError> {
@@ -74,12 +75,18 @@ async fn held(
     };
     let answer = hands.client.hold_resource(asked).await;
     let answer = answer.map_err(hands.failed())?.into_inner();
-    let until = answer.order.as_ref().map(|order| order.until.clone());
+    let until = answer.order.as_ref().map(|order| when(&order.until));
     let text = format!(
         "is held until {}; `plumb hold list` shows what differs there meanwhile",
         until.unwrap_or_default()
     );
     Ok((answer.order, answer.online, text))
+}
+
+/// A time of the wire, to the second; what cannot be read stays as it came.
+fn when(text: &str) -> String {
+    let at: Result<Timestamp, _> = text.parse();
+    at.map_or_else(|_| text.to_owned(), |at| format!("{} UTC", full(at)))
 }
 
 /// Whether a hold has ended.
@@ -112,16 +119,28 @@ fn sentences(orders: &[v1::HandOrder], now: Timestamp) -> Vec<String> {
             let text = match order.what.as_str() {
                 "stop" if order.machine.is_empty() => format!(
                     "{} is stopped by {} since {}; `plumb start {}` undoes it",
-                    order.owner, order.by, order.since, order.owner
+                    order.owner,
+                    order.by,
+                    when(&order.since),
+                    order.owner
                 ),
                 "stop" if everywhere(order).is_some() => return None,
                 "stop" => format!(
                     "{} is stopped on {} by {} since {}; `plumb start {} --machine {}` undoes it",
-                    order.owner, order.machine, order.by, order.since, order.owner, order.machine
+                    order.owner,
+                    order.machine,
+                    order.by,
+                    when(&order.since),
+                    order.owner,
+                    order.machine
                 ),
                 "hold" if !is_over(order, now) => format!(
                     "{} is held by {} until {} ({}); `plumb hold --release {}` undoes it",
-                    order.resource, order.by, order.until, order.reason, order.resource
+                    order.resource,
+                    order.by,
+                    when(&order.until),
+                    order.reason,
+                    order.resource
                 ),
                 _ => return None,
             };
@@ -153,9 +172,9 @@ fn listed(orders: &[v1::HandOrder], env: &Env<'_>) -> String {
         ));
         let until = match order.until.as_str() {
             "" => String::new(),
-            until => format!(", until {until}"),
+            until => format!(", until {}", when(until)),
         };
-        let by = format!("  by {} at {}{until}", order.by, order.since);
+        let by = format!("  by {} at {}{until}", order.by, when(&order.since));
         text.push_str(&format!("{}\n", escape::line(&by)));
         for (name, what) in [
             ("why", &order.reason),
@@ -168,6 +187,9 @@ fn listed(orders: &[v1::HandOrder], env: &Env<'_>) -> String {
         }
         if !order.delivered && order.trouble.is_empty() {
             text.push_str("  its machine does not have the order yet\n");
+        }
+        if order.found.is_none() && !order.found_mode.is_empty() {
+            text.push_str("  what stands there is not told: it is no text, is long, or not everybody on the machine may read it\n");
         }
         if let Some(patch) = patch(order, env.style) {
             text.push_str(&patch);
