@@ -1,39 +1,58 @@
 //! What a recorded resource hands on to the one that takes its place: the addresses that it had before, and that it may
 //! take over what Plumb did not make.
 
-use plumb_model::{Address, Found, Reason, ResourceKind, ResourceStatus, parallel};
+use plumb_model::{Address, Found, OwnerName, Reason, ResourceKind, ResourceStatus};
 
-use super::context::{Context, Drafts};
+use super::context::{Context, Draft};
 use super::rename::Moved;
 use crate::Input;
 
-/// Carries over, and lets what stands in the way be adopted.
+/// What agents said of things that Plumb did not make.
+pub(super) struct Strangers<'a> {
+    input: &'a Input<'a>,
+    statuses: Vec<&'a ResourceStatus>,
+}
+
+impl<'a> Strangers<'a> {
+    pub fn new(input: &'a Input<'a>) -> Self {
+        let statuses = input.observed.statuses.values();
+        Self {
+            input,
+            statuses: statuses.filter(|status| is_foreign(status)).collect(),
+        }
+    }
+
+    fn in_the_way(&self, address: &Address) -> bool {
+        stranger(self.input, self.statuses.iter().copied(), address).is_some()
+    }
+}
+
+/// Carries over to what an owner has now, and lets what stands in the way be adopted.
 ///
 /// Former addresses are kept for as long as the resource is recorded, also where somebody has one of them anew: an agent
 /// that was away meanwhile still holds the old thing there, and must not give it to the new one.
-pub(super) fn carry_over(context: &Context<'_>, drafts: &mut Drafts, moved: &Moved) {
-    let input = context.input;
-    let statuses = input.observed.statuses.values();
-    let foreign: Vec<&ResourceStatus> = statuses.filter(|status| is_foreign(status)).collect();
-    let in_the_way = |address| stranger(input, foreign.iter().copied(), address).is_some();
-    let all = drafts.iter_mut().collect();
-    parallel::each(all, super::size(context.set), |(name, draft)| {
-        let body = context.recorded(name);
-        for (address, resource) in &mut draft.resources {
-            let at = moved.get(address).unwrap_or(address);
-            let Some(old) = body.and_then(|body| body.resource(at)) else {
-                resource.adopt = in_the_way(address);
-                continue;
-            };
-            if at == address {
-                resource.was.clone_from(&old.was);
-                resource.was_before.clone_from(&old.was_before);
-            } else {
-                resource.renamed_from(old);
-            }
-            resource.adopt = old.adopt || in_the_way(at);
+pub(super) fn carry_over(
+    context: &Context<'_>,
+    name: &OwnerName,
+    draft: &mut Draft,
+    moved: &Moved,
+    strangers: &Strangers<'_>,
+) {
+    let body = context.recorded(name);
+    for (address, resource) in &mut draft.resources {
+        let at = moved.get(address).unwrap_or(address);
+        let Some(old) = body.and_then(|body| body.resource(at)) else {
+            resource.adopt = strangers.in_the_way(address);
+            continue;
+        };
+        if at == address {
+            resource.was.clone_from(&old.was);
+            resource.was_before.clone_from(&old.was_before);
+        } else {
+            resource.renamed_from(old);
         }
-    });
+        resource.adopt = old.adopt || strangers.in_the_way(at);
+    }
 }
 
 /// What an agent said of something that Plumb did not make and that a resource can take over: at its address, or at that

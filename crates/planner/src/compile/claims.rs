@@ -4,10 +4,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use plumb_model::plan::Origin;
 use plumb_model::state::ReleaseBody;
 use plumb_model::{Address, MachineName, OwnerName, Resource, ResourceKind};
 
-use super::context::{Context, Drafts};
+use super::context::{Context, Draft, Drafts};
 use crate::desired::{Claim, each_claim};
 
 /// Lets each file and directory wait for the innermost managed directory above it on the same machine.
@@ -40,19 +41,23 @@ pub(super) fn nest_paths(drafts: &mut Drafts) {
     }
 }
 
+/// Whether something of an owner lies in a folder that may be somebody else's.
+pub(super) fn has_paths(draft: &Draft) -> bool {
+    let mut addresses = draft.resources.keys();
+    addresses.any(|a| matches!(a.kind, ResourceKind::File | ResourceKind::Directory))
+}
+
 /// Two resources that want the same path, port or route of one machine, and containers that wait for each other.
 /// Blueprints are checked for it where they are written; this holds whatever way they came.
 pub(super) fn check(
     context: &mut Context<'_>,
-    drafts: &Drafts,
-    kept: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
+    owners: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
+    origins: &BTreeMap<OwnerName, BTreeMap<Address, Origin>>,
 ) {
+    let origin = |address: &Address| origins.get(&address.owner)?.get(address).cloned();
     // Only ever looked into: its order, which is another each time, shows nowhere.
     let mut held: HashMap<(&MachineName, Claim<'_>), &Address> = HashMap::new();
-    let kept = kept.values().flat_map(|body| &body.resources);
-    let drafted = drafts.values().flat_map(|draft| draft.resources.values());
-    let drafted = drafted.map(AsRef::as_ref);
-    for resource in kept.chain(drafted) {
+    for resource in owners.values().flat_map(|body| &body.resources) {
         let machine = &resource.address.machine;
         each_claim(resource, |claim| match held.entry((machine, claim)) {
             Entry::Occupied(first) => {
@@ -61,9 +66,7 @@ pub(super) fn check(
                     first.get(),
                     resource.address
                 );
-                let address = &resource.address;
-                let draft = drafts.get(&address.owner);
-                let origin = draft.and_then(|draft| draft.origins.get(address)).cloned();
+                let origin = origin(&resource.address);
                 context.problem(message, origin, "let one of them go, or choose another");
             }
             Entry::Vacant(free) => {
@@ -71,10 +74,10 @@ pub(super) fn check(
             }
         });
     }
-    for draft in drafts.values() {
-        if let Some(cycle) = cycle(&draft.resources) {
+    for body in owners.values() {
+        if let Some(cycle) = cycle(&body.resources) {
             let names: Vec<String> = cycle.iter().map(|a| format!("`{a}`")).collect();
-            let origin = cycle.first().and_then(|a| draft.origins.get(*a)).cloned();
+            let origin = cycle.first().and_then(|a| origin(a));
             context.problem(
                 format!(
                     "each of these waits for the next, in a circle: {}",
@@ -89,17 +92,16 @@ pub(super) fn check(
 
 /// Resources of one owner that wait for each other. Only containers can: what everything else waits for is fixed by its
 /// kind.
-fn cycle(resources: &BTreeMap<Address, Box<Resource>>) -> Option<Vec<&Address>> {
-    let mut waiting: BTreeMap<&Address, BTreeSet<&Address>> = resources
-        .iter()
-        .filter(|(address, _)| address.kind == ResourceKind::Container)
-        .map(|(address, resource)| {
-            let first = resource.after.iter();
-            let first = first.filter(|a| a.kind == ResourceKind::Container);
-            (
-                address,
-                first.filter(|a| resources.contains_key(*a)).collect(),
-            )
+fn cycle(resources: &[Resource]) -> Option<Vec<&Address>> {
+    let containers = || {
+        let all = resources.iter();
+        all.filter(|resource| resource.address.kind == ResourceKind::Container)
+    };
+    let there: BTreeSet<&Address> = containers().map(|resource| &resource.address).collect();
+    let mut waiting: BTreeMap<&Address, BTreeSet<&Address>> = containers()
+        .map(|resource| {
+            let first = resource.after.iter().filter(|a| there.contains(*a));
+            (&resource.address, first.collect())
         })
         .collect();
     loop {

@@ -29,16 +29,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plumb_blueprint::{App, BlueprintSet, Workload};
-use plumb_model::plan::Resolution;
+use plumb_model::plan::{Origin, Resolution};
 use plumb_model::state::{FORMAT, OwnerKind, ReleaseBody, ResolutionKey};
-use plumb_model::{OwnerName, parallel};
+use plumb_model::{Address, OwnerName, parallel};
 
 use crate::desired::Desired;
 use crate::{Ask, Input, PlanError, Source};
+use carry::Strangers;
 pub(crate) use carry::stranger;
 use context::{Context, Draft, Drafts};
 use instances::Instance;
 use reach::Reach;
+use rename::Moved;
 #[cfg(test)]
 pub(crate) use rename::under;
 pub(crate) use rename::{after_renames, from_nothing, release_under};
@@ -70,15 +72,33 @@ pub fn compile(
         let draft = setup::compile(&mut own, name, setup, &reach);
         (name, draft, own)
     });
+    let strangers = Strangers::new(input);
+    // Where nothing is renamed, an app that has no path of the machine waits for nobody, and is compared with what is
+    // recorded while it is still at hand.
+    let alone = context.renamed.is_empty();
     let apps = parallel::each(set.apps.iter().collect(), size(set), |(name, decl)| {
         let mut own = context.fork();
         let here = instances.get(name).map(Vec::as_slice).unwrap_or_default();
-        let draft = app(&mut own, name, decl, here, &ports, &reach);
-        (name, draft, own)
+        let mut draft = app(&mut own, name, decl, here, &ports, &reach);
+        let done = if alone && !claims::has_paths(&draft) {
+            carry::carry_over(&own, name, &mut draft, &Moved::new(), &strangers);
+            Ok(release(&own, name, draft))
+        } else {
+            Err(draft)
+        };
+        (name, done, own)
     });
-    for (name, draft, own) in setups.into_iter().chain(apps) {
+    for (name, draft, own) in setups {
         context.join(own);
         drafts.insert(name.clone(), draft);
+    }
+    let mut released = Vec::new();
+    for (name, done, own) in apps {
+        context.join(own);
+        match done {
+            Ok(done) => released.push((name.clone(), done)),
+            Err(draft) => _ = drafts.insert(name.clone(), draft),
+        }
     }
     for (name, decl) in &set.services {
         let draft = service::compile(&mut context, name, decl, &reach);
@@ -92,9 +112,40 @@ pub fn compile(
     }
     claims::nest_paths(&mut drafts);
     let moved = rename::moved(&context, &drafts);
-    carry::carry_over(&context, &mut drafts, &moved);
-    claims::check(&mut context, &drafts, &rest.kept);
-    finish(context, drafts, rest, moved)
+    let all = drafts.into_iter().collect();
+    released.extend(parallel::each(all, size(set), |(name, mut draft)| {
+        carry::carry_over(&context, &name, &mut draft, &moved, &strangers);
+        let done = release(&context, &name, draft);
+        (name, done)
+    }));
+    finish(context, released, rest, moved)
+}
+
+/// An owner's release, and where it comes from.
+struct Released {
+    body: Arc<ReleaseBody>,
+    origins: BTreeMap<Address, Origin>,
+    owner_origin: Option<Origin>,
+}
+
+/// Makes a release of a draft.
+fn release(context: &Context<'_>, name: &OwnerName, draft: Draft) -> Released {
+    let body = ReleaseBody {
+        format: FORMAT,
+        kind: draft.kind,
+        resources: draft.resources.into_values().map(|r| *r).collect(),
+        resolutions: context.resolver.recorded_of(name),
+        rollout: draft.rollout,
+        owner: name.clone(),
+    };
+    // What is as it is recorded is the recorded one from here on, which every later comparison sees at once.
+    let recorded = context.input.recorded.releases.get(name);
+    let same = recorded.filter(|old| ***old == body).cloned();
+    Released {
+        body: same.unwrap_or_else(|| Arc::new(body)),
+        origins: draft.origins,
+        owner_origin: context.origin(draft.kind.as_str(), name, ""),
+    }
 }
 
 /// How much there is to compile, as far as it decides on threads: a few resources for each owner.
@@ -141,55 +192,35 @@ fn app<'a>(
     draft
 }
 
-/// Puts the release of every owner together, unless there are problems.
+/// Puts the releases of all owners together, unless there are problems.
 fn finish(
-    context: Context<'_>,
-    drafts: Drafts,
+    mut context: Context<'_>,
+    released: Vec<(OwnerName, Released)>,
     rest: target::Rest,
-    moved: rename::Moved,
+    moved: Moved,
 ) -> Result<Desired, PlanError> {
-    if !context.problems.is_empty() {
-        return Err(PlanError {
-            problems: context.problems,
-        });
-    }
     let mut owners = rest.kept;
     let mut machines = rest.machines;
     let mut origins = BTreeMap::new();
     let mut owner_origins = BTreeMap::new();
-    if !rest.targets.is_empty() {
-        // Of the machines only those that the targets need are looked at anew.
-        for machine in drafts
-            .values()
-            .flat_map(|d| d.resources.keys())
-            .map(|a| &a.machine)
-        {
-            if let Some(info) = context.set.machines.get(machine) {
-                machines.insert(machine.clone(), info.clone());
+    for (name, done) in released {
+        if !rest.targets.is_empty() {
+            // Of the machines only those that the targets need are looked at anew.
+            for machine in done.body.resources.iter().map(|r| &r.address.machine) {
+                if let Some(info) = context.set.machines.get(machine) {
+                    machines.insert(machine.clone(), info.clone());
+                }
             }
         }
+        owner_origins.extend(done.owner_origin.map(|origin| (name.clone(), origin)));
+        origins.insert(name.clone(), done.origins);
+        owners.insert(name, done.body);
     }
-    let all = drafts.into_iter().collect();
-    let released = parallel::each(all, size(context.set), |(name, draft)| {
-        let origin = context.origin(draft.kind.as_str(), &name, "");
-        let body = ReleaseBody {
-            format: FORMAT,
-            kind: draft.kind,
-            resources: draft.resources.into_values().map(|r| *r).collect(),
-            resolutions: context.resolver.recorded_of(&name),
-            rollout: draft.rollout,
-            owner: name.clone(),
-        };
-        // What is as it is recorded is the recorded one from here on, which every later comparison sees at once.
-        let recorded = context.input.recorded.releases.get(&name);
-        let same = recorded.filter(|old| ***old == body).cloned();
-        let body = same.unwrap_or_else(|| Arc::new(body));
-        (name, body, draft.origins, origin)
-    });
-    for (name, body, own, origin) in released {
-        owner_origins.extend(origin.map(|origin| (name.clone(), origin)));
-        origins.insert(name.clone(), own);
-        owners.insert(name, body);
+    claims::check(&mut context, &owners, &origins);
+    if !context.problems.is_empty() {
+        return Err(PlanError {
+            problems: context.problems,
+        });
     }
     let mut resolutions = context.resolver.of_the_plan();
     for path in &context.set.paths {
