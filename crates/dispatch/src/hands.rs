@@ -113,7 +113,7 @@ pub(crate) struct MachineHands {
     /// What its agent holds; none of one that takes none, or that was never heard.
     pub held: Option<HeldOrders>,
     /// Its agent was heard, so that one which holds nothing takes none.
-    heard: bool,
+    pub heard: bool,
     /// What was sent on this session and is not answered, and when.
     pub in_flight: Option<(OrderNumber, u64)>,
     /// What was not taken: its number, why, and when.

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_model::{Entry, MachineName, OwnerName};
+use plumb_model::{
+    ConditionKind, Entry, MachineName, OwnerName, Reason, ResourceSpec, ResourceStatus, RunState,
+};
 
 use crate::fleet::Fleet;
 use crate::judge::{Progress, judge};
@@ -77,6 +79,7 @@ fn health(machine: &Machine, entry: &Entry) -> Health {
     let status = machine.statuses.get(address);
     let say = |why: &str| format!("{}/{}: {why}", address.kind.as_str(), address.name);
     match judge(entry, status, machine.generation()) {
+        Progress::Done | Progress::Drifted(_) if stands(entry, status) => Health::Stopped,
         Progress::Done | Progress::Drifted(_) => Health::Available,
         Progress::Pending(None) => Health::Unknown,
         Progress::Pending(Some(c)) | Progress::Unhealthy(c) => Health::Unavailable(say(&c.message)),
@@ -84,11 +87,24 @@ fn health(machine: &Machine, entry: &Entry) -> Health {
     }
 }
 
+/// Whether a process stands still that its spec says runs.
+fn stands(entry: &Entry, status: Option<&ResourceStatus>) -> bool {
+    let Entry::Resource(resource) = entry else {
+        return false;
+    };
+    let ResourceSpec::Process(spec) = &resource.spec else {
+        return false;
+    };
+    let converged = status.and_then(|status| status.condition(ConditionKind::Converged));
+    spec.state == RunState::Running && converged.is_some_and(|c| c.reason == Reason::Stopped)
+}
+
 fn badness(health: &Health) -> u8 {
     match health {
         Health::Available => 0,
-        Health::Unavailable(_) => 1,
-        Health::Unknown => 2,
-        Health::Failed(_) => 3,
+        Health::Stopped => 1,
+        Health::Unavailable(_) => 2,
+        Health::Unknown => 3,
+        Health::Failed(_) => 4,
     }
 }

@@ -47,6 +47,8 @@ pub struct Seen {
 pub enum Health {
     /// All of it is as it should be, and healthy where it has a check.
     Available,
+    /// It stands still, since an operator has stopped it. It counts as unavailable, and nobody waits for it.
+    Stopped,
     /// Nobody knows: the machine is away, or has not spoken under its generation. It counts as unavailable.
     Unknown,
     /// It is not there yet, or unhealthy; in words.

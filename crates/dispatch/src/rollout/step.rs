@@ -251,9 +251,7 @@ impl Rollouts {
         if going.record.waited_ms >= settings.deadline_ms {
             let seconds = settings.deadline_ms / 1000;
             // One that is healthy just now is let prove itself, or fail to.
-            let stuck = online
-                .iter()
-                .find(|name| counted.held[**name].1 != Health::Available);
+            let stuck = online.iter().find(|name| !counted.held[**name].1.is_well());
             match stuck {
                 None if !online.is_empty() => {}
                 Some(name) => {
@@ -347,9 +345,10 @@ impl Rollouts {
             return (moves, waits);
         }
         // What only goes, goes last: until then it does the work.
-        let all_up = counted.held.iter().all(|(name, (_, health))| {
-            counted.behind.contains_key(name) || *health == Health::Available
-        });
+        let all_up = counted
+            .held
+            .iter()
+            .all(|(name, (_, health))| counted.behind.contains_key(name) || health.is_well());
         for name in counted.behind.keys().filter(|_| all_up) {
             let Some(standing) = self.machines.get(name) else {
                 continue;
@@ -408,6 +407,13 @@ impl Rollouts {
                         .entry((*name).clone())
                         .or_insert(now.mono_ms);
                 }
+                Health::Stopped => {
+                    going.failing.remove(*name);
+                    going
+                        .available
+                        .entry((*name).clone())
+                        .or_insert(now.mono_ms);
+                }
                 Health::Unknown | Health::Unavailable(_) => {
                     going.available.remove(*name);
                 }
@@ -449,9 +455,15 @@ impl Going {
 }
 
 impl Health {
+    /// Whether nobody has to wait for it: it is healthy, or stands still as somebody wants.
+    fn is_well(&self) -> bool {
+        matches!(self, Self::Available | Self::Stopped)
+    }
+
     fn words(&self) -> &str {
         match self {
             Self::Available => "it has to stay healthy a while longer",
+            Self::Stopped => "an operator has stopped it",
             Self::Unknown => "nobody knows how it is",
             Self::Unavailable(why) | Self::Failed(why) => why,
         }
@@ -460,7 +472,7 @@ impl Health {
     fn reason(&self) -> String {
         match self {
             Self::Unavailable(why) | Self::Failed(why) => format!(": {why}"),
-            Self::Available | Self::Unknown => String::new(),
+            Self::Available | Self::Stopped | Self::Unknown => String::new(),
         }
     }
 }

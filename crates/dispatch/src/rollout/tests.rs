@@ -96,6 +96,8 @@ struct World {
     bad: BTreeSet<u32>,
     /// What is down whatever it holds.
     down: BTreeSet<(OwnerName, MachineName)>,
+    /// What an operator has stopped.
+    stopped: BTreeSet<(OwnerName, MachineName)>,
     /// Which machines each step moved, in words.
     waves: Vec<String>,
     reverts: Vec<String>,
@@ -114,6 +116,7 @@ impl World {
             silent: BTreeSet::new(),
             bad: BTreeSet::new(),
             down: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             waves: Vec::new(),
             reverts: Vec::new(),
         }
@@ -285,6 +288,8 @@ impl World {
                     Health::Failed("it ends at once".into())
                 } else if self.down.contains(&(owner.clone(), name.clone())) {
                     Health::Unavailable("unhealthy".into())
+                } else if self.stopped.contains(&(owner.clone(), name.clone())) {
+                    Health::Stopped
                 } else {
                     Health::Available
                 };
@@ -583,6 +588,22 @@ fn a_pause_holds_across_a_restart_and_its_time_does_not_count() {
     world.run(20);
     assert_eq!(world.waves, ["m0:a", "m1:a", "m2:a"]);
     assert_eq!(world.phase("a"), Phase::Done);
+}
+
+/// Mutation: count what an operator has stopped as available, or wait for it.
+#[test]
+fn what_an_operator_has_stopped_spends_the_budget_and_is_not_waited_for() {
+    let mut world = settled(3, RolloutStrategy::Rolling);
+    world.stopped.insert((owner("a"), machine(2)));
+    world.run(1);
+    world.apply(&[("a", app(2, 3, RolloutStrategy::Rolling))], None);
+    // It goes first, since nothing is lost with it; with it down no other one may go.
+    world.run(20);
+    assert_eq!(world.waves, ["m2:a"]);
+    world.stopped.extend((0..3).map(|n| (owner("a"), machine(n))));
+    world.run(20);
+    assert_eq!(world.phase("a"), Phase::Done, "{:?}", world.waves);
+    assert_eq!(world.reverts, Vec::<String>::new());
 }
 
 #[test]
