@@ -5,7 +5,7 @@
 //! a snapshot. It ticks only while somebody is connected.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use plumb_dispatch::fleet::{Effect, Event};
@@ -13,7 +13,7 @@ use plumb_dispatch::hands::WrittenOrders;
 use plumb_dispatch::protocol::{
     Hello, LogsRequest, Now, Reconciled, SecretVersion, ToAgent, ToServer,
 };
-use plumb_dispatch::view::RolloutView;
+use plumb_dispatch::view::{RolloutView, WorkspaceView};
 use plumb_dispatch::{Fleet, MachineRecord, Recording};
 use plumb_ledger::Ledger;
 use plumb_model::condition::MachineEvent;
@@ -137,8 +137,23 @@ enum Input {
         message: ToAgent,
     },
     Observe(oneshot::Sender<Observed>),
-    View(oneshot::Sender<(u64, Arc<Vec<u8>>)>),
+    View(oneshot::Sender<(u64, Arc<Shown>)>),
     Stop(oneshot::Sender<()>),
+}
+
+/// The workspace as it stood, and the same as JSON once somebody has asked for it.
+struct Shown {
+    view: WorkspaceView,
+    json: OnceLock<Arc<Vec<u8>>>,
+}
+
+impl Shown {
+    /// Made once, however many ask; whoever asks meanwhile waits for it. Blocks.
+    fn json(&self) -> Arc<Vec<u8>> {
+        self.json
+            .get_or_init(|| Arc::new(plumb_wire::convert::to_json(&self.view)))
+            .clone()
+    }
 }
 
 /// The way to the task that owns the fleet. Cheap to clone.
@@ -333,7 +348,15 @@ impl Gateway {
 
     /// The workspace as JSON and the number of the change that it shows.
     pub async fn view(&self) -> Option<(u64, Arc<Vec<u8>>)> {
-        self.ask(Input::View).await
+        let (number, shown) = self.ask(Input::View).await?;
+        let json = match shown.json.get() {
+            Some(json) => json.clone(),
+            // That of a large fleet is megabytes: agents are not to wait for it.
+            None => tokio::task::spawn_blocking(move || shown.json())
+                .await
+                .ok()?,
+        };
+        Some((number, json))
     }
 
     /// Moves with every change of the view.
@@ -426,7 +449,7 @@ struct Task {
     checks: BTreeMap<u64, (u64, oneshot::Sender<Result<Reconciled, String>>)>,
     last_check: u64,
     changed: watch::Sender<u64>,
-    view: Option<Arc<Vec<u8>>>,
+    view: Option<Arc<Shown>>,
     events: broadcast::Sender<(MachineName, MachineEvent)>,
     logs: Arc<Logs>,
     blobs: Arc<RwLock<BTreeMap<MachineName, Arc<BTreeSet<Hash>>>>>,
@@ -565,10 +588,13 @@ impl Task {
             }
             Input::View(reply) => {
                 let number = *self.changed.borrow();
-                let view = self.view.get_or_insert_with(|| {
-                    Arc::new(plumb_wire::convert::to_json(&self.fleet.view()))
+                let shown = self.view.get_or_insert_with(|| {
+                    Arc::new(Shown {
+                        view: self.fleet.view(),
+                        json: OnceLock::new(),
+                    })
                 });
-                let _ = reply.send((number, view.clone()));
+                let _ = reply.send((number, shown.clone()));
             }
             Input::Stop(_) => {}
         }

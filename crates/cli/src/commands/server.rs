@@ -80,6 +80,7 @@ pub async fn run(args: &ServerArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     let log: String = settings.need("log", usual)?;
     let listen = settings.need("listen", usual)?;
     crate::logging::start(log_file.as_deref(), &log)?;
+    raise_open_files();
     let mut running = start_with(&data, listen, http, workspace).await?;
     let written = match context(&running).write(env.context) {
         Ok(written) => written,
@@ -110,6 +111,19 @@ pub async fn run(args: &ServerArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     }
     running.stop().await;
     Ok(Exit::Fine)
+}
+
+/// Lets this process have as many files open as the system allows: every agent is a connection, and a process is commonly given
+/// 1,024 to begin with. Nothing that this program starts inherits it, since a control plane starts nothing.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(
+            "cannot raise the number of open files: {error}; agents beyond it are kept out"
+        );
+    }
 }
 
 /// Starts a control plane.

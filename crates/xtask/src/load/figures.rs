@@ -90,6 +90,19 @@ impl Figures {
         f64::from_bits(self.chatter.load(Ordering::Relaxed))
     }
 
+    /// What agents have complained of after a moment, and how often.
+    pub fn complaints_after(&self, ms: f64) -> Value {
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = |times: &Vec<f64>| times.iter().filter(|at| **at > ms).count();
+        let counts: BTreeMap<&str, usize> = since
+            .warnings
+            .iter()
+            .map(|(what, times)| (what.as_str(), late(times)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        json!(counts)
+    }
+
     /// All of it.
     pub fn show(&self) -> Value {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,11 +111,6 @@ impl Figures {
             let last = times.iter().copied().reduce(f64::max);
             json!({ "count": times.len(), "first_ms": first, "last_ms": last })
         };
-        let warnings: BTreeMap<&str, Value> = since
-            .warnings
-            .iter()
-            .map(|(what, times)| (what.as_str(), of(times)))
-            .collect();
         json!({
             "now_ms": now_ms(),
             "online": self.online.load(Ordering::Relaxed),
@@ -114,7 +122,6 @@ impl Figures {
                 "welcomed": of(&since.welcomed),
                 "received": of(&since.received),
                 "durable": of(&since.durable),
-                "warnings": warnings,
             },
         })
     }

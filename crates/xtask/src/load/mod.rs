@@ -3,7 +3,8 @@
 //! assigned is said to be as it should be.
 //!
 //! `cargo xtask load` is run by `bench fleet`, or by hand. It says a line of JSON when it has enrolled all, and then answers
-//! each line of its standard input with one: `mark`, `stats`, `sync-cost`, `chatter PER-SECOND`. At the end of its input it
+//! each line of its standard input with one: `mark`, `stats`, `complaints AFTER-MS`,
+//! `sync-cost`, `chatter PER-SECOND`. At the end of its input it
 //! ends.
 
 mod disk;
@@ -101,6 +102,7 @@ pub fn run(options: &Options) -> Result<(), String> {
                 disk.bare(&folder, options.agents)
                     .map_or_else(|e| json!({ "error": e }), |ms| json!({ "ms": ms }))
             }
+            ["complaints", after_ms] => figures.complaints_after(after_ms.parse().unwrap_or(0.0)),
             ["chatter", rate] => {
                 figures.set_chatter(rate.parse().unwrap_or(0.0));
                 json!({ "now_ms": figures::now_ms() })

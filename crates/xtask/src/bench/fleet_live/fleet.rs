@@ -223,12 +223,12 @@ fn restart(
     })?;
     let last = number(&stats, "welcomed", "last_ms")?;
     // What an agent says while nobody listens is no error of the server's.
-    let warnings = stats["since_mark"]["warnings"].as_object().cloned();
-    let late: Vec<String> = warnings
+    let late = swarm.ask(&format!("complaints {}", listening + 50.0))?;
+    let late: Vec<String> = late
+        .as_object()
         .into_iter()
         .flatten()
-        .filter(|(_, at)| at["last_ms"].as_f64() > Some(listening + 50.0))
-        .map(|(what, at)| format!("{} × {what}", at["count"]))
+        .map(|(what, count)| format!("{count} × {what}"))
         .collect();
     let log = control.newest_log();
     let complaints = log
