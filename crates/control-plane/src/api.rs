@@ -13,9 +13,7 @@ use std::time::Duration;
 use plumb_ledger::{Ledger, TokenKind, TokenRecord};
 use plumb_model::condition::MachineEvent;
 use plumb_model::state::Outcome;
-use plumb_model::{
-    Hash, MachineName, OwnerName, ReleaseNumber, Revision, Secret, Timestamp,
-};
+use plumb_model::{Hash, MachineName, OwnerName, ReleaseNumber, Revision, Secret, Timestamp};
 use plumb_wire::convert::{WireError, parse, parse_optional, time_text, to_json};
 use plumb_wire::error::{Reason, Refusal};
 use plumb_wire::token::{ApiToken, JoinToken};

@@ -4,7 +4,8 @@
 //! its secret's hash, compared in constant time, and only for the workspace that it was made in, by exact match; a
 //! client certificate counts only if this control plane issued it, for the workspace that it names, to the key that is
 //! enrolled there now; every change, and every refusal of somebody who was known, is durable in the audit log of its
-//! workspace before it is answered; what streams to a token's holder ends with the token. It never reads a request's body.
+//! workspace before it is answered; what streams to a token's holder ends with the token. It never reads a request's body. Pages for
+//! probes and Prometheus are answered here too, by the same rules.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -517,7 +518,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.method() == Method::GET
-            && let Some(page) = self.gate.operations.open_page(request.uri().path())
+            && let Some(page) = self.gate.open_page(&request)
         {
             return Box::pin(std::future::ready(Ok(page_response(page))));
         }
@@ -571,9 +572,7 @@ where
         let gate = self.gate.clone();
         let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
         let certificates = connection.and_then(TlsConnectInfo::peer_certs);
-        let from = connection
-            .and_then(|info| info.get_ref().remote_addr())
-            .map(|address| address.ip());
+        let from = source_of(&request);
         let header = |name| request.headers().get(name).map(|value| value.as_bytes());
         let shown = Shown {
             authorization: header(header::AUTHORIZATION.as_str()),
@@ -656,6 +655,14 @@ where
     }
 }
 
+/// Where a call comes from.
+fn source_of<B>(request: &Request<B>) -> Option<IpAddr> {
+    let connection = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    Some(connection.get_ref().remote_addr()?.ip())
+}
+
 fn answer<E: Send + 'static>(refusal: Refusal) -> Answer<E> {
     Box::pin(std::future::ready(Ok(Status::from(refusal).into_http())))
 }
@@ -670,6 +677,16 @@ fn unready(error: &AuditError) -> Refusal {
 }
 
 impl Gate {
+    /// A page that anybody may read, as often as an address may call.
+    fn open_page<B>(&self, request: &Request<B>) -> Option<Page> {
+        let page = self.operations.open_page(request.uri().path())?;
+        let counted = source_of(request).map(|ip| Counted::Source(Counted::network(ip)));
+        match counted.map_or(Ok(()), |counted| self.take(counted)) {
+            Ok(()) => Some(page),
+            Err(_) => Some(Page::text(429, "too many calls from this address\n")),
+        }
+    }
+
     /// Whether a call may come now, however good it is.
     fn admit(&self, call: &Call, proven: &Result<Proven, Refused>) -> Result<(), Refusal> {
         if let Some(ip) = call.from {

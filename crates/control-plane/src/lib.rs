@@ -3,7 +3,8 @@
 //! Tour: [`server`] starts it; `tenants` are its workspaces; [`guard`] holds every call against the one table of rules
 //! in [`access`], and finds its workspace, with [`limits`], [`audit`] and `cut` (revoked tokens' streams) at its side;
 //! [`identity`] is the CA; `enrollment`, `agents`, `api` and `access_service` are services of `plumb.v1`; `recorder` plans and records, one apply at
-//! a time; `gateway` owns the fleet in one task; `blobs` keeps artifacts; `signing` signs plan files.
+//! a time; `operations`, `metrics` and `measured` say how it is; [`backup`] copies it; `texts` reads blueprints that come as they are
+//! written; `gateway` owns the fleet in one task; `blobs` keeps artifacts; `signing` signs plan files.
 //!
 //! It never plans by itself, never decides what a machine holds, and writes nothing to standard output. Called by
 //! the command line: `plumb server` and `plumb dev`.

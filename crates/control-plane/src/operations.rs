@@ -16,6 +16,7 @@ use plumb_wire::v1::{self, HealthState};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use crate::audit::Detail;
 use crate::backup;
 use crate::limits::Limits;
 use crate::measured::Measured;
@@ -58,6 +59,12 @@ pub(crate) struct Operations {
     pub started: Timestamp,
     /// Copies what is held.
     pub backups: Arc<backup::Source>,
+}
+
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operations").finish_non_exhaustive()
+    }
 }
 
 fn part(name: &str, state: HealthState, message: String) -> v1::HealthPart {
@@ -259,11 +266,11 @@ impl Operations {
     }
 
     /// What is at a path for whoever reaches a port of loopback, and so may read everything here, or of elsewhere.
-    pub async fn page(self, path: String, on_loopback: bool) -> Page {
-        if let Some(page) = self.open_page(&path) {
+    pub async fn page(&self, path: &str, on_loopback: bool) -> Page {
+        if let Some(page) = self.open_page(path) {
             return page;
         }
-        match (path.as_str(), on_loopback) {
+        match (path, on_loopback) {
             (METRICS_PAGE, true) => self.numbers(None).await,
             (METRICS_PAGE, false) => Page::text(
                 403,
@@ -333,7 +340,13 @@ impl v1::operations_server::Operations for Operations {
                 .map_err(|error| refuse::storage(&error))
         })
         .await?;
-        Ok(Response::new(taken.pieces()))
+        let mut response = Response::new(taken.pieces());
+        let what = match with_blobs {
+            true => "took a backup of all workspaces",
+            false => "took a backup of all workspaces, without blobs",
+        };
+        response.extensions_mut().insert(Detail(what.to_owned()));
+        Ok(response)
     }
 }
 

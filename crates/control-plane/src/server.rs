@@ -13,15 +13,16 @@ use plumb_ledger::{
     Actor, AuditEntry, DataFolder, FolderError, LedgerError, SledStore, StoreError,
 };
 use plumb_model::{Lineage, Secret, Timestamp, WorkspaceName};
+use plumb_wire::pages::Page;
 use plumb_wire::plan_file::PlanKey;
 use plumb_wire::v1::access_server::AccessServer;
 use plumb_wire::v1::agents_server::AgentsServer;
 use plumb_wire::v1::control_plane_server::ControlPlaneServer;
 use plumb_wire::v1::enrollment_server::EnrollmentServer;
 use plumb_wire::v1::event_log_server::EventLogServer;
+use plumb_wire::v1::hands_server::HandsServer;
 use plumb_wire::v1::machines_server::MachinesServer;
 use plumb_wire::v1::operations_server::OperationsServer;
-use plumb_wire::v1::hands_server::HandsServer;
 use plumb_wire::v1::rollouts_server::RolloutsServer;
 use plumb_wire::v1::secrets_server::SecretsServer;
 use plumb_wire::{DESCRIPTOR_SET, MAX_AGENT_MESSAGE, MAX_API_MESSAGE};
@@ -39,6 +40,7 @@ use crate::blobs::BlobError;
 use crate::enrollment::Enrollment;
 use crate::events::Events;
 use crate::guard::{Gate, GuardLayer};
+use crate::hands::service::HandsService;
 use crate::identity::IdentityError;
 use crate::incoming;
 use crate::limits::{LimitRates, Limits};
@@ -46,7 +48,6 @@ use crate::machines::{Machines, Rotating};
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::operations::Operations;
-use crate::hands::service::HandsService;
 use crate::rollouts::Rollouts;
 use crate::rotation::Authorities;
 use crate::secrets::keys::Keys;
@@ -172,7 +173,9 @@ pub struct Running {
     stopping: watch::Sender<bool>,
     tenants: Arc<Tenants>,
     keeper: JoinHandle<()>,
-    paged: Option<JoinHandle<()>>,
+    /// What serves pages over plain HTTP, and what it serves them from: its connections hold no share of that.
+    paged: Option<(JoinHandle<()>, Arc<Operations>)>,
+    told: JoinHandle<()>,
     served: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -190,7 +193,7 @@ impl Running {
     /// returns, and the data folder is free.
     pub async fn stop(mut self) {
         let _ = self.stopping.send(true);
-        if let Some(paged) = &self.paged {
+        if let Some((paged, _)) = self.paged.take() {
             paged.abort();
         }
         for tenant in self.tenants.list() {
@@ -201,6 +204,8 @@ impl Running {
         }
         // Only now: the last answers have waited for their entries.
         let _ = (&mut self.keeper).await;
+        // It looks at the store, which is not free before.
+        let _ = (&mut self.told).await;
         for tenant in self.tenants.list() {
             tenant.audit.stop().await;
         }
@@ -214,7 +219,8 @@ impl Drop for Running {
             tenant.gateway.stop_soon();
         }
         self.served.abort();
-        if let Some(paged) = &self.paged {
+        self.told.abort();
+        if let Some((paged, _)) = &self.paged {
             paged.abort();
         }
     }
@@ -270,6 +276,13 @@ fn claim(data: &Path, asked: &WorkspaceName) -> Result<(), StartError> {
     }
 }
 
+/// A name that no other run of a control plane has.
+fn run_name() -> Result<String, IdentityError> {
+    let random = crate::identity::random::<16>();
+    let random = random.map_err(|e| IdentityError::Make(e.to_string()))?;
+    Ok(plumb_model::Hash::of(&random).to_string())
+}
+
 fn open(config: &Config) -> Result<Ready, StartError> {
     let now = (config.now)();
     let folder = DataFolder::open(&config.data)?;
@@ -286,6 +299,7 @@ fn open(config: &Config) -> Result<Ready, StartError> {
         signer: Arc::new(Signer::open(&identity)?),
         keys: Arc::new(Keys::open(&identity, &|name| std::env::var_os(name))?),
         now: config.now,
+        run: run_name()?,
     };
     let ledger = plane.ledger(&config.workspace);
     let (token, record) =
@@ -408,7 +422,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         keys: plane.keys.clone(),
     };
     secrets.finish_rotation().await;
-    let served = serve(
+    let (served, told) = serve(
         listener,
         tls,
         gate,
@@ -419,9 +433,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let http_addr = pages.as_ref().map(|(_, address)| *address);
     let paged = pages.map(|(listener, address)| {
         let on_loopback = address.ip().is_loopback();
-        tokio::spawn(plumb_wire::pages::serve(listener, move |path| {
-            operations.clone().page(path, on_loopback)
-        }))
+        let operations = Arc::new(operations);
+        let held = Arc::downgrade(&operations);
+        let pages = plumb_wire::pages::serve(listener, move |path| {
+            let operations = held.upgrade();
+            async move {
+                match operations {
+                    Some(operations) => operations.page(&path, on_loopback).await,
+                    None => Page::text(503, "the control plane is going down\n"),
+                }
+            }
+        });
+        (tokio::spawn(pages), operations)
     });
     Ok(Running {
         local_addr,
@@ -435,6 +458,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tenants,
         keeper,
         paged,
+        told,
         served: tokio::spawn(served),
     })
 }
@@ -445,7 +469,13 @@ async fn serve(
     gate: Gate,
     (enrollment, agents, api, machines, secrets): (Enrollment, Agents, Api, Machines, Secrets),
     mut stop: watch::Receiver<bool>,
-) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + use<>, StartError> {
+) -> Result<
+    (
+        impl Future<Output = Result<(), tonic::transport::Error>> + use<>,
+        JoinHandle<()>,
+    ),
+    StartError,
+> {
     let setup = |e: &dyn std::error::Error| StartError::Setup(e.to_string());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -470,7 +500,7 @@ async fn serve(
     health.set_serving::<HandsServer<HandsService>>().await;
     health.set_serving::<OperationsServer<Operations>>().await;
     let operations = gate.operations.clone();
-    tokio::spawn(operations.clone().keep_told(health, stop.clone()));
+    let told = tokio::spawn(operations.clone().keep_told(health, stop.clone()));
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -508,8 +538,9 @@ async fn serve(
         .add_service(health_service)
         .add_service(reflection);
     let incoming = crate::tls::accept(incoming::accept(listener), tls);
-    Ok(router.serve_with_incoming_shutdown(incoming, async move {
+    let served = router.serve_with_incoming_shutdown(incoming, async move {
         // An error means that `Running` was dropped, which is the same.
         let _ = stop.wait_for(|stop| *stop).await;
-    }))
+    });
+    Ok((served, told))
 }

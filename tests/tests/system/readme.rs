@@ -33,9 +33,9 @@ const NOT_RUN: [(&str, &str); 6] = [
 const BLOCK: Duration = Duration::from_secs(60);
 
 /// What a reader can type in `dev` for: everything that asks a control plane.
-const ASKS: [&str; 12] = [
-    "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret", "audit",
-    "backup", "doctor",
+const ASKS: [&str; 13] = [
+    "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret",
+    "audit", "backup", "doctor", "events",
 ];
 
 /// Everything under one `##`.
@@ -104,7 +104,7 @@ fn sign(command: &str) -> Option<&'static str> {
         "dev" if !has("--once") => Some("Watching "),
         "server" => Some("listening on"),
         "agent" => Some("started"),
-        "logs" if has("-f") || has("--follow") => Some(""),
+        "logs" | "events" if has("-f") || has("--follow") => Some(""),
         "status" if has("--watch") || has("-w") => Some("Machines"),
         _ => None,
     }

@@ -145,11 +145,9 @@ async fn what_is_wrong_with_texts_is_told_whole() {
         .unwrap_err();
     let refusal = Refusal::of(&status).unwrap();
     assert_eq!(refusal.reason, Reason::PlanRefused);
-    assert!(
-        refusal.message.contains("hello.yaml:3:1: "),
-        "{}",
-        refusal.message
-    );
+    let first = "the first of them: hello.yaml:";
+    assert!(refusal.message.contains(first), "{}", refusal.message);
+    assert!(refusal.metadata["problems"].contains("machnes"));
     let problems: serde_json::Value = serde_json::from_str(&refusal.metadata["problems"]).unwrap();
     let total: usize = refusal.metadata["total"].parse().unwrap();
     assert_eq!(problems.as_array().unwrap().len(), total);

@@ -198,6 +198,8 @@ fn a_backup_that_is_taken_while_applies_go_on_can_be_started_on() {
     pair.plumb(&["backup", "--keys", &keys, "--data", &path(&pair, "server")])
         .good();
     for round in 0..4 {
+        // What a plan was approved against must not move before it is applied.
+        pair.status_until("settled", settled);
         pair.write_app(&[], &format!("env: {{ ROUND: \"{round}\" }}\n"));
         let mut apply = pair.command();
         apply.args(["apply", "--yes", "--detach"]);

@@ -148,6 +148,56 @@ fn both_programs_tell_their_numbers_in_the_format_of_prometheus() {
     assert!(samples["plumb_agent_certificate_not_after_timestamp_seconds"] > 1.7e9);
 }
 
+/// A tmpfs over a folder that is unmounted in the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Row 36. Mutation: leave the store out of `Operations::parts`.
+#[test]
+fn with_a_full_disk_the_control_plane_is_alive_and_not_ready_until_there_is_room() {
+    use rustix::mount::{MountFlags, mount};
+    let pages = Port::take();
+    let pages = format!("127.0.0.1:{}", pages.number);
+    let mut pair = Pair::new();
+    let folder = pair.path("server");
+    std::fs::create_dir(&folder).unwrap();
+    mount("tmpfs", &folder, "tmpfs", MountFlags::NOSUID, c"size=40m")
+        .expect("mounting a small tmpfs takes root: run scripts/test as root");
+    let disk = SmallDisk(folder.clone());
+    pair.server_arguments = vec!["--http".to_owned(), pages.clone()];
+    pair.start_server();
+    let ready = || get(&pages, "/readyz").unwrap();
+    assert_eq!(ready(), (200, "ready\n".to_owned()));
+
+    // Less than what is kept free stays free.
+    std::fs::write(folder.join("ballast"), vec![0; 28 * 1024 * 1024]).unwrap();
+    assert_eq!(ready(), (503, "not ready: store\n".to_owned()));
+    assert_eq!(get(&pages, "/healthz").unwrap().0, 200);
+    let samples = parsed(&get(&pages, "/metrics").unwrap().1);
+    assert_eq!(
+        (samples["plumb_ready"], samples["plumb_store_ready"]),
+        (0.0, 0.0)
+    );
+    let doctor = pair.plumb(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
+    assert!(doctor.out.contains("free disk space"), "{doctor:?}");
+    let backup = pair.path("full.backup").display().to_string();
+    let line = pair.plumb(&["backup", &backup]).one_line();
+    assert!(line.contains("free disk space"), "{line}");
+
+    std::fs::remove_file(folder.join("ballast")).unwrap();
+    assert_eq!(ready(), (200, "ready\n".to_owned()));
+    pair.plumb(&["backup", &backup]).good();
+    // What keeps the folder busy goes before the disk does.
+    drop(pair);
+    drop(disk);
+}
+
 /// Mutation: leave the row of `/metrics` out of the table of rules, or make it `Rule::Public`.
 #[test]
 fn on_the_one_port_numbers_take_a_token_and_readiness_takes_none() {
