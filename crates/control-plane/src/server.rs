@@ -207,6 +207,7 @@ impl Running {
         // It looks at the store, which is not free before.
         let _ = (&mut self.told).await;
         for tenant in self.tenants.list() {
+            tenant.desk.stop().await;
             tenant.audit.stop().await;
         }
     }

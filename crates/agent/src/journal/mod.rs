@@ -140,6 +140,13 @@ fn read_line(line: &[u8]) -> Option<(&[u8], bool)> {
     Some((json, checksum(json).as_bytes() == sum))
 }
 
+/// The number of an entry, which its line begins with.
+fn number_of(json: &[u8]) -> Option<u64> {
+    let rest = json.strip_prefix(b"{\"number\":")?;
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
 /// Reads one line with its line feed, if there is one, but never more than an entry may have.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
@@ -391,6 +398,8 @@ impl Journal {
                     Some((json, _)) => json,
                     None => line.strip_suffix(b"\n").unwrap_or(&line),
                 };
+                // Where somebody took lines away, what was written since must still be found.
+                number = number_of(json).unwrap_or(number);
                 if number >= next {
                     if lines.len() == MAX_ENTRIES
                         || (bytes + json.len() > MAX_CHUNK_BYTES && !lines.is_empty())

@@ -172,6 +172,26 @@ fn whatever_somebody_else_changed_is_said_by_the_agent_or_found_by_the_control_p
     }
 }
 
+/// Mutation: count lines instead of reading their numbers.
+#[test]
+fn what_is_noted_after_somebody_took_entries_away_is_still_handed_over() {
+    let data = tempfile::tempdir().unwrap();
+    let mut journal = open(data.path(), BOUNDS);
+    note(&mut journal, 6);
+    let (had, _, _) = hand_over(&mut journal, None);
+    let path = files(data.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let some: Vec<_> = bytes.split_inclusive(|b| *b == b'\n').take(3).collect();
+    fs::write(&path, some.concat()).unwrap();
+    note(&mut journal, 1);
+    let (head, _, came) = hand_over(&mut journal, Some(had));
+    assert_eq!((head.number, came), (8, 1));
+    drop(journal);
+    let mut journal = open(data.path(), BOUNDS);
+    let (head, _, _) = hand_over(&mut journal, Some(head));
+    assert!(head.broken.is_some(), "the agent says it when it starts");
+}
+
 #[test]
 fn a_journal_that_cannot_be_read_is_set_aside_and_another_begins_and_says_why() {
     let data = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use plumb_ledger::{EventRecord, Ledger, LedgerError, MAX_EVENT_BATCH, MAX_HEAD_B
 use plumb_model::condition::MachineEvent;
 use plumb_model::journal::{Happening, Head, Mark, start_of};
 use plumb_model::{MachineName, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What is kept of a workspace's events: some days of a large fleet, and months of a small one.
 pub(crate) const KEEP: Retention = Retention {
@@ -47,6 +47,8 @@ enum Order {
     },
     /// The machine was removed: whoever joins under its name begins a journal of his own.
     Removed(MachineName),
+    /// The control plane goes down.
+    Stop(oneshot::Sender<()>),
     /// Events of an agent that keeps no journal.
     Heard {
         machine: MachineName,
@@ -119,6 +121,14 @@ impl Desk {
         let _ = self.orders.send(Order::Removed(machine));
     }
 
+    /// Ends the task, once what it was given is stored and it holds the store no more.
+    pub async fn stop(&self) {
+        let (done, over) = oneshot::channel();
+        if self.orders.send(Order::Stop(done)).is_ok() {
+            let _ = over.await;
+        }
+    }
+
     /// Moves whenever events were stored.
     pub fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
@@ -144,21 +154,39 @@ async fn run(
         let waiting = waiting.clone();
         let done = tokio::task::spawn_blocking(move || {
             let mut stored = false;
+            let mut stops = Vec::new();
             for order in batch {
+                let order = match order {
+                    Order::Stop(done) => {
+                        stops.push(done);
+                        continue;
+                    }
+                    order => order,
+                };
                 if let Order::Handed { chunk, .. } = &order {
                     waiting.fetch_sub(size(chunk), Ordering::Relaxed);
                 }
                 stored |= taker.take(order);
             }
             stored |= taker.flush();
-            (taker, stored)
+            if stops.is_empty() {
+                return (Some(taker), stored);
+            }
+            drop(taker);
+            for stop in stops {
+                let _ = stop.send(());
+            }
+            (None, stored)
         })
         .await;
         match done {
             Ok((back, stored)) => {
-                taker = back;
                 if stored {
                     told.send_modify(|number| *number += 1);
+                }
+                match back {
+                    Some(back) => taker = back,
+                    None => return,
                 }
             }
             Err(error) => {
@@ -196,6 +224,7 @@ impl Taker {
                 reply,
             } => self.handed(&machine, &chunk, reply),
             Order::Removed(machine) => self.removed(&machine),
+            Order::Stop(_) => Ok(false),
             Order::Heard { machine, events } => self.heard(&machine, events),
         };
         taken.unwrap_or_else(|error| {

@@ -180,11 +180,12 @@ fn after(
 
 /// Streams what is stored, until the reader goes or the control plane does.
 async fn watch(
-    tenant: Arc<Tenant>,
     wanted: Wanted,
     mut at: u64,
     mut stopping: watch::Receiver<bool>,
     tx: mpsc::Sender<Result<v1::WatchEventsResponse, Status>>,
+    // Last, so that it is let go of before the stream ends: whoever waits for that may open the store anew.
+    tenant: Arc<Tenant>,
 ) {
     let mut stored = tenant.desk.stored();
     let mut first = true;
@@ -263,7 +264,7 @@ impl v1::event_log_server::EventLog for Events {
             }
         };
         let (tx, rx) = mpsc::channel(READER);
-        tokio::spawn(watch(tenant, wanted, at, self.stopping.clone(), tx));
+        tokio::spawn(watch(wanted, at, self.stopping.clone(), tx, tenant));
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 }
