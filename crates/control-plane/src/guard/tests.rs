@@ -56,6 +56,7 @@ fn plane(temp: &tempfile::TempDir, store: Arc<dyn plumb_ledger::Store>) -> Plane
         signer: Arc::new(Signer::open(temp.path()).unwrap()),
         keys: Arc::new(crate::secrets::keys::Keys::open(temp.path(), &|_| None).unwrap()),
         now,
+        run: "a test".to_owned(),
     }
 }
 
