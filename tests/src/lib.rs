@@ -1,5 +1,6 @@
 //! System tests of Plumb: the helpers that its tests share. The tests themselves are in `tests/system`.
 
+pub mod fleet;
 pub mod pair;
 
 pub mod running;
