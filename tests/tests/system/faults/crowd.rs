@@ -9,6 +9,7 @@ const JOINS: usize = 100;
 
 /// Row 16 with real programs. Mutation: let `consume` of a token succeed twice.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn of_a_hundred_agents_that_race_with_one_token_one_is_enrolled_and_the_others_are_told() {
     let mut pair = Pair::new();
     pair.start_server();

@@ -39,6 +39,7 @@ fn wait_for_round(pair: &Pair, round: usize, within: Duration) {
 
 /// Row 38. Mutations: leave the hash out of what a delta applies to; adopt before the disk has said so.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn over_a_network_that_delays_overtakes_and_breaks_every_apply_arrives_in_the_end() {
     let mut pair = Pair::new();
     pair.start_server();
@@ -67,6 +68,7 @@ fn over_a_network_that_delays_overtakes_and_breaks_every_apply_arrives_in_the_en
 
 /// Row 38, one way. Mutations: leave the silence out of `Fleet::tick`; leave the keepalive out of the agent's endpoint.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn a_network_that_goes_one_way_only_is_noticed_by_whoever_hears_nothing() {
     for up in [true, false] {
         let mut pair = Pair::new();
@@ -186,6 +188,7 @@ impl Drop for Namespace {
 
 /// Row 38 on the kernel's own network. Mutations as above, and: leave the pause out of the link's retries.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn a_machine_whose_cable_is_pulled_or_hears_and_is_not_heard_comes_back_by_itself() {
     let mut pair = Pair::new();
     let space = Namespace::new(pair.port.number);

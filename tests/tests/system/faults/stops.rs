@@ -10,6 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Row 39 of agents. Mutation: leave the silence out of `Fleet::tick`, so that nobody is ever missed.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn agents_that_stand_still_for_a_minute_are_missed_hold_nobody_up_and_catch_up() {
     const AGENTS: usize = 6;
     const STILL: usize = 2;
@@ -41,6 +42,7 @@ fn agents_that_stand_still_for_a_minute_are_missed_hold_nobody_up_and_catch_up()
 
 /// Row 39 of the server. Mutation: leave `stalled` out of `Fleet::tick`, so that it takes its own sleep for the agents' silence.
 #[test]
+#[ignore = "written, and not yet run: try it before it counts"]
 fn a_server_that_stands_still_for_a_minute_is_waited_for_and_loses_nothing() {
     const AGENTS: usize = 2;
     let fleet = Fleet::started(AGENTS);
