@@ -102,7 +102,7 @@ fn of_enum(one: &EnumDescriptorProto, at: Vec<i32>, all: &mut Vec<(Vec<i32>, Str
     all.push((at, one.name().to_owned()));
 }
 
-/// Mutation, tried: take the comment of a field away.
+/// Mutation: take the comment of a field away.
 #[test]
 fn every_service_call_message_field_and_value_is_documented() {
     let mut bare = Vec::new();
