@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_converge::{Reconciler, Settings};
 use plumb_dispatch::agent::AgentSession;
+use plumb_dispatch::protocol::SecretVersion;
 use plumb_dispatch::{Held, Identity};
 use plumb_model::capability::{Availability, Capabilities, MachineFacts};
 use plumb_model::{Address, Capability, Generation, Hash, MachineName};
@@ -12,7 +13,7 @@ use crate::vm::Vm;
 use crate::workload;
 
 /// What survives the agent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Disk {
     /// The assignment.
     pub held: Option<Held>,
@@ -56,6 +57,14 @@ pub struct Machine {
     pub highest: Generation,
     /// Its stream, as the agent sees it.
     pub link: Option<u64>,
+    /// How far its clock on the wall is off, in milliseconds.
+    pub skew_ms: i64,
+    /// The key of its certificate.
+    pub key: u64,
+    /// Its key counts no more: it is another machine's copy, or was removed.
+    pub shut_out: bool,
+    /// Nobody reaches it, nor it anybody, before this virtual time.
+    pub alone_until: u64,
 }
 
 /// What every agent says of its VM.
@@ -69,6 +78,7 @@ pub fn facts(name: &MachineName) -> MachineFacts {
         Capability::Processes,
         Capability::Chown,
         Capability::Users,
+        Capability::Secrets,
     ];
     MachineFacts {
         version: "0.1.0".to_owned(),
@@ -92,6 +102,10 @@ impl Machine {
             starts: 0,
             highest: Generation(0),
             link: None,
+            skew_ms: 0,
+            key: 0,
+            shut_out: false,
+            alone_until: 0,
         }
     }
 
@@ -128,5 +142,37 @@ impl Machine {
             .map(|(digest, _)| digest)
             .filter(|digest| !self.vm.blobs.contains(digest))
             .collect()
+    }
+
+    /// The secrets that it names and this VM does not have, with what stands for each.
+    #[must_use]
+    pub fn missing_secrets(&self, held: &Held) -> BTreeMap<SecretVersion, Hash> {
+        held.assignment
+            .resources()
+            .flat_map(|resource| resource.spec.secrets())
+            .filter_map(|secret| {
+                let version = (secret.name.clone(), secret.version?);
+                Some((version, secret.awaited()?))
+            })
+            .filter(|(_, awaited)| !self.vm.secrets.contains(awaited))
+            .collect()
+    }
+
+    /// Another VM with all that is on this one, as somebody makes it who copies a disk. No agent runs on it yet.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            vm: self.vm.clone(),
+            disk: self.disk.clone(),
+            running: None,
+            starts: self.starts,
+            highest: self.highest,
+            link: None,
+            skew_ms: self.skew_ms,
+            key: self.key,
+            shut_out: self.shut_out,
+            alone_until: 0,
+        }
     }
 }

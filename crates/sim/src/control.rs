@@ -1,62 +1,137 @@
-//! The control plane: the production ledger, planner and fleet, without a shell.
+//! One control plane's process: the production ledger, planner, rollouts and fleet, without a shell.
+//!
+//! It does what `control-plane`'s recorder does between its queue and its disk, in the same order of writes: plan again and
+//! compare, begin rollouts, record, store what began; look, store a step, tell; hold back, then take back; raise the
+//! generations of machines that are ahead. It has the lead of its ledger, as every control plane takes it when it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_dispatch::rollout::{About, Began, Order, Stored};
+use plumb_dispatch::rollout::{About, Began, Order, Revert, Sight, Stored};
 use plumb_dispatch::view::RolloutView;
-use plumb_dispatch::{Fleet, MachineRecord, Now, Recording, Rollouts};
-use plumb_ledger::{ApplyError, Ledger, LedgerError, MemoryStore};
-use plumb_model::rollout::Phase;
-use plumb_model::state::{Next, Outcome, Recorded, ReleaseBody, RevisionKind, RevisionRecord};
+use plumb_dispatch::{Fleet, MachineRecord, Now, Recording, Rollouts, fleet};
+use plumb_ledger::{ApplyError, Ledger, LedgerError};
+use plumb_model::plan::Plan;
+use plumb_model::rollout::{HeldBack, Phase, RolloutRecord};
+use plumb_model::state::{
+    MachineState, Next, Outcome, Recorded, ReleaseBody, RevisionKind, RevisionRecord,
+};
 use plumb_model::{
-    Assignment, Generation, Hash, Lineage, MachineName, OwnerName, ReleaseNumber, Revision,
-    Timestamp,
+    Assignment, Entry, Generation, Hash, KnownSecrets, Lineage, MachineName, OwnerName,
+    ReleaseNumber, Revision, Timestamp,
 };
 use plumb_planner::{Input, Observed, PlanError, Planned, Request, plan};
 
+use crate::bugs::Bug;
+use crate::store::Handle;
 use crate::workload;
 
-/// The ledger, and the fleet while the process runs.
-pub struct Control {
-    /// What survives.
+/// Who takes back what failed.
+const PLUMB: &str = "plumb";
+
+/// A running process.
+pub struct Process {
+    /// Its way to the store.
+    pub handle: Arc<Handle>,
+    /// The ledger, as long as it leads.
     pub ledger: Ledger,
-    /// What does not.
-    pub fleet: Option<Fleet>,
-    /// Every assignment that was ever recorded.
-    pub history: BTreeMap<(MachineName, Generation), Hash>,
-    /// Every release body that was ever recorded.
-    pub bodies: BTreeMap<(OwnerName, ReleaseNumber), Arc<ReleaseBody>>,
-    /// What the recorded state was made from.
-    pub last: Option<Request>,
-    /// Where machines are that rollouts take there in steps, while the process runs.
-    pub rollouts: Rollouts,
+    /// Its end of the sessions.
+    pub fleet: Fleet,
+    /// The recorded state as it holds it in memory.
+    pub current: Current,
+    bug: Option<Bug>,
 }
 
-/// The machines that a step of rollouts has moved, and how every rollout stands.
-pub type Advanced = (
-    BTreeMap<MachineName, MachineRecord>,
-    BTreeMap<OwnerName, RolloutView>,
-);
+/// The recorded state as a process holds it in memory.
+#[derive(Clone)]
+pub struct Current {
+    /// What is recorded.
+    pub recorded: Arc<Recorded>,
+    /// What each machine comes to in the end.
+    pub assignments: BTreeMap<MachineName, Arc<Assignment>>,
+    /// Where machines are until then.
+    pub rollouts: Rollouts,
+    /// What was taken back, and does not come again by itself.
+    pub held_back: BTreeMap<OwnerName, HeldBack>,
+}
 
-/// Why the simulated control plane cannot go on; each is a defect.
+/// What a step of rollouts came to.
+#[derive(Debug, Default)]
+pub struct Advanced {
+    /// The machines that it has moved.
+    pub machines: BTreeMap<MachineName, MachineRecord>,
+    /// How every rollout stands.
+    pub rollouts: BTreeMap<OwnerName, RolloutView>,
+    /// Whether anybody has to be told.
+    pub shows: bool,
+    /// What is to be taken back.
+    pub reverts: Vec<Revert>,
+    /// The rollouts before the step.
+    pub before: Rollouts,
+    /// What it was decided on.
+    pub sight: Sight,
+}
+
+/// What was recorded.
+#[derive(Debug)]
+pub struct Done {
+    /// Its revision.
+    pub revision: Revision,
+    /// The state's hash.
+    pub state: Hash,
+    /// The content of the releases that are new.
+    pub released: BTreeMap<(OwnerName, ReleaseNumber), Arc<ReleaseBody>>,
+    /// What the fleet is told.
+    pub recording: Recording,
+}
+
+/// What came of an apply.
+#[derive(Debug)]
+pub enum Applied {
+    /// It is recorded.
+    Recorded(Box<Done>),
+    /// It would do something else by now, or somebody else was quicker; nothing is.
+    Moved,
+    /// Something keeps it from being applied.
+    Refused(String),
+    /// There is nothing to do.
+    Empty,
+}
+
+/// Why a process cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The ledger.
-    #[error("the ledger failed")]
+    #[error("the ledger failed: {0}")]
     Ledger(#[from] LedgerError),
     /// What was recorded does not fit together.
-    #[error("what is recorded does not fit together")]
+    #[error("what is recorded does not fit together: {0}")]
     Recording(#[from] plumb_dispatch::RecordingError),
     /// An apply failed for another reason than that the base had moved.
-    #[error("an apply failed")]
+    #[error("an apply failed: {0}")]
     Apply(#[source] ApplyError),
     /// A planned next state does not hold together.
-    #[error("a plan does not hold together")]
+    #[error("a plan does not hold together: {0}")]
     Next(#[source] plumb_model::state::NextError),
-    /// A state refers to an assignment that is not there.
-    #[error("the assignment of {0} is missing")]
-    Missing(MachineName),
+    /// What was planned once could not be planned again.
+    #[error("it cannot be planned: {0}")]
+    Plan(#[source] PlanError),
+}
+
+impl ControlError {
+    /// Whether it is no defect: another control plane has taken over. It is seen by the lead, or by the head before that.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        matches!(
+            self,
+            Self::Ledger(LedgerError::Superseded)
+                | Self::Apply(
+                    ApplyError::Ledger(LedgerError::Superseded)
+                        | ApplyError::Moved { .. }
+                        | ApplyError::Ahead { .. }
+                )
+        )
+    }
 }
 
 /// The lineage of every run.
@@ -65,175 +140,206 @@ pub fn lineage() -> Lineage {
     Lineage::from_random([7; 16])
 }
 
-impl Control {
-    /// An empty ledger, and nothing running.
-    #[must_use]
-    pub fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        Self {
-            ledger: Ledger::open(store, lineage(), workload::workspace()),
-            fleet: None,
-            history: BTreeMap::new(),
-            bodies: BTreeMap::new(),
-            last: None,
-            rollouts: Rollouts::default(),
+fn assignments_of(
+    ledger: &Ledger,
+    recorded: &Recorded,
+) -> Result<BTreeMap<MachineName, Arc<Assignment>>, LedgerError> {
+    let mut all = BTreeMap::new();
+    for (name, machine) in &recorded.state.machines {
+        if machine.generation != Generation(0) {
+            let assignment = assignment(ledger, &machine.assignment)?;
+            all.insert(name.clone(), assignment);
         }
     }
+    Ok(all)
+}
 
-    /// Starts the process: everything is read back from the ledger.
-    ///
-    /// # Errors
-    /// If the ledger cannot be read, which is a defect.
-    pub fn start(&mut self, at: Timestamp) -> Result<(), ControlError> {
-        let recorded = self.ledger.load()?;
-        self.load_rollouts(&recorded, at)?;
-        let mut outcomes: BTreeMap<(OwnerName, ReleaseNumber), Outcome> = BTreeMap::new();
-        for owner in recorded.state.last_release.keys() {
-            for (release, outcome) in self.ledger.outcomes(owner)? {
-                outcomes.insert((owner.clone(), release), outcome);
-            }
-        }
-        let recording = self.recording(&recorded)?;
-        self.fleet = Some(Fleet::new(lineage(), recording, &outcomes));
-        Ok(())
-    }
+fn assignment(ledger: &Ledger, hash: &Hash) -> Result<Arc<Assignment>, LedgerError> {
+    let found = ledger.assignment(hash)?;
+    let key = || format!("assignment {hash}");
+    found
+        .map(Arc::new)
+        .ok_or_else(|| LedgerError::Missing { key: key() })
+}
 
-    /// What dispatch is told of the recorded state.
-    ///
-    /// # Errors
-    /// If the ledger cannot be read, which is a defect.
-    pub fn recording(&self, recorded: &Recorded) -> Result<Recording, ControlError> {
-        let targets = self.targets(recorded)?;
-        Ok(Recording::with(recorded, &targets, &self.rollouts)?)
-    }
-
-    /// What each machine comes to in the end.
-    fn targets(
-        &self,
-        recorded: &Recorded,
-    ) -> Result<BTreeMap<MachineName, Arc<Assignment>>, ControlError> {
-        let mut assignments = BTreeMap::new();
-        for (name, machine) in &recorded.state.machines {
-            if machine.generation == Generation(0) {
-                continue;
-            }
-            let assignment = self
-                .ledger
-                .assignment(&machine.assignment)?
-                .ok_or_else(|| ControlError::Missing(name.clone()))?;
-            assignments.insert(name.clone(), Arc::new(assignment));
-        }
-        Ok(assignments)
-    }
-
-    /// Reads back how far rollouts have come.
-    fn load_rollouts(&mut self, recorded: &Recorded, at: Timestamp) -> Result<(), ControlError> {
+impl Current {
+    fn load(ledger: &Ledger, at: Timestamp) -> Result<Self, ControlError> {
+        let recorded = ledger.load()?;
+        let assignments = assignments_of(ledger, &recorded)?;
         let revision = recorded.state.revision;
-        let newest = self.ledger.revision(revision)?;
+        let newest = ledger.revision(revision)?;
+        let held_back = ledger.held_back()?;
+        let reverts = newest.as_ref().and_then(|newest| match &newest.kind {
+            RevisionKind::Rollback { owner, .. } if newest.by == PLUMB => {
+                Some((owner.clone(), held_back.get(owner)?.release))
+            }
+            _ => None,
+        });
         let released = newest.into_iter().flat_map(|newest| newest.released);
         let stored = Stored {
-            positions: self.ledger.positions()?,
-            records: self.ledger.rollouts()?,
+            positions: ledger.positions()?,
+            records: ledger.rollouts()?,
             released: released
                 .map(|(owner, (release, _))| (owner, release))
                 .collect(),
-            reverts: None,
+            reverts,
         };
-        let begun = recorded
-            .state
-            .machines
-            .values()
-            .filter_map(|m| m.rolling.as_ref());
+        let begun = recorded.state.machines.values();
+        let begun: Vec<_> = begun.filter_map(|m| m.rolling.as_ref()).collect();
         let positions = stored.positions.iter().map(|position| &position.at);
         let mut bodies = BTreeMap::new();
-        for rolling in begun.chain(positions) {
-            if let Some(assignment) = self.ledger.assignment(&rolling.assignment)? {
-                bodies.insert(rolling.assignment, Arc::new(assignment));
+        for rolling in begun.iter().copied().chain(positions) {
+            if begun.iter().any(|begun| begun.since == rolling.since) {
+                let body = assignment(ledger, &rolling.assignment)?;
+                bodies.insert(rolling.assignment, body);
             }
         }
-        let targets = self.targets(recorded)?;
-        let (rollouts, new) = Rollouts::load(recorded, &targets, &stored, &bodies, at);
-        self.ledger
-            .advance(revision, &BTreeMap::new(), &[], &new)
-            .map_err(ControlError::Apply)?;
-        self.rollouts = rollouts;
-        Ok(())
+        let (rollouts, new) = Rollouts::load(&recorded, &assignments, &stored, &bodies, at);
+        store_records(ledger, revision, &new)?;
+        Ok(Self {
+            recorded: Arc::new(recorded),
+            assignments,
+            rollouts,
+            held_back,
+        })
     }
 
-    /// Looks, and carries out one step of every rollout. None while the process is down, or if nothing moved.
-    ///
-    /// # Errors
-    /// If the ledger cannot be read or written, which is a defect.
-    pub fn roll(&mut self, now: Now) -> Result<Option<Advanced>, ControlError> {
-        let Some(fleet) = self.fleet.as_ref().filter(|_| !self.rollouts.is_idle()) else {
-            return Ok(None);
-        };
-        let sight = fleet.sight(&self.rollouts.asks_about());
-        let (next, step) = self.rollouts.step(&sight, now);
-        let recorded = self.ledger.load()?;
-        self.ledger
-            .advance(
-                recorded.state.revision,
-                &step.bodies,
-                &step.positions,
-                &step.records,
-            )
-            .map_err(ControlError::Apply)?;
-        self.rollouts = next;
-        if step.positions.is_empty() && !step.shows {
-            return Ok(None);
+    fn recording(&self) -> Result<Recording, ControlError> {
+        Ok(Recording::with(
+            &self.recorded,
+            &self.assignments,
+            &self.rollouts,
+        )?)
+    }
+
+    /// The generation and content that each machine is to hold now.
+    pub fn given(&self) -> impl Iterator<Item = (&MachineName, Generation, Hash)> {
+        let state = &self.recorded.state;
+        let recorded = state.machines.iter().filter(|(_, m)| m.generation.0 > 0);
+        recorded.map(|(name, machine)| match self.rollouts.standing(name) {
+            Some(standing) => (name, standing.generation, standing.held.hash()),
+            None => (name, machine.generation, machine.assignment),
+        })
+    }
+
+    /// What is held in memory once `next` is recorded.
+    fn after(&self, next: &Next) -> Result<Self, ControlError> {
+        let recorded = self.recorded.after(next).map_err(ControlError::Next)?;
+        let mut assignments = BTreeMap::new();
+        for (name, machine) in &next.state.machines {
+            let kept = self.assignments.get(name);
+            let kept = kept.filter(|held| held.hash() == machine.assignment);
+            let new = next.bodies.get(&machine.assignment);
+            let new = new.and_then(|bytes| Assignment::parse(bytes).ok());
+            if let Some(target) = kept.cloned().or_else(|| new.map(Arc::new))
+                && machine.generation.0 > 0
+            {
+                assignments.insert(name.clone(), target);
+            }
         }
-        for position in &step.positions {
-            let at = (position.machine.clone(), position.at.generation);
-            self.history.insert(at, position.at.assignment);
-        }
-        let state = &recorded.state;
-        let targets = self.targets(&recorded)?;
-        let released = |owner: &OwnerName| state.owners.get(owner).map(|owner| owner.release);
-        let machines = step.positions.iter().filter_map(|position| {
-            let name = &position.machine;
-            let (machine, target) = (state.machines.get(name)?, targets.get(name));
-            let record = MachineRecord::of(name, machine, target, &self.rollouts, &released);
-            Some((name.clone(), record))
+        Ok(Self {
+            recorded: Arc::new(recorded),
+            assignments,
+            rollouts: self.rollouts.clone(),
+            held_back: self.held_back.clone(),
+        })
+    }
+
+    /// Takes the next state, in which rollouts begin what they pace.
+    fn begin(
+        &mut self,
+        before: &Self,
+        next: &mut Next,
+        plan: &Plan,
+        reverts: Option<&(OwnerName, ReleaseNumber)>,
+        at: Timestamp,
+    ) -> Vec<RolloutRecord> {
+        let renamed = plan.owners.iter();
+        let renamed =
+            renamed.filter_map(|change| Some((change.owner.clone(), change.renamed_from.clone()?)));
+        let Began { rollouts, records } = before.rollouts.begin(
+            About {
+                before: &before.recorded,
+                was: &before.assignments,
+                targets: &self.assignments,
+                releases: &self.recorded.releases,
+                renamed: &renamed.collect(),
+                reverts,
+                at,
+            },
+            next,
+        );
+        self.recorded = Arc::new(Recorded {
+            state: next.state.clone(),
+            releases: self.recorded.releases.clone(),
         });
-        Ok(Some((machines.collect(), self.rollouts.views())))
+        self.rollouts = rollouts;
+        records
     }
+}
 
-    /// An operator looks after what has failed: it is tried again.
+/// Stores rollouts that begin. Where that fails they are begun anew by the next start.
+fn store_records(
+    ledger: &Ledger,
+    revision: Revision,
+    records: &[RolloutRecord],
+) -> Result<(), ControlError> {
+    ledger
+        .advance(revision, &BTreeMap::new(), &[], records)
+        .map_err(ControlError::Apply)
+}
+
+impl Process {
+    /// Starts a process: it takes the lead, and reads everything back.
     ///
     /// # Errors
-    /// If the ledger cannot be written, which is a defect.
-    pub fn resume(&mut self, at: Timestamp) -> Result<(), ControlError> {
-        let failed: Vec<OwnerName> = self
-            .rollouts
-            .records()
-            .filter(|record| record.phase == Phase::Failed)
-            .map(|record| record.owner.clone())
-            .collect();
-        let revision = self.ledger.load()?.state.revision;
-        for owner in failed {
-            if let Ok((next, record)) = self.rollouts.order(&owner, Order::Resume, "sim", at) {
-                self.ledger
-                    .advance(revision, &BTreeMap::new(), &[], &[record])
-                    .map_err(ControlError::Apply)?;
-                self.rollouts = next;
+    /// If the ledger cannot be read or written.
+    pub fn start(
+        handle: Arc<Handle>,
+        holder: &str,
+        removed: &BTreeSet<MachineName>,
+        now: Now,
+        bug: Option<Bug>,
+    ) -> Result<Self, ControlError> {
+        let ledger = Ledger::open(handle.clone(), lineage(), workload::workspace());
+        let ledger = match bug {
+            Some(Bug::Unfenced) => ledger,
+            _ => ledger.lead(holder)?,
+        };
+        let current = Current::load(&ledger, now.wall)?;
+        let recording = current.recording()?;
+        let mut outcomes: BTreeMap<(OwnerName, ReleaseNumber), Outcome> = BTreeMap::new();
+        for owner in recording.owners.keys() {
+            for (release, outcome) in ledger.outcomes(owner)? {
+                outcomes.insert((owner.clone(), release), outcome);
             }
         }
-        Ok(())
+        let mut fleet = Fleet::new(lineage(), recording, &outcomes);
+        for machine in removed {
+            // Nobody is connected, and nobody waits for what comes of it.
+            let machine = machine.clone();
+            let removed = true;
+            let _ = fleet.handle(fleet::Event::Identity { machine, removed }, now);
+        }
+        Ok(Self {
+            handle,
+            ledger,
+            fleet,
+            current,
+            bug,
+        })
     }
 
-    /// Plans a request against what is recorded and observed now. None while the process is down.
+    /// Plans a request against what is recorded and observed now.
     ///
     /// # Errors
-    /// If the ledger cannot be read, which is a defect.
-    pub fn plan(
-        &self,
-        request: &Request,
-    ) -> Result<Option<Result<Planned, PlanError>>, ControlError> {
-        let Some(fleet) = &self.fleet else {
-            return Ok(None);
+    /// As the planner says.
+    pub fn plan(&self, request: &Request, secrets: &KnownSecrets) -> Result<Planned, PlanError> {
+        let recorded = match self.current.rollouts.all_as_recorded() {
+            true => self.current.recorded.clone(),
+            false => Arc::new(self.current.rollouts.counted(&self.current.recorded)),
         };
-        let recorded = self.rollouts.counted(&self.ledger.load()?);
+        let fleet = &self.fleet;
         let observed = Observed {
             machines: fleet
                 .facts()
@@ -245,137 +351,369 @@ impl Control {
                 .collect(),
             nobody_asked: false,
         };
-        Ok(Some(plan(Input {
+        plan(Input {
             request,
             recorded: &recorded,
             lineage: &lineage(),
             workspace: &workload::workspace(),
             observed: &observed,
-            secrets: plumb_model::KnownSecrets::UNASKED,
+            secrets,
             commit: None,
-        })))
+        })
     }
 
-    /// Records what was planned. Says whether it was; it is not if somebody else was quicker.
+    /// Plans again, and records it if it is what was approved.
     ///
     /// # Errors
-    /// If it fails for any other reason, which is a defect.
+    /// If the ledger fails, or another control plane leads.
     pub fn apply(
         &mut self,
-        request: Request,
-        planned: &Planned,
+        request: &Request,
+        (base, approval): (Revision, Hash),
+        secrets: &KnownSecrets,
         at: Timestamp,
-    ) -> Result<bool, ControlError> {
-        let before = self.ledger.load()?;
-        let mut next = planned.next.clone();
-        // Whoever was quicker has recorded another state than the one that was planned against.
-        let began = match before.state.revision.next() == next.state.revision {
-            true => Some(self.begin(&before, planned, &mut next, at)?),
-            false => None,
+    ) -> Result<Applied, ControlError> {
+        if base != self.current.recorded.state.revision {
+            return Ok(Applied::Moved);
+        }
+        let planned = match self.plan(request, secrets) {
+            Ok(planned) if planned.plan.approval == approval => planned,
+            _ => return Ok(Applied::Moved),
         };
-        let Next {
-            state, released, ..
-        } = &next;
-        let kind = match &request {
-            Request::Apply { .. } => RevisionKind::Apply,
-            Request::Rollback { owner, to, .. } => RevisionKind::Rollback {
-                owner: owner.clone(),
-                to: *to,
-            },
-            Request::Destroy => RevisionKind::Destroy,
-            Request::Secrets { names } => RevisionKind::Secrets {
-                names: names.clone(),
-            },
-        };
+        if let Some(first) = planned.plan.obstacles().next() {
+            return Ok(Applied::Refused(first));
+        }
+        if planned.plan.is_empty() {
+            return Ok(Applied::Empty);
+        }
+        let brings_back: Vec<OwnerName> = self.brings_back(&planned);
+        let done = self.commit("sim", planned, None, at)?;
+        for owner in brings_back {
+            self.ledger.let_go(&owner)?;
+            self.current.held_back.remove(&owner);
+        }
+        Ok(Applied::Recorded(Box::new(done)))
+    }
+
+    /// The owners whose content was taken back and comes again: a person has said yes to that.
+    fn brings_back(&self, planned: &Planned) -> Vec<OwnerName> {
+        let released = planned.next.released.keys().filter(|owner| {
+            let now = planned.next.state.owners.get(owner);
+            let held = self.current.held_back.get(owner);
+            matches!((held, now), (Some(held), Some(now)) if held.body == now.body)
+        });
+        released.cloned().collect()
+    }
+
+    fn commit(
+        &mut self,
+        by: &str,
+        planned: Planned,
+        reverts: Option<&(OwnerName, ReleaseNumber)>,
+        at: Timestamp,
+    ) -> Result<Done, ControlError> {
+        let Planned { plan, mut next } = planned;
+        self.plant(&mut next);
+        let base = self.current.recorded.state.revision;
+        let mut current = self.current.after(&next)?;
+        let records = current.begin(&self.current, &mut next, &plan, reverts, at);
+        if self.bug == Some(Bug::ReusesGeneration) {
+            self.reuse_generations(&mut next);
+            current.recorded = Arc::new(Recorded {
+                state: next.state.clone(),
+                releases: current.recorded.releases.clone(),
+            });
+        }
         let record = RevisionRecord {
-            revision: state.revision,
+            revision: next.state.revision,
             at,
-            by: "sim".to_owned(),
+            by: by.to_owned(),
             commit: None,
-            kind,
-            approval: planned.plan.approval,
-            state: Hash::of(&state.bytes()),
-            released: released
+            kind: plan.kind,
+            approval: plan.approval,
+            state: Hash::of(&next.state.bytes()),
+            released: next
+                .released
                 .iter()
                 .map(|(owner, release)| {
-                    let body = state.owners.get(owner).map(|o| o.body);
+                    let body = next.state.owners.get(owner).map(|o| o.body);
                     (owner.clone(), (*release, body))
                 })
                 .collect(),
             allowed: Vec::new(),
-            renamed: BTreeMap::new(),
+            renamed: plan
+                .owners
+                .iter()
+                .filter_map(|owner| Some((owner.owner.clone(), owner.renamed_from.clone()?)))
+                .collect(),
         };
-        let base = Revision(state.revision.0 - 1);
-        match self.ledger.apply(base, &next, &record) {
-            Ok(_) => {}
-            Err(ApplyError::Moved { .. }) => return Ok(false),
-            Err(e) => return Err(ControlError::Apply(e)),
+        let recording = current.recording()?;
+        self.ledger
+            .apply(base, &next, &record)
+            .map_err(ControlError::Apply)?;
+        // Once recorded it is acknowledged, whatever becomes of the notes on rollouts: the next start makes them anew.
+        let noted = store_records(&self.ledger, record.revision, &records);
+        self.current = current;
+        if let Err(error) = noted
+            && !self.handle.is_blown()
+        {
+            return Err(error);
         }
-        if let Some(began) = began {
-            self.ledger
-                .advance(state.revision, &BTreeMap::new(), &[], &began.records)
-                .map_err(ControlError::Apply)?;
-            self.rollouts = began.rollouts;
-        }
-        for (name, machine) in &state.machines {
-            let (generation, assignment) = match &machine.rolling {
-                Some(rolling) => (rolling.generation, rolling.assignment),
-                None => (machine.generation, machine.assignment),
-            };
-            self.history.insert((name.clone(), generation), assignment);
-        }
-        let recorded = self.ledger.load()?;
-        for (owner, body) in &recorded.releases {
-            let release = recorded.state.owners[owner].release;
-            self.bodies.insert((owner.clone(), release), body.clone());
-        }
-        self.last = Some(request);
-        Ok(true)
+        let releases = &self.current.recorded.releases;
+        let released = next.released.iter().filter_map(|(owner, release)| {
+            let body = releases.get(owner)?.clone();
+            Some(((owner.clone(), *release), body))
+        });
+        Ok(Done {
+            revision: record.revision,
+            state: record.state,
+            released: released.collect(),
+            recording,
+        })
     }
-}
 
-impl Control {
-    /// What each machine holds of a next state at first.
-    fn begin(
-        &self,
-        before: &Recorded,
-        planned: &Planned,
-        next: &mut Next,
-        at: Timestamp,
-    ) -> Result<Began, ControlError> {
-        let after = before.after(next).map_err(ControlError::Next)?;
-        let was = self.targets(before)?;
-        let mut targets = BTreeMap::new();
-        for (name, machine) in &next.state.machines {
-            let kept = was
-                .get(name)
-                .filter(|held| held.hash() == machine.assignment);
-            let new = next.bodies.get(&machine.assignment);
-            let new = new.and_then(|bytes| Assignment::parse(bytes).ok());
-            if let Some(target) = kept.cloned().or_else(|| new.map(Arc::new)) {
-                targets.insert(name.clone(), target);
+    /// What a control plane with a bug makes of a planned state.
+    fn plant(&self, next: &mut Next) {
+        if self.bug == Some(Bug::DropsTombstones) {
+            for machine in next.state.machines.values_mut() {
+                drop_tombstones(machine, &mut next.bodies);
             }
         }
-        let renamed = planned.plan.owners.iter();
-        let renamed =
-            renamed.filter_map(|change| Some((change.owner.clone(), change.renamed_from.clone()?)));
-        Ok(self.rollouts.begin(
-            About {
-                before,
-                was: &was,
-                targets: &targets,
-                releases: &after.releases,
-                renamed: &renamed.collect(),
-                reverts: None,
+    }
+
+    /// What a control plane makes of them that counts wrongly.
+    fn reuse_generations(&self, next: &mut Next) {
+        for (name, machine) in &mut next.state.machines {
+            let before = self.current.recorded.state.machines.get(name);
+            if let Some(before) = before.filter(|b| b.assignment != machine.assignment) {
+                machine.generation = before.generation.max(Generation(1));
+            }
+        }
+    }
+
+    /// Looks, and carries out one step of every rollout. None if there is nothing to look at.
+    ///
+    /// # Errors
+    /// If the ledger fails, or another control plane leads.
+    pub fn roll(&mut self, now: Now) -> Result<Option<Advanced>, ControlError> {
+        let before = self.current.rollouts.clone();
+        if before.is_idle() {
+            return Ok(None);
+        }
+        let mut sight = self.fleet.sight(&before.asks_about());
+        if self.bug == Some(Bug::IgnoresBudget) {
+            let all = sight.owners.values_mut().flat_map(BTreeMap::values_mut);
+            all.for_each(|seen| seen.health = plumb_dispatch::rollout::Health::Available);
+        }
+        let (next, step) = before.step(&sight, now);
+        let state = &self.current.recorded.state;
+        self.ledger
+            .advance(state.revision, &step.bodies, &step.positions, &step.records)
+            .map_err(ControlError::Apply)?;
+        let released = |owner: &OwnerName| state.owners.get(owner).map(|owner| owner.release);
+        let mut machines = BTreeMap::new();
+        for position in &step.positions {
+            let name = &position.machine;
+            if let Some(machine) = state.machines.get(name) {
+                let target = self.current.assignments.get(name);
+                let record = MachineRecord::of(name, machine, target, &next, &released);
+                machines.insert(name.clone(), record);
+            }
+        }
+        let rollouts = next.views();
+        self.current.rollouts = next;
+        Ok(Some(Advanced {
+            machines,
+            rollouts,
+            shows: step.shows,
+            reverts: step.reverts,
+            before,
+            sight,
+        }))
+    }
+
+    /// Tells a rollout what to do. Whether that was possible.
+    ///
+    /// # Errors
+    /// If the ledger fails, or another control plane leads.
+    pub fn order(
+        &mut self,
+        owner: &OwnerName,
+        order: Order,
+        at: Timestamp,
+    ) -> Result<bool, ControlError> {
+        let Ok((next, record)) = self.current.rollouts.order(owner, order, "sim", at) else {
+            return Ok(false);
+        };
+        self.store_record(record)?;
+        self.current.rollouts = next;
+        Ok(true)
+    }
+
+    fn store_record(&self, record: RolloutRecord) -> Result<(), ControlError> {
+        let revision = self.current.recorded.state.revision;
+        store_records(&self.ledger, revision, &[record])
+    }
+
+    /// The owners whose rollout stands still until an operator looks after it.
+    #[must_use]
+    pub fn stuck(&self) -> Vec<OwnerName> {
+        let stuck = |phase| matches!(phase, Phase::Failed | Phase::Paused);
+        let records = self.current.rollouts.records();
+        let records = records.filter(|record| stuck(record.phase));
+        records.map(|record| record.owner.clone()).collect()
+    }
+
+    /// Takes a failed release back. None if it has to stay as it is.
+    ///
+    /// # Errors
+    /// If the ledger fails, or another control plane leads.
+    pub fn take_back(
+        &mut self,
+        revert: &Revert,
+        secrets: &KnownSecrets,
+        at: Timestamp,
+    ) -> Result<Option<(Request, Done)>, ControlError> {
+        let Revert {
+            owner,
+            release,
+            why,
+        } = revert;
+        let outcomes = self.ledger.outcomes(owner)?;
+        let good = outcomes
+            .into_iter()
+            .rev()
+            .find(|(number, outcome)| *number < *release && *outcome == Outcome::Converged);
+        let body = match good {
+            Some((good, _)) => self.body(owner, good)?.map(|body| (good, body)),
+            None => None,
+        };
+        let request = body.map(|(to, body)| Request::Rollback {
+            owner: owner.clone(),
+            to,
+            body: Arc::new(body),
+        });
+        let planned = request.as_ref().map(|r| self.plan(r, secrets));
+        let (Some(request), Some(Ok(planned))) = (request, planned) else {
+            return self.stays(owner, at);
+        };
+        if planned.plan.obstacles().next().is_some() {
+            return self.stays(owner, at);
+        }
+        if let Some(now) = self.current.recorded.state.owners.get(owner) {
+            let held = HeldBack {
+                owner: owner.clone(),
+                release: *release,
+                body: now.body,
+                why: why.clone(),
                 at,
-            },
-            next,
-        ))
+            };
+            self.ledger.hold_back(&held)?;
+            self.current.held_back.insert(owner.clone(), held);
+        }
+        let reverts = (owner.clone(), *release);
+        let done = self.commit(PLUMB, planned, Some(&reverts), at)?;
+        Ok(Some((request, done)))
+    }
+
+    fn stays<T>(&mut self, owner: &OwnerName, at: Timestamp) -> Result<Option<T>, ControlError> {
+        let why = "there is nothing to go back to";
+        if let Some((next, record)) = self.current.rollouts.not_reverted(owner, why, at) {
+            self.store_record(record)?;
+            self.current.rollouts = next;
+        }
+        Ok(None)
+    }
+
+    /// The content of an earlier release.
+    fn body(
+        &self,
+        owner: &OwnerName,
+        release: ReleaseNumber,
+    ) -> Result<Option<ReleaseBody>, ControlError> {
+        let history = self.ledger.releases(owner, usize::MAX)?;
+        let found = plumb_model::state::with_name(owner, &history).find_map(|(name, record)| {
+            let (number, body) = record.released.get(&name)?;
+            (*number == release).then_some(*body)?
+        });
+        match found {
+            Some(hash) => Ok(self.ledger.release(&hash)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on with machines that hold more than is recorded.
+    ///
+    /// # Errors
+    /// If the ledger fails, or another control plane leads.
+    pub fn recover(
+        &mut self,
+        at: Timestamp,
+    ) -> Result<Option<(Done, Vec<MachineName>)>, ControlError> {
+        let held: BTreeMap<MachineName, Generation> = self
+            .fleet
+            .regressed()
+            .map(|(name, held)| (name.clone(), held))
+            .collect();
+        let mut state = self.current.rollouts.counted(&self.current.recorded).state;
+        state.revision = state.revision.next();
+        let mut moved = BTreeMap::new();
+        for (name, machine) in &mut state.machines {
+            if let Some(held) = held.get(name) {
+                machine.generation = (*held).max(machine.generation).next();
+                moved.insert(name.clone(), machine.generation);
+            }
+        }
+        if moved.is_empty() {
+            return Ok(None);
+        }
+        let names = moved.keys().cloned().collect();
+        let mut next = Next {
+            state,
+            moved: moved.clone(),
+            bodies: BTreeMap::new(),
+            released: BTreeMap::new(),
+        };
+        let rollouts = self.current.rollouts.raised(&mut next);
+        let mut current = self.current.after(&next)?;
+        current.rollouts = rollouts;
+        let state = Hash::of(&next.state.bytes());
+        let record = RevisionRecord {
+            revision: next.state.revision,
+            at,
+            by: "sim".to_owned(),
+            commit: None,
+            kind: RevisionKind::Recover { machines: moved },
+            approval: state,
+            state,
+            released: BTreeMap::new(),
+            allowed: Vec::new(),
+            renamed: BTreeMap::new(),
+        };
+        let recording = current.recording()?;
+        self.ledger
+            .apply(self.current.recorded.state.revision, &next, &record)
+            .map_err(ControlError::Apply)?;
+        self.current = current;
+        let done = Done {
+            revision: record.revision,
+            state,
+            released: BTreeMap::new(),
+            recording,
+        };
+        Ok(Some((done, names)))
     }
 }
 
-impl Default for Control {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The same assignment without a word of what is to go.
+fn drop_tombstones(machine: &mut MachineState, bodies: &mut BTreeMap<Hash, Vec<u8>>) {
+    let bytes = bodies.get(&machine.assignment);
+    let Some(held) = bytes.and_then(|bytes| Assignment::parse(bytes).ok()) else {
+        return;
+    };
+    let kept = held.entries();
+    let kept = kept.filter(|entry| matches!(entry, Entry::Resource(_)));
+    let without = Assignment::build(held.header().clone(), kept.cloned());
+    machine.assignment = without.hash();
+    bodies.insert(without.hash(), without.bytes());
 }

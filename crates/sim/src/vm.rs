@@ -45,6 +45,8 @@ pub struct Vm {
     things: BTreeMap<Address, Thing>,
     /// Content that has arrived.
     pub blobs: BTreeSet<Hash>,
+    /// What stands for each secret that has come.
+    pub secrets: BTreeSet<Hash>,
     /// When a stranger last interfered with an address, in virtual milliseconds.
     pub touched: BTreeMap<Address, u64>,
     /// Processes whose health check fails.
@@ -229,6 +231,14 @@ impl Vm {
                 if alive {
                     self.broken
                         .push(format!("{address} was started while it was alive"));
+                }
+                for secret in resource.spec.secrets() {
+                    let here = secret.awaited().is_none_or(|a| self.secrets.contains(&a));
+                    if !here {
+                        let name = &secret.name;
+                        let what = format!("{address} was started before its secret {name} came");
+                        self.broken.push(what);
+                    }
                 }
                 self.start(resource, wall);
             }

@@ -91,6 +91,7 @@ fn app(chance: &mut Chance, name: &str, machines: &[MachineName]) -> App {
     });
     App {
         build: Default::default(),
+        on_disconnect: None,
         hooks: Default::default(),
         ingress: None,
         limits: None,

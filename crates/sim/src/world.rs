@@ -2,23 +2,35 @@
 
 mod operator;
 
+mod leaders;
 mod links;
 mod machines;
+mod secrets;
 
+mod budget;
 mod checks;
 mod faults;
+mod identities;
+mod rest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plumb_converge as converge;
-use plumb_dispatch::{Now as SessionNow, ToAgent, ToServer, agent as session, fleet};
-use plumb_model::state::Outcome;
-use plumb_model::{Generation, Hash, OwnerName, ReleaseNumber, Timestamp};
-use plumb_planner::{Planned, Request};
+use plumb_dispatch::{Now, ToAgent, ToServer, agent as session, fleet};
+use plumb_ledger::MemoryStore;
+use plumb_model::state::{Outcome, ReleaseBody};
+use plumb_model::{
+    Address, Generation, Hash, MachineName, OwnerName, ReleaseNumber, Revision, SecretName,
+    Timestamp,
+};
+use plumb_planner::Request;
 
 use crate::agent::Machine;
+use crate::bugs::Bug;
 use crate::chance::Chance;
-use crate::control::{Control, ControlError};
+use crate::control::Process;
+use crate::store::Shared;
 use crate::workload;
 
 /// How a run goes.
@@ -28,25 +40,64 @@ pub struct Options {
     pub seed: u64,
     /// How many agents there are.
     pub machines: usize,
+    /// How many control planes share the store.
+    pub controls: usize,
     /// For how long things go wrong, in virtual milliseconds.
     pub storm_ms: u64,
     /// How long the fleet then has to come to rest.
     pub rest_ms: u64,
+    /// A bug that is planted.
+    pub bug: Option<Bug>,
+    /// Keep every line of what happened, for people.
+    pub traced: bool,
+    /// The first control plane dies at its write of this number, before or after it.
+    pub dies_at: Option<(u64, crate::store::Side)>,
+    /// Nothing goes wrong by chance.
+    pub quiet: bool,
+    /// One thing goes wrong on purpose, half way.
+    pub once: Option<Once>,
+}
+
+/// What goes wrong on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// Every clock on a wall jumps: by an hour back, ten years ahead, or ten years back.
+    ClocksJump,
+    /// The control plane that leads stands still for 60 s.
+    LeaderPauses,
 }
 
 impl Options {
-    /// Five agents, two minutes of faults, and five minutes to come to rest: the longest way there is a program that
-    /// kept ending, with its pauses of up to twenty seconds and its ten seconds of healthy spell.
+    /// Three control planes, 50 agents, two minutes of faults, and six minutes to come to rest: the longest way there is a
+    /// program that kept ending, with its pauses of up to twenty seconds, in the last of several waves.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            machines: 5,
+            machines: 50,
+            controls: 3,
             storm_ms: 120_000,
-            rest_ms: 300_000,
+            rest_ms: 360_000,
+            bug: None,
+            traced: false,
+            dies_at: None,
+            quiet: false,
+            once: None,
+        }
+    }
+
+    /// The same with few agents.
+    #[must_use]
+    pub fn small(seed: u64) -> Self {
+        Self {
+            machines: 5,
+            ..Self::new(seed)
         }
     }
 }
+
+/// How often something happened in a run, by its name.
+pub type Counts = BTreeMap<&'static str, u64>;
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,26 +106,14 @@ pub struct Report {
     pub broken: Vec<String>,
     /// A hash over everything that happened, in order: the same seed gives the same one.
     pub trace: Hash,
-    /// How many events were handled.
-    pub events: u64,
-    /// How many assignments were recorded, over all machines.
-    pub assignments: u64,
-    /// How many applies lost against another one.
-    pub conflicts: u64,
-    /// How often agents, control plane and VMs died.
-    pub crashes: u64,
-    /// How often a link was cut.
-    pub cuts: u64,
-    /// How many machines a wave of a rollout has moved.
-    pub waves: u64,
-    /// How many actions drivers carried out.
-    pub acts: u64,
-    /// How often something was taken over from an old address.
-    pub renames: u64,
-    /// How often a stranger's file was taken over.
-    pub adoptions: u64,
+    /// What happened, line by line, if that was asked for.
+    pub lines: Vec<String>,
+    /// How often what happened.
+    pub counts: Counts,
     /// How long the fleet took to come to rest once the faults had ended, in virtual milliseconds.
     pub rested_ms: Option<u64>,
+    /// How many writes the store has kept.
+    pub written: u64,
 }
 
 /// A stranger's interference may go unnoticed until the next resync, of 30 s and a fifth, and is put right soon after.
@@ -84,8 +123,13 @@ const UNNOTICED_MS: u64 = 45_000;
 const WATCH_MS: u64 = 90_000;
 
 enum Happening {
-    ServerTick,
-    ServerStart,
+    /// A control plane looks at what is due.
+    Tick {
+        control: usize,
+    },
+    Up {
+        control: usize,
+    },
     ToAgent {
         link: u64,
         message: Box<ToAgent>,
@@ -94,11 +138,15 @@ enum Happening {
         link: u64,
         message: Box<ToServer>,
     },
+    Cut {
+        link: u64,
+    },
     /// An end of a link notices that it is gone.
     AgentNotices {
         link: u64,
     },
     ServerNotices {
+        control: usize,
         link: u64,
     },
     AgentStart {
@@ -132,21 +180,50 @@ enum Happening {
     Ended {
         machine: usize,
     },
+    /// A workload ends once more.
+    Flap {
+        machine: usize,
+        address: Box<Address>,
+        until: u64,
+    },
     Operate,
     Apply {
+        control: usize,
         request: Box<Request>,
-        planned: Box<Planned>,
+        approved: (Revision, Hash),
     },
+    /// An operator looks after machines that hold more than is recorded, and after copies.
+    LookAfter,
     Fault,
+    OnPurpose(Once),
 }
 
 struct Link {
     machine: usize,
+    control: usize,
     /// What is sent this way from now on is lost.
     up_cut: bool,
     down_cut: bool,
     up_last: u64,
     down_last: u64,
+    /// Messages are lost, doubled and put out of order; such a link does not live long.
+    noisy: bool,
+    /// The agent reads slowly: so many messages wait for it.
+    slow: bool,
+    waiting: usize,
+}
+
+/// A host of a control plane.
+#[derive(Default)]
+struct Control {
+    process: Option<Process>,
+    /// It does nothing before this virtual time, and does not know.
+    paused_until: u64,
+    /// Nobody reaches it before.
+    alone_until: u64,
+    /// It is down until it is started.
+    down: bool,
+    skew_ms: i64,
 }
 
 struct World {
@@ -156,47 +233,60 @@ struct World {
     sequence: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     machines: Vec<Machine>,
-    control: Control,
+    controls: Vec<Control>,
+    shared: Arc<Shared>,
+    /// Who has the lease, and since when nobody has seen it renewed.
+    lease: Option<(usize, u64)>,
+    runs: u64,
     links: BTreeMap<u64, Link>,
     next_link: u64,
+    /// The key that counts for each machine.
+    keys: BTreeMap<MachineName, u64>,
+    removed: BTreeSet<MachineName>,
+    /// The values of each secret, in the order of their versions.
+    vault: BTreeMap<SecretName, Vec<String>>,
+    /// What each generation was given for, in this history and in all of them.
+    given: BTreeMap<(MachineName, Generation), Hash>,
+    ever: BTreeMap<(MachineName, Generation), BTreeSet<Hash>>,
+    /// Every revision that somebody was told is recorded.
+    acknowledged: BTreeMap<Revision, Hash>,
+    requests: BTreeMap<Revision, Request>,
+    bodies: BTreeMap<(OwnerName, ReleaseNumber), (Revision, Arc<ReleaseBody>)>,
     outcomes: BTreeMap<(OwnerName, ReleaseNumber), Outcome>,
+    backup: Option<MemoryStore>,
+    /// All that was ever recorded, and that of it which no record speaks of since an older copy was put back.
+    owned: BTreeSet<Address>,
+    orphans: BTreeSet<Address>,
+    /// Machines of which there were two: what one of them proved gone the other may have.
+    copied: BTreeSet<MachineName>,
+    /// Where a wave has moved an owner that has not been seen well since.
+    transit: BTreeMap<(OwnerName, MachineName), Generation>,
     broken: Vec<String>,
     trace: Vec<u8>,
-    events: u64,
-    conflicts: u64,
-    crashes: u64,
-    cuts: u64,
-    waves: u64,
+    lines: Vec<String>,
+    counts: Counts,
 }
 
 /// Runs one seed.
-///
-/// # Errors
-/// If the ledger fails or is not what it should be, which no fault of this simulation excuses.
-pub fn run(options: Options) -> Result<Report, ControlError> {
+#[must_use]
+pub fn run(options: Options) -> Report {
     let mut world = World::new(options);
-    world.control.start(world.wall())?;
-    for machine in 0..options.machines {
-        let at = world.chance.between(0, 3000);
-        world.later(at, Happening::AgentStart { machine });
-    }
-    world.later(0, Happening::ServerTick);
-    world.later(100, Happening::Operate);
-    world.later(2000, Happening::Fault);
-    world.until(options.storm_ms)?;
-    world.calm()?;
-    let rested_ms = world.come_to_rest()?;
+    world.open();
+    world.until(options.storm_ms);
+    world.calm();
+    let rested_ms = world.come_to_rest();
     if rested_ms.is_some() {
-        world.check_rest()?;
+        world.check_rest();
     }
-    Ok(world.report(rested_ms))
+    world.report(rested_ms)
 }
 
 impl World {
     fn new(options: Options) -> Self {
-        let machines = workload::machines(options.machines)
+        let names = workload::machines(options.machines);
+        let vault = workload::secret_names()
             .into_iter()
-            .map(Machine::new)
+            .map(|name| (name.clone(), vec![secrets::value(&name, 1)]))
             .collect();
         Self {
             options,
@@ -204,18 +294,49 @@ impl World {
             now_ms: 0,
             sequence: 0,
             queue: BTreeMap::new(),
-            machines,
-            control: Control::new(),
+            keys: names.iter().map(|name| (name.clone(), 0)).collect(),
+            machines: names.into_iter().map(Machine::new).collect(),
+            controls: (0..options.controls).map(|_| Control::default()).collect(),
+            shared: Arc::new(Shared::new(options.bug == Some(Bug::StoreForgets))),
+            lease: None,
+            runs: 0,
             links: BTreeMap::new(),
             next_link: 1,
+            removed: BTreeSet::new(),
+            vault,
+            given: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            bodies: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            backup: None,
+            owned: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            copied: BTreeSet::new(),
+            transit: BTreeMap::new(),
             broken: Vec::new(),
             trace: Vec::new(),
-            events: 0,
-            conflicts: 0,
-            crashes: 0,
-            cuts: 0,
-            waves: 0,
+            lines: Vec::new(),
+            counts: Counts::new(),
+        }
+    }
+
+    fn open(&mut self) {
+        self.take_over(0);
+        for control in 0..self.controls.len() {
+            self.tick_later(control);
+        }
+        for machine in 0..self.machines.len() {
+            let at = self.chance.between(0, 3000);
+            self.later(at, Happening::AgentStart { machine });
+        }
+        self.later(100, Happening::Operate);
+        if !self.options.quiet {
+            self.later(2000, Happening::Fault);
+        }
+        if let Some(once) = self.options.once {
+            self.later(self.options.storm_ms / 2, Happening::OnPurpose(once));
         }
     }
 
@@ -226,19 +347,19 @@ impl World {
             self.broken
                 .extend(broken.map(|b| format!("on {name}: {b}")));
         }
+        let vms = || self.machines.iter().map(|machine| &machine.vm);
+        let mut counts = self.counts;
+        counts.insert("actions", vms().map(|vm| vm.acts).sum());
+        counts.insert("renames", vms().map(|vm| vm.renames).sum());
+        counts.insert("adoptions", vms().map(|vm| vm.adoptions).sum());
+        counts.insert("assignments", self.given.len() as u64);
         Report {
             broken: self.broken,
             trace: Hash::of(&self.trace),
-            events: self.events,
-            assignments: self.control.history.len() as u64,
-            conflicts: self.conflicts,
-            crashes: self.crashes,
-            cuts: self.cuts,
-            waves: self.waves,
-            acts: self.machines.iter().map(|m| m.vm.acts).sum(),
-            renames: self.machines.iter().map(|m| m.vm.renames).sum(),
-            adoptions: self.machines.iter().map(|m| m.vm.adoptions).sum(),
+            lines: self.lines,
+            counts,
             rested_ms,
+            written: self.shared.written(),
         }
     }
 
@@ -246,23 +367,29 @@ impl World {
         self.now_ms < self.options.storm_ms
     }
 
-    fn wall(&self) -> Timestamp {
+    fn stormy(&self) -> bool {
+        self.storming() && !self.options.quiet
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// What a clock on the wall shows that is so far off.
+    fn wall(&self, skew_ms: i64) -> Timestamp {
         let ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX / 2);
-        Timestamp::from_millisecond(1_800_000_000_000 + ms).unwrap_or(Timestamp::UNIX_EPOCH)
+        let ms = 1_800_000_000_000_i64.saturating_add(ms);
+        Timestamp::from_millisecond(ms.saturating_add(skew_ms)).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    fn session_now(&self) -> SessionNow {
-        SessionNow {
-            wall: self.wall(),
-            mono_ms: self.now_ms,
-        }
-    }
-
-    fn converge_now(&self) -> converge::Now {
-        converge::Now {
-            wall: self.wall(),
-            mono_ms: self.now_ms,
-        }
+    /// The clocks of somebody whose clock on the wall is so far off.
+    fn clocks(&self, skew_ms: i64) -> Now {
+        let wall = self.wall(skew_ms);
+        let mono_ms = match self.options.bug {
+            Some(Bug::WallClock) => u64::try_from(wall.as_millisecond()).unwrap_or(0),
+            _ => self.now_ms,
+        };
+        Now { wall, mono_ms }
     }
 
     fn later(&mut self, in_ms: u64, happening: Happening) {
@@ -272,61 +399,75 @@ impl World {
     }
 
     fn note(&mut self, what: &str) {
-        self.trace
-            .extend_from_slice(format!("{} {what}\n", self.now_ms).as_bytes());
+        self.check_output("a log", what);
+        let line = format!("{} {what}\n", self.now_ms);
+        self.trace.extend_from_slice(line.as_bytes());
         // The hash chain keeps the trace small.
         if self.trace.len() > 1 << 16 {
             self.trace = Hash::of(&self.trace).0.to_vec();
         }
+        if self.options.traced {
+            self.lines.push(line.trim_end().to_owned());
+        }
     }
 
     fn broke(&mut self, what: String) {
+        if self.options.traced {
+            self.lines.push(format!("{} BROKEN: {what}", self.now_ms));
+        }
         if self.broken.len() < 20 {
             self.broken.push(format!("at {} ms: {what}", self.now_ms));
         }
     }
 
-    fn until(&mut self, until_ms: u64) -> Result<(), ControlError> {
-        while let Some(((at, _), _)) = self
-            .queue
-            .first_key_value()
-            .filter(|((at, _), _)| *at <= until_ms)
-        {
-            let at = *at;
-            let Some((_, happening)) = self.queue.pop_first() else {
+    fn until(&mut self, until_ms: u64) {
+        while let Some(entry) = self.queue.first_entry() {
+            let at = entry.key().0;
+            if at > until_ms {
                 break;
-            };
+            }
+            let happening = entry.remove();
             self.now_ms = at;
-            self.events += 1;
-            self.happen(happening)?;
+            self.happen(happening);
         }
         self.now_ms = until_ms;
-        Ok(())
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), ControlError> {
+    /// Whose process has to be awake for it.
+    fn control_of(&self, happening: &Happening) -> Option<usize> {
         match happening {
-            Happening::ServerTick => {
-                self.tell_fleet(fleet::Event::Tick);
-                self.roll()?;
-                self.later(fleet::TICK_MS, Happening::ServerTick);
+            Happening::Tick { control }
+            | Happening::Apply { control, .. }
+            | Happening::ServerNotices { control, .. } => Some(*control),
+            Happening::ToServer { link, .. } => Some(self.links.get(link)?.control),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some(control) = self.control_of(&happening) {
+            let until = self.controls[control].paused_until;
+            if until > self.now_ms {
+                self.later(until - self.now_ms, happening);
+                return;
             }
-            Happening::ServerStart if self.control.fleet.is_none() => {
-                self.control.start(self.wall())?;
-                self.note("server started");
-            }
-            Happening::ServerStart => {}
+        }
+        match happening {
+            Happening::Tick { control } => self.tick(control),
+            Happening::Up { control } => self.controls[control].down = false,
             Happening::ToAgent { link, message } => self.deliver_to_agent(link, *message),
             Happening::ToServer { link, message } => self.deliver_to_server(link, *message),
+            Happening::Cut { link } => self.cut(link, true, true),
             Happening::AgentNotices { link } => self.agent_notices(link),
-            Happening::ServerNotices { link } => {
-                self.tell_fleet(fleet::Event::Disconnected { session: link });
+            Happening::ServerNotices { control, link } => {
+                self.tell_fleet(control, fleet::Event::Disconnected { session: link });
             }
             Happening::AgentStart { machine } => self.start_agent(machine),
             Happening::Connect { machine, epoch } => self.connect(machine, epoch),
             Happening::Wake { machine, epoch } if self.is_due(machine, epoch) => {
                 self.tell_session(machine, session::Event::Tick);
                 self.tell_reconciler(machine, converge::Event::Tick);
+                self.ask_for_secrets(machine);
             }
             Happening::Persisted {
                 machine,
@@ -349,10 +490,20 @@ impl World {
             | Happening::Answer { .. }
             | Happening::Fetched { .. } => {}
             Happening::Ended { machine } => self.processes_end(machine),
-            Happening::Operate => self.operate()?,
-            Happening::Apply { request, planned } => self.apply(*request, &planned)?,
+            Happening::Flap {
+                machine,
+                address,
+                until,
+            } => self.flap(machine, *address, until),
+            Happening::Operate => self.operate(),
+            Happening::Apply {
+                control,
+                request,
+                approved,
+            } => self.apply(control, *request, approved),
+            Happening::LookAfter => self.look_after(),
             Happening::Fault => self.fault(),
+            Happening::OnPurpose(once) => self.go_wrong(once),
         }
-        Ok(())
     }
 }

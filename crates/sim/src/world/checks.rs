@@ -1,29 +1,12 @@
-//! The invariants: those that hold at every moment, and those that hold once everything has come to rest.
+//! The invariants that hold at every moment, on every machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use plumb_converge as converge;
-use plumb_dispatch::view::{OwnerView, StateWord, WorkspaceView};
-use plumb_model::rollout::Phase;
-use plumb_model::{Action, Address, ConditionKind, Entry, Reason, ResourceStatus};
+use plumb_model::{Action, Address, Assignment, ConditionKind, Entry, ResourceStatus};
 
-use super::{UNNOTICED_MS, WATCH_MS, World};
-use crate::control::ControlError;
-use crate::vm::{Thing, drives};
-
-/// Whether an owner is as it should be, as far as these agents can make it so.
-fn is_settled(owner: &OwnerView) -> bool {
-    let rolls = owner.rollout.as_ref();
-    if rolls.is_some_and(|rollout| rollout.phase != Phase::Done) {
-        return false;
-    }
-    let fine = |state| matches!(state, StateWord::Converged | StateWord::Stopped);
-    fine(owner.state)
-        || owner.resources.iter().all(|resource| {
-            let lacks = resource.condition(ConditionKind::Blocked);
-            fine(resource.state) || lacks.is_some_and(|c| c.reason == Reason::LacksCapability)
-        })
-}
+use super::{UNNOTICED_MS, World};
+use crate::vm::Thing;
 
 impl World {
     /// Nothing is made before what it waits for is as it should be, unless a stranger came in between.
@@ -123,151 +106,46 @@ impl World {
         }
     }
 
-    pub(super) fn calm(&mut self) -> Result<(), ControlError> {
-        if self.control.fleet.is_none() {
-            self.control.start(self.wall())?;
-        }
-        for machine in 0..self.machines.len() {
-            self.start_agent(machine);
-            let lost = self.machines[machine].vm.lost();
-            if !lost.is_empty() {
-                self.broke(format!(
-                    "what Plumb did not make is kept: {lost:?} on machine {machine}"
-                ));
-            }
-            let left = self.machines[machine].vm.strangers_leave();
-            self.tell_reconciler(machine, converge::Event::Woken(left));
-            let sick: Vec<_> = self.machines[machine].vm.sick.iter().cloned().collect();
-            for address in sick {
-                let now = self.now_ms;
-                self.machines[machine].vm.sicken(&address, false, now);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn view(&self) -> Option<WorkspaceView> {
-        self.control.fleet.as_ref().map(plumb_dispatch::Fleet::view)
-    }
-
-    /// Waits until everything is settled and every agent holds what is recorded.
-    pub(super) fn come_to_rest(&mut self) -> Result<Option<u64>, ControlError> {
-        let began = self.now_ms;
-        while self.now_ms < began + self.options.rest_ms {
-            self.until(self.now_ms + 500)?;
-            self.control.resume(self.wall())?;
-            let settled = self.view().is_some_and(|view| {
-                view.owners.iter().all(is_settled)
-                    && view
-                        .machines
-                        .iter()
-                        .all(|m| m.online && m.acked == m.generation)
-            });
-            if settled {
-                return Ok(Some(self.now_ms - began));
-            }
-        }
-        let view = self.view();
-        let why: Vec<String> = view
-            .iter()
-            .flat_map(|view| {
-                let machines = view.machines.iter().filter_map(|m| {
-                    let fine = m.online && m.acked == m.generation;
-                    (!fine).then(|| {
-                        format!(
-                            "{} is {} and holds {} of {}: {:?}",
-                            m.name,
-                            m.state.as_str(),
-                            m.acked,
-                            m.generation,
-                            m.message
-                        )
-                    })
-                });
-                let owners = view
-                    .owners
-                    .iter()
-                    .map(|o| format!("{} is {}: {:?}", o.name, o.state.as_str(), o.message));
-                machines.chain(owners).collect::<Vec<_>>()
-            })
-            .collect();
-        self.broke(format!(
-            "once the faults end everything converges: {}",
-            why.join("; ")
-        ));
-        Ok(None)
-    }
-
-    /// At rest, the VMs are what is recorded, another plan is empty, and another reconcile does nothing.
-    pub(super) fn check_rest(&mut self) -> Result<(), ControlError> {
-        // A stranger's last deed may not have been noticed yet.
-        self.until(self.now_ms + UNNOTICED_MS)?;
-        let acts: u64 = self.machines.iter().map(|m| m.vm.acts).sum();
-        self.until(self.now_ms + WATCH_MS)?;
-        let after: u64 = self.machines.iter().map(|m| m.vm.acts).sum();
-        if after != acts {
+    /// Nothing is ended or removed for good unless a tombstone says so. Where an older copy of the store was put back, the
+    /// complete snapshot of the new history says it too, of what only the lost one knew.
+    pub(super) fn check_removal(&mut self, machine: usize, work: &converge::Work, action: &Action) {
+        let ends = match action {
+            Action::Remove => true,
+            Action::Stop => work.resource.is_none(),
+            _ => false,
+        };
+        let held = self.machines[machine].disk.held.as_ref();
+        let entry = held.and_then(|held| held.assignment.get(&work.address));
+        let by_snapshot = entry.is_none() && self.is_orphan(&work.address);
+        if ends && !by_snapshot && !matches!(entry, Some(Entry::Tombstone(_))) {
+            let (address, entry) = (&work.address, entry.cloned());
             self.broke(format!(
-                "converge, and the next reconcile does nothing: {} actions",
-                after - acts
+                "nothing is destroyed without a tombstone: {action:?} of {address}, of which is said {entry:?}"
             ));
         }
-        let recorded = self.control.ledger.load()?;
-        let mut wrong = Vec::new();
-        for machine in &self.machines {
-            let desired: BTreeMap<&Address, _> = recorded
-                .releases
-                .values()
-                .flat_map(|body| &body.resources)
-                .filter(|resource| resource.address.machine == machine.name)
-                .map(|resource| (&resource.address, resource))
-                .collect();
-            for resource in desired.values() {
-                if drives(resource.address.kind) && !machine.vm.is_as(resource) {
-                    wrong.push(format!(
-                        "the VM is what is recorded: {} is not",
-                        resource.address
-                    ));
-                }
-            }
-            let known: BTreeSet<_> = desired.keys().copied().collect();
-            for address in machine.vm.addresses().filter(|a| !known.contains(*a)) {
-                wrong.push(format!("deletion is proven: {address} is still there"));
-            }
-            let held = machine.disk.held.as_ref().map(|h| (h.generation, h.hash));
-            let ledger = recorded.state.machines.get(&machine.name).map(|m| {
-                let generation = self.control.rollouts.generation(&machine.name, m);
-                (generation, m.assignment)
-            });
-            if ledger.is_some() && held != ledger {
-                wrong.push(format!(
-                    "both ends agree: {} holds {held:?} of {ledger:?}",
-                    machine.name
-                ));
-            }
-        }
-        for machine in &self.machines {
-            for number in machine.vm.lost() {
-                wrong.push(format!(
-                    "what Plumb did not make is kept: {number} on {}",
-                    machine.name
-                ));
-            }
-        }
-        if let Some(request) = self.control.last.clone() {
-            match self.control.plan(&request)? {
-                Some(Ok(planned)) if planned.plan.is_empty() => {}
-                Some(Ok(planned)) => wrong.push(format!(
-                    "apply a plan, and the next plan is empty: {} changes of {:?}",
-                    planned.plan.changes.len(),
-                    planned.plan.kind
-                )),
-                Some(Err(e)) => wrong.push(format!("what was planned once is planned again: {e}")),
-                None => wrong.push("the control plane is up".to_owned()),
-            }
-        }
-        for what in wrong {
-            self.broke(what);
-        }
-        Ok(())
+    }
+
+    /// Whether no record has to speak of what is there: an older copy of the store knew nothing of it, or another VM under
+    /// the same name has proven that it is gone.
+    pub(super) fn is_orphan(&self, address: &Address) -> bool {
+        self.orphans.contains(address) || self.copied.contains(&address.machine)
+    }
+
+    /// What Plumb made on a VM and an assignment does not speak of. What an older copy of the store knew nothing of stays
+    /// where it is.
+    pub(super) fn untracked(&self, machine: usize, assignment: &Assignment) -> Vec<String> {
+        let at = &self.machines[machine];
+        let before: BTreeSet<&Address> = assignment
+            .resources()
+            .flat_map(|resource| resource.addresses_before())
+            .collect();
+        let lost = |address: &&Address| {
+            assignment.get(address).is_none()
+                && !before.contains(address)
+                && !self.is_orphan(address)
+        };
+        let lost = at.vm.addresses().filter(lost);
+        lost.map(|address| format!("nothing owned is untracked: {address}"))
+            .collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Agents: their sessions, reconcilers, disks and drivers, carried out in virtual time.
 
+use std::collections::BTreeSet;
+
 use plumb_converge as converge;
 use plumb_dispatch::{Held, ToServer, agent as session};
 use plumb_model::observation::ExitStatus;
@@ -8,6 +10,7 @@ use plumb_model::{
 };
 
 use super::{Happening, World};
+use crate::bugs::Bug;
 
 impl World {
     pub(super) fn is_now(&self, machine: usize, epoch: u64) -> bool {
@@ -34,7 +37,7 @@ impl World {
         let Some(running) = self.machines[machine].running.take() else {
             return;
         };
-        self.crashes += 1;
+        self.count("crashes");
         self.note(&format!("agent {machine} crashed"));
         // A write that was under way is on the disk or is not.
         if let Some(held) = running.persisting
@@ -43,32 +46,44 @@ impl World {
             self.write(machine, held);
         }
         if let Some(link) = self.machines[machine].link.take()
-            && self.links.remove(&link).is_some()
+            && let Some(control) = self.links.remove(&link).map(|link| link.control)
             && self.chance.percent(80)
         {
             let wait = self.chance.between(1, 500);
-            self.later(wait, Happening::ServerNotices { link });
+            self.later(wait, Happening::ServerNotices { control, link });
         }
         let wait = self.chance.between(50, 10_000);
         self.later(wait, Happening::AgentStart { machine });
     }
 
     pub(super) fn write(&mut self, machine: usize, held: Held) {
-        let key = (self.machines[machine].name.clone(), held.generation);
-        if self.control.history.get(&key) != Some(&held.hash) {
-            self.broke(format!(
-                "content for a generation is the ledger's: {} wrote {} {:?}",
-                key.0, key.1, held.hash
+        let at = &self.machines[machine];
+        let name = at.name.clone();
+        let key = (name.clone(), held.generation);
+        let mut wrong = Vec::new();
+        if !self
+            .ever
+            .get(&key)
+            .is_some_and(|all| all.contains(&held.hash))
+        {
+            wrong.push(format!(
+                "content for a generation is the ledger's: {name} wrote {} {:?}",
+                key.1, held.hash
             ));
         }
-        if held.generation <= self.machines[machine].highest {
-            self.broke(format!(
-                "the agent's generation never goes back: {} wrote {} after {}",
-                key.0, key.1, self.machines[machine].highest
+        if held.generation <= at.highest {
+            wrong.push(format!(
+                "the agent's generation never goes back: {name} wrote {} after {}",
+                key.1, at.highest
             ));
         }
+        wrong.extend(self.untracked(machine, &held.assignment));
+        for what in wrong {
+            self.broke(what);
+        }
+        self.note(&format!("machine {machine} holds {}", held.generation));
         let machine = &mut self.machines[machine];
-        machine.highest = held.generation;
+        machine.highest = machine.highest.max(held.generation);
         machine.disk.held = Some(held);
     }
 
@@ -93,7 +108,7 @@ impl World {
     }
 
     pub(super) fn tell_session(&mut self, machine: usize, event: session::Event) {
-        let now = self.session_now();
+        let now = self.clocks(self.machines[machine].skew_ms);
         let Some(running) = &mut self.machines[machine].running else {
             return;
         };
@@ -103,13 +118,16 @@ impl World {
             match effect {
                 session::Effect::Send(message) => self.say(machine, message),
                 session::Effect::Persist(held) => {
-                    let generation = held.generation;
+                    let (generation, hash) = (held.generation, held.hash);
+                    if self.options.bug == Some(Bug::AcknowledgesEarly) {
+                        self.say(machine, ToServer::Ack { generation, hash });
+                    }
                     if let Some(running) = &mut self.machines[machine].running
                         && running.persisting.replace(held).is_some()
                     {
                         self.broke("one write at a time".to_owned());
                     }
-                    let well = !(self.storming() && self.chance.percent(5));
+                    let well = !(self.stormy() && self.chance.percent(5));
                     let wait = self.chance.between(1, 60);
                     self.later(
                         wait,
@@ -127,9 +145,8 @@ impl World {
                         self.agent_notices(link);
                     }
                 }
-                session::Effect::OpenLogs(_)
-                | session::Effect::CloseLogs { .. }
-                | session::Effect::SecretsCame { .. } => {}
+                session::Effect::SecretsCame { values, .. } => self.secrets_came(machine, &values),
+                _ => {}
             }
         }
         self.wake(machine);
@@ -150,12 +167,15 @@ impl World {
     }
 
     pub(super) fn adopt(&mut self, machine: usize, held: Held) {
-        let missing = self.machines[machine].missing(&held);
+        let at = &self.machines[machine];
+        let missing = at.missing(&held);
+        let secrets = at.missing_secrets(&held).into_values();
+        let awaited: BTreeSet<Hash> = missing.iter().copied().chain(secrets).collect();
         let Some(running) = &mut self.machines[machine].running else {
             return;
         };
         let epoch = running.epoch;
-        running.missing = missing.clone();
+        running.missing = awaited.clone();
         for digest in &missing {
             let wait = self.chance.between(5, 500);
             let digest = *digest;
@@ -171,9 +191,13 @@ impl World {
         let event = converge::Event::Assigned {
             generation: held.generation,
             assignment: held.assignment,
-            missing: missing.into_iter().collect(),
+            missing: awaited.into_iter().collect(),
         };
         self.tell_reconciler(machine, event);
+        self.ask_for_secrets(machine);
+        if self.options.bug == Some(Bug::RemovesUnasked) {
+            self.remove_unasked(machine);
+        }
     }
 
     pub(super) fn fetched(&mut self, machine: usize, epoch: u64, digest: Hash) {
@@ -185,7 +209,7 @@ impl World {
         if !wanted {
             return;
         }
-        if at.link.is_none() || self.control.fleet.is_none() {
+        if at.link.is_none() {
             let event = Happening::Fetched {
                 machine,
                 epoch,
@@ -202,7 +226,11 @@ impl World {
     }
 
     pub(super) fn tell_reconciler(&mut self, machine: usize, event: converge::Event) {
-        let now = self.converge_now();
+        let clocks = self.clocks(self.machines[machine].skew_ms);
+        let now = converge::Now {
+            wall: clocks.wall,
+            mono_ms: clocks.mono_ms,
+        };
         let at = &mut self.machines[machine];
         let Some(running) = &mut at.running else {
             return;
@@ -220,7 +248,7 @@ impl World {
 
     /// Observations are taken, and actions done, at once; the answer takes its time, and may be old news when it comes.
     pub(super) fn carry_out(&mut self, machine: usize, epoch: u64, effect: converge::Effect) {
-        let wall = self.wall();
+        let wall = self.wall(self.machines[machine].skew_ms);
         match effect {
             converge::Effect::Observe { work, .. } => {
                 self.begin(machine, work.iter().map(|w| &w.address));
@@ -240,6 +268,7 @@ impl World {
                 for (work, action) in work {
                     self.check_order(machine, &work, &action);
                     self.check_rename(machine, &work, &action);
+                    self.check_removal(machine, &work, &action);
                     self.note(&format!("{} {action:?}", work.address));
                     let result = self.machines[machine].vm.act(&work, &action, wall);
                     done.push((work.address, action, result));
@@ -276,6 +305,7 @@ impl World {
             }
             converge::Effect::Report(statuses) => {
                 self.check_statuses(machine, &statuses);
+                self.arrived(machine);
                 self.tell_session(machine, session::Event::StatusChanged(statuses));
             }
             converge::Effect::Emit(event) => {
@@ -330,7 +360,7 @@ impl World {
     }
 
     pub(super) fn processes_end(&mut self, machine: usize) {
-        let wall = self.wall();
+        let wall = self.wall(self.machines[machine].skew_ms);
         let ended = self.machines[machine].vm.stopping();
         for address in &ended {
             self.machines[machine]
@@ -351,10 +381,12 @@ impl World {
             running.reconciler.next_wake(),
             running.session.next_tick_ms(),
         ];
+        // Neither looks at a clock on the wall.
         let Some(due) = due.into_iter().flatten().min() else {
             return;
         };
-        let due = due.max(self.now_ms + 1);
+        let clock = self.clocks(self.machines[machine].skew_ms).mono_ms;
+        let due = self.now_ms + due.saturating_sub(clock).max(1);
         if running.wake_ms.is_none_or(|before| due < before) {
             if let Some(running) = &mut self.machines[machine].running {
                 running.wake_ms = Some(due);
@@ -370,5 +402,20 @@ impl World {
             .running
             .as_mut()
             .is_some_and(|r| r.epoch == epoch && r.wake_ms.take_if(|due| *due == now).is_some())
+    }
+
+    /// What an agent would do that takes away whatever it likes.
+    fn remove_unasked(&mut self, machine: usize) {
+        let Some(address) = self.any_address(machine) else {
+            return;
+        };
+        let work = converge::Work {
+            address,
+            resource: None,
+        };
+        let wall = self.wall(self.machines[machine].skew_ms);
+        self.check_removal(machine, &work, &Action::Remove);
+        let vm = &mut self.machines[machine].vm;
+        let _ = vm.act(&work, &Action::Remove, wall);
     }
 }
