@@ -233,6 +233,11 @@ impl Fleet {
                 .entry(owner)
                 .or_insert_with(|| Track::of_removed(&record));
         }
+        // Nor is a release that went on under another name judged again by what goes from where it was before.
+        fleet.owners.retain(|owner, track| {
+            let told = outcomes.get(&(owner.clone(), track.release));
+            !(track.removed && matches!(told, Some(Outcome::Converged | Outcome::Superseded)))
+        });
         for (owner, track) in &mut fleet.owners {
             if let Some(outcome) = outcomes.get(&(owner.clone(), track.release)) {
                 track.outcome = *outcome;

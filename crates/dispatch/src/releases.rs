@@ -59,6 +59,7 @@ impl Fleet {
             return;
         }
         self.changed = true;
+        let runs = self.revision.0 > 0;
         self.revision = recording.revision;
         let left: Vec<_> = self
             .machines
@@ -113,7 +114,9 @@ impl Fleet {
                 }
             }
             let brought = self.brought(&owner);
-            if record.removed && brought.is_empty() && !self.owners.contains_key(&owner) {
+            // What is told of an owner that had gone before is only that it goes from where it was before it was renamed.
+            let over = runs || brought.is_empty();
+            if record.removed && over && !self.owners.contains_key(&owner) {
                 continue;
             }
             let kind = record

@@ -338,7 +338,8 @@ fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, O
     ))
 }
 
-/// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes.
+/// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes. What goes had
+/// other addresses before it was renamed, and an agent that has not heard of that yet has it there.
 fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Address, Generation> {
     let mut tombstones: BTreeMap<Address, Generation> = next
         .old
@@ -350,8 +351,14 @@ fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Add
     for Held { resource, same } in next.held {
         let address = &resource.address;
         let stays = *same || is_forgotten(resource) || next.moved_from.contains(address);
-        if !stays && !next.wants(address) {
-            tombstones.entry(address.clone()).or_insert(since);
+        if stays || next.wants(address) {
+            continue;
+        }
+        tombstones.entry(address.clone()).or_insert(since);
+        for before in resource.addresses_before() {
+            if !next.wants(before) && !next.moved_from.contains(before) {
+                tombstones.entry(before.clone()).or_insert(since);
+            }
         }
     }
     tombstones
