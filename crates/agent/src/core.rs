@@ -690,7 +690,7 @@ impl Core {
                     let failed = self
                         .uplink
                         .as_ref()
-                        .is_some_and(|uplink| uplink.send(message).is_err());
+                        .is_some_and(|uplink| !uplink.send(message));
                     if failed {
                         tracing::warn!(
                             "the control plane does not take what this agent says; reconnecting"

@@ -40,7 +40,9 @@ pub enum AgentError {
         source: std::io::Error,
     },
     /// The address of the numbers.
-    #[error("cannot serve numbers at {address}: {source}; stop what listens there, or choose another --metrics")]
+    #[error(
+        "cannot serve numbers at {address}: {source}; stop what listens there, or choose another --metrics"
+    )]
     Metrics {
         /// Where.
         address: std::net::SocketAddr,

@@ -56,11 +56,11 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Sends, or says that the link is too slow to go on with.
-    pub fn send(&self, message: ToServer) -> Result<(), ()> {
-        to_server(message)
-            .into_iter()
-            .try_for_each(|m| self.out.try_send(m).map_err(|_| ()))
+    /// Sends; false if the link is too slow to go on with.
+    #[must_use]
+    pub fn send(&self, message: ToServer) -> bool {
+        let mut messages = to_server(message).into_iter();
+        messages.all(|message| self.out.try_send(message).is_ok())
     }
 }
 

@@ -116,8 +116,11 @@ struct Read {
     manifest: ReadManifest,
     /// What is wrong with the manifest, and what was found before the conversion.
     problems: Diagnostics,
-    documents: Vec<(Head, Option<Converted>)>,
+    documents: Vec<Named>,
 }
+
+/// What a document calls itself, and its values if it could be held against a schema.
+type Named = (Head, Option<Converted>);
 
 /// What all documents together want to know of each: what it calls itself.
 struct Head {
@@ -211,10 +214,7 @@ fn look<'a>(batch: &Batch<'a>, out: &mut Diagnostics) -> Vec<Looked<'a>> {
 }
 
 /// Reads documents and makes typed values of them; none if one of them should have been read early and was not.
-fn convert_all(
-    batch: &Batch<'_>,
-    manifest: &ReadManifest,
-) -> Option<(Vec<(Head, Option<Converted>)>, Diagnostics)> {
+fn convert_all(batch: &Batch<'_>, manifest: &ReadManifest) -> Option<(Vec<Named>, Diagnostics)> {
     let mut out = Diagnostics::default();
     let mut all = Vec::new();
     for (document, checked) in look(batch, &mut out) {

@@ -13,8 +13,8 @@ use plumb_model::plan::Origin;
 use plumb_model::spec_service::{Backup, Engine};
 use plumb_model::state::{MachineInfo, Rollout};
 use plumb_model::{
-    DriftPolicy, Limits, LogSpec, MachineName, Mode, OnDelete, OwnerName, PortName, ProcessName,
-    OnDisconnect, RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
+    DriftPolicy, Limits, LogSpec, MachineName, Mode, OnDelete, OnDisconnect, OwnerName, PortName,
+    ProcessName, RestartSpec, RunState, Schedule, SecretName, StopSpec, WorkspaceName,
 };
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

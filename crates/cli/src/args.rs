@@ -346,7 +346,9 @@ pub enum Command {
     )]
     Doctor(operations::DoctorArgs),
     /// Print the manual page, or write one for each command.
-    #[command(after_help = "Examples:\n  plumb man | man -l -\n  plumb man --out /usr/local/share/man/man1")]
+    #[command(
+        after_help = "Examples:\n  plumb man | man -l -\n  plumb man --out /usr/local/share/man/man1"
+    )]
     Man {
         /// Write all pages into this folder.
         #[arg(long, value_name = "DIR")]

@@ -267,11 +267,19 @@ impl Remote {
 
     /// Uploads one blob: what the control plane has not got of it. A connection that breaks meanwhile is made again, and the
     /// upload goes on where it was.
-    pub async fn upload_blob(&mut self, missing: Missing, content: &Content) -> Result<(), CliError> {
+    pub async fn upload_blob(
+        &mut self,
+        missing: Missing,
+        content: &Content,
+    ) -> Result<(), CliError> {
         let Missing { digest, mut came } = missing;
         let mut left = UPLOAD_TRIES;
         loop {
-            let upload = pieces(digest.to_string(), content.from(came)?, came.min(content.size));
+            let upload = pieces(
+                digest.to_string(),
+                content.from(came)?,
+                came.min(content.size),
+            );
             let Err(status) = self.api.upload_blob(upload).await else {
                 return Ok(());
             };
@@ -311,7 +319,8 @@ impl Remote {
             let Some(file) = sources.blobs.get(&missing.digest) else {
                 continue;
             };
-            let content = Content::whole(file).map_err(CliError::file("read", "a packed source"))?;
+            let content =
+                Content::whole(file).map_err(CliError::file("read", "a packed source"))?;
             self.upload_blob(missing, &content).await?;
         }
         Ok(())

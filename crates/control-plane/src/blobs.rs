@@ -158,7 +158,7 @@ impl Blobs {
     /// [`BlobError::NotHere`] if they are not, and if the disk refuses.
     pub fn upload(&self, digest: Hash, offset: u64) -> Result<Upload, BlobError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if number % SWEEP_EVERY == 0 {
+        if number.is_multiple_of(SWEEP_EVERY) {
             self.sweep().map_err(failed("tidy", &self.folder))?;
         }
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,7 +287,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.finished && !(self.keep && self.size > 0) {
+        if !(self.finished || self.keep && self.size > 0) {
             // Best effort: what is left is removed in time.
             let _ = fs::remove_file(&self.beside);
         }

@@ -25,8 +25,8 @@ mod agents;
 mod api;
 mod cut;
 mod enrollment;
-mod hands;
 mod events;
+mod hands;
 mod incoming;
 mod logs;
 mod machines;
@@ -41,9 +41,9 @@ mod roster;
 mod secrets;
 mod signing;
 mod tenants;
-mod texts;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tls;
 
 pub use server::{Config, Running, StartError, start};

@@ -423,7 +423,10 @@ impl Recorder {
     ) {
         // It is recorded, and cannot be taken back for this: an app that was stopped runs on machines that it is new to.
         if let Err(refusal) = self.hands.follow(was, &current.assignments).await {
-            tracing::error!("orders by hand do not follow what was recorded: {}", refusal.message);
+            tracing::error!(
+                "orders by hand do not follow what was recorded: {}",
+                refusal.message
+            );
         }
     }
 

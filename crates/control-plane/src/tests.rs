@@ -167,7 +167,11 @@ impl World {
 
     async fn wait_for_view(&self, done: impl Fn(&plumb_dispatch::WorkspaceView) -> bool) {
         let mut api = self.api().await;
-        let mut views = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+        let mut views = api
+            .watch(v1::WatchRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
         within(async {
             loop {
                 let message = views.message().await.unwrap().expect("the stream goes on");

@@ -166,7 +166,7 @@ impl Round {
                 }));
         }
         self.looking.retain(|address| slots.contains_key(address));
-        if !over && !(self.looking.is_empty() && self.mending.is_empty()) {
+        if !(over || self.looking.is_empty() && self.mending.is_empty()) {
             return None;
         }
         self.findings.sort_by(|a, b| a.address.cmp(&b.address));

@@ -109,6 +109,10 @@ pub enum Event {
 
 /// Something for the shell to do, in order.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few at a time are held, and they are carried out at once"
+)]
 pub enum Effect {
     /// Say this on the open stream.
     Send(ToServer),

@@ -100,6 +100,10 @@ pub struct Refusal {
 
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one message at a time is held, and it is sent on at once"
+)]
 pub enum ToServer {
     /// The first message of a stream, and only that.
     Hello(Hello),

@@ -1,5 +1,9 @@
 //! Where a resource is: `machine/owner/kind/name`.
 
+mod set;
+
+pub use set::Addresses;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ pub mod spec_source;
 pub mod state;
 pub mod symbolic;
 
-pub use address::{Address, ResourceKind};
+pub use address::{Address, Addresses, ResourceKind};
 pub use assignment::{Assignment, Delta, Entry, Header, Tombstone};
 pub use capability::{Capabilities, Capability};
 pub use condition::{Condition, ConditionKind, Reason, ResourceStatus};

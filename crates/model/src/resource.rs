@@ -1,10 +1,8 @@
 //! One resource as it is assigned to a machine.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
-use crate::address::Address;
+use crate::address::{Address, Addresses};
 use crate::spec::ResourceSpec;
 
 /// What the agent does about a difference that somebody else made.
@@ -33,7 +31,7 @@ pub struct Resource {
     /// Where.
     pub address: Address,
     /// What must have converged before this is acted on. Acyclic; all on the same machine.
-    pub after: BTreeSet<Address>,
+    pub after: Addresses,
     /// What to do about drift.
     pub drift: DriftPolicy,
     /// The address that it had before its owner was renamed. An agent that still holds it there moves it here as it is.
@@ -57,7 +55,7 @@ impl Resource {
     pub fn new(address: Address, drift: DriftPolicy, spec: ResourceSpec) -> Self {
         Self {
             address,
-            after: BTreeSet::new(),
+            after: Addresses::new(),
             drift,
             was: None,
             was_before: Vec::new(),

@@ -206,7 +206,7 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
         let named = if node.value.is_object() {
             r.get(&node, "secret")
         } else {
-            Some(node.clone())
+            Some(node)
         };
         let secret = match named {
             Some(named) => r.secret_name(&named),
@@ -254,7 +254,7 @@ pub(crate) fn hooks<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, uses: &mut Vec<
             let run = if full {
                 r.get(&node, "run")
             } else {
-                Some(node.clone())
+                Some(node)
             };
             let mut hook = Hook {
                 moment,
@@ -332,7 +332,7 @@ pub(crate) fn rollout<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> RolloutPar
     let strategy = if full {
         r.get(node, "strategy")
     } else {
-        Some(node.clone())
+        Some(*node)
     };
     let choices = [
         ("blue-green", RolloutStrategy::BlueGreen),
@@ -421,7 +421,7 @@ fn route<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<RouteDecl> {
         let path = path.map(|path| Some((r.with_vars(&path)?, path)));
         let path = match path {
             Some(path) => path?,
-            None => ("/".to_owned(), node.clone()),
+            None => ("/".to_owned(), *node),
         };
         (host?, path)
     } else {
@@ -431,7 +431,7 @@ fn route<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Option<RouteDecl> {
             Some((host, path)) if !text.contains("://") => (host.to_owned(), format!("/{path}")),
             _ => (text, "/".to_owned()),
         };
-        ((host, node.clone()), (path, node.clone()))
+        ((host, *node), (path, *node))
     };
     let checked = |r: &mut Reader<'a, '_>,
                    (text, at): (String, Node<'a>),

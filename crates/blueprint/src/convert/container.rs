@@ -170,7 +170,7 @@ fn image<'a>(r: &mut Reader<'a, '_>, root: &Node<'a>, uses: &mut Vec<Use>) -> Op
     let path = if full {
         r.get(&node, "path")
     } else {
-        Some(node.clone())
+        Some(node)
     };
     let path = match path {
         Some(path) => process::dir(r, &path)?,
@@ -246,7 +246,7 @@ fn volumes<'a>(
         let path = if full {
             r.get(&entry, "path")
         } else {
-            Some(entry.clone())
+            Some(entry)
         };
         let read_only = full && r.get_bool(&entry, "read_only").unwrap_or(false);
         let from = full.then(|| r.get(&entry, "from")).flatten();

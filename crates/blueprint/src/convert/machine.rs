@@ -34,7 +34,7 @@ pub(crate) fn read(r: &mut Reader<'_, '_>) -> MachineInfo {
         let monthly = r.get(&price, "monthly");
         let cents = monthly.as_ref().and_then(|node| {
             let cents = node.value.as_f64().and_then(crate::scalar::cents);
-            if cents.is_none() && node.value.is_number() && !r.is_reported(&node) {
+            if cents.is_none() && node.value.is_number() && !r.is_reported(node) {
                 r.bad(
                     node,
                     Code::BadPrice,

@@ -197,7 +197,7 @@ pub(crate) fn ports<'a>(
         let number = if full {
             r.get(&entry, "port")
         } else {
-            Some(entry.clone())
+            Some(entry)
         };
         let port = number.and_then(|number| {
             let port = port_number(r, &number)?;

@@ -131,7 +131,7 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
         let grace = if full {
             r.get(&stop, "grace")
         } else {
-            Some(stop.clone())
+            Some(stop)
         };
         out.grace_ms = grace.and_then(|grace| r.duration(&grace, 0..=HOUR_MS));
         if full && let Some(signal) = r.get(&stop, "signal") {
@@ -143,7 +143,7 @@ pub(crate) fn read<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> Tuning {
         let size = if full {
             r.get(&log, "max_size")
         } else {
-            Some(log.clone())
+            Some(log)
         };
         out.max_bytes = size.and_then(|size| log_size(r, &size));
         if full {
@@ -191,7 +191,7 @@ fn read_restart<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>, out: &mut Tuning) {
     let policy = if full {
         r.get(node, "policy")
     } else {
-        Some(node.clone())
+        Some(*node)
     };
     let choices = [
         ("always", RestartPolicy::Always),

@@ -139,7 +139,7 @@ fn verify(file: &Path) -> Result<Taken, CliError> {
         .len();
     let mut reader = Reader::new(BufReader::with_capacity(256 * 1024, input))?;
     let (mut pairs, mut files) = (0, 0);
-    while let Some(frame) = reader.next()? {
+    while let Some(frame) = reader.read_next()? {
         match frame {
             Frame::Pair(..) => pairs += 1,
             Frame::File(_) => files += 1,

@@ -288,7 +288,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When it is not.
-    pub fn next(&mut self) -> Result<Option<Frame>, BackupError> {
+    pub fn read_next(&mut self) -> Result<Option<Frame>, BackupError> {
         let (kind, bytes) = self.frame()?;
         if self.left > 0 && kind != b'D' {
             return Err(self.damaged("a file is cut short"));
@@ -407,7 +407,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Vec<Frame>, BackupError> {
         let mut reader = Reader::new(bytes)?;
         let mut frames = Vec::new();
-        while let Some(frame) = reader.next()? {
+        while let Some(frame) = reader.read_next()? {
             frames.push(frame);
         }
         Ok(frames)

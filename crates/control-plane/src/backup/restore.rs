@@ -128,7 +128,7 @@ fn fill(
     let (mut pairs, mut blobs) = (0, 0);
     let mut txn = Txn::default();
     let mut file: Option<(PathBuf, File)> = None;
-    while let Some(frame) = reader.next()? {
+    while let Some(frame) = reader.read_next()? {
         match frame {
             Frame::Pair(key, value) => {
                 pairs += 1;

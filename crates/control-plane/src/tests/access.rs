@@ -322,7 +322,11 @@ async fn a_revoked_tokens_streams_are_cut_and_its_calls_refused() {
     let token = world.api_token("ci", v1::Role::Deployer).await;
     let other = world.api_token("other", v1::Role::Viewer).await;
     let mut api = world.api_as(&token).await;
-    let watch = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+    let watch = api
+        .watch(v1::WatchRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let mut others = world
         .api_as(&other)
         .await
@@ -387,7 +391,11 @@ async fn a_token_that_runs_out_is_refused_and_its_streams_are_cut() {
     });
     let token = world.create_token(kind).await.unwrap();
     let mut api = world.api_as(&token).await;
-    let watch = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+    let watch = api
+        .watch(v1::WatchRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     AHEAD.store(3600, Ordering::SeqCst);
     assert_eq!(cut(watch).await, Reason::BadToken);
     assert_eq!(

@@ -300,7 +300,11 @@ async fn a_watcher_sees_the_workspace_at_once_and_what_happens_on_machines() {
     let world = world().await;
     world.apply(blueprints("x")).await.unwrap();
     let mut api = world.api().await;
-    let mut news = api.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+    let mut news = api
+        .watch(v1::WatchRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let first = within(news.message()).await.unwrap().unwrap();
     let view: plumb_dispatch::WorkspaceView = serde_json::from_slice(&first.view_json).unwrap();
     assert_eq!(view.revision.0, 1);

@@ -600,7 +600,9 @@ fn what_an_operator_has_stopped_spends_the_budget_and_is_not_waited_for() {
     // It goes first, since nothing is lost with it; with it down no other one may go.
     world.run(20);
     assert_eq!(world.waves, ["m2:a"]);
-    world.stopped.extend((0..3).map(|n| (owner("a"), machine(n))));
+    world
+        .stopped
+        .extend((0..3).map(|n| (owner("a"), machine(n))));
     world.run(20);
     assert_eq!(world.phase("a"), Phase::Done, "{:?}", world.waves);
     assert_eq!(world.reverts, Vec::<String>::new());

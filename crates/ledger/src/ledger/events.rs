@@ -64,6 +64,9 @@ pub struct Retention {
 
 const NONE: EventRange = EventRange { first: 1, last: 0 };
 
+/// Events with their numbers.
+pub type Numbered = Vec<(u64, EventRecord)>;
+
 impl Ledger {
     fn event_key(&self, number: u64) -> String {
         self.key(&format!("event/{number:020}"))
@@ -187,7 +190,7 @@ impl Ledger {
         limit: usize,
         look: usize,
         wanted: impl Fn(&EventRecord) -> bool,
-    ) -> Result<(Vec<(u64, EventRecord)>, u64), LedgerError> {
+    ) -> Result<(Numbered, u64), LedgerError> {
         let range = self.events_kept()?;
         let mut at = after.max(range.first - 1);
         let mut found = Vec::new();
@@ -216,7 +219,7 @@ impl Ledger {
         limit: usize,
         look: usize,
         wanted: impl Fn(&EventRecord) -> bool,
-    ) -> Result<(Vec<(u64, EventRecord)>, Option<u64>), LedgerError> {
+    ) -> Result<(Numbered, Option<u64>), LedgerError> {
         let range = self.events_kept()?;
         let mut at = before.unwrap_or(u64::MAX).min(range.last + 1);
         let mut found = Vec::new();

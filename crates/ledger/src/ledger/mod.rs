@@ -8,8 +8,8 @@
 mod access;
 mod audit;
 mod body;
-mod hands;
 mod events;
+mod hands;
 mod lead;
 #[cfg(test)]
 mod recordings;

@@ -8,8 +8,8 @@ use plumb_model::spec_container::{ContainerImage, Mount, MountSource, PublishedP
 use plumb_model::spec_source::BuildMethod;
 use plumb_model::state::ResolutionKey;
 use plumb_model::{
-    Address, BuildSpec, ContainerSpec, DriftPolicy, ImageSpec, MachineName, OnDelete, OwnerName,
-    PortName, ResourceKind, ResourceSpec, VolumeSpec,
+    Address, Addresses, BuildSpec, ContainerSpec, DriftPolicy, ImageSpec, MachineName, OnDelete,
+    OwnerName, PortName, ResourceKind, ResourceSpec, VolumeSpec,
 };
 
 use super::context::{Context, Draft, Made, escape};
@@ -171,7 +171,7 @@ fn shared_origin(
 pub(super) struct Image {
     /// None where the app has no source to build it of, which is a problem by then.
     pub image: Option<ContainerImage>,
-    pub after: BTreeSet<Address>,
+    pub after: Addresses,
     /// Nobody knows its digest yet.
     pub unknown: bool,
 }
@@ -210,7 +210,7 @@ pub(super) fn image<'a>(
                 );
                 return Image {
                     image: None,
-                    after: BTreeSet::new(),
+                    after: Addresses::new(),
                     unknown: false,
                 };
             };
@@ -291,7 +291,7 @@ fn pulled(
             reference: reference.to_owned(),
             digest,
         }),
-        after: BTreeSet::from([address]),
+        after: Addresses::from([address]),
         unknown,
     }
 }
@@ -337,7 +337,7 @@ fn mounts(
     app: &App,
     instance: &Instance<'_>,
     decl: &Container,
-    after: &mut BTreeSet<Address>,
+    after: &mut Addresses,
 ) -> BTreeMap<String, Mount> {
     let mut mounts = BTreeMap::new();
     for (inside, mount) in &decl.mounts {
@@ -398,7 +398,7 @@ fn networks(
     app: &App,
     instance: &Instance<'_>,
     decl: &Container,
-    after: &mut BTreeSet<Address>,
+    after: &mut Addresses,
 ) -> BTreeSet<String> {
     let (machine, owner) = (instance.machine, instance.owner);
     let set = context.set;

@@ -7,7 +7,8 @@ use plumb_blueprint::{BlueprintSet, Selector};
 use plumb_model::plan::Origin;
 use plumb_model::state::{MachineInfo, OwnerKind, ReleaseBody, Rollout};
 use plumb_model::{
-    Address, DriftPolicy, MachineName, OwnerName, ProcessName, Resource, ResourceKind, ResourceSpec,
+    Address, Addresses, DriftPolicy, MachineName, OwnerName, ProcessName, Resource, ResourceKind,
+    ResourceSpec,
 };
 
 use super::rename::{self, Renamed};
@@ -43,7 +44,7 @@ pub(super) type Drafts = BTreeMap<OwnerName, Draft>;
 pub(super) struct Made {
     pub drift: DriftPolicy,
     pub spec: ResourceSpec,
-    pub after: BTreeSet<Address>,
+    pub after: Addresses,
     pub origin: Option<Origin>,
 }
 
@@ -53,7 +54,7 @@ impl Made {
         Self {
             drift,
             spec,
-            after: BTreeSet::new(),
+            after: Addresses::new(),
             origin,
         }
     }

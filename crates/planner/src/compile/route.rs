@@ -6,7 +6,7 @@ use plumb_blueprint::{App, RouteDecl, Workload};
 use plumb_model::plan::Origin;
 use plumb_model::spec_service::RouteTarget;
 use plumb_model::{
-    Address, MachineName, OwnerName, PortName, ResourceKind, ResourceSpec, RouteSpec,
+    Address, Addresses, MachineName, OwnerName, PortName, ResourceKind, ResourceSpec, RouteSpec,
 };
 
 use super::context::{Context, Draft, Made};
@@ -46,7 +46,7 @@ pub(super) fn compile<'a>(
     let behind = behind(context, owner, app, port, instances, reach);
     for (machine, upstreams) in behind {
         let here = instances.iter().filter(|i| i.machine == machine);
-        let after: BTreeSet<Address> = here.map(|i| i.address.clone()).collect();
+        let after: Addresses = here.map(|i| i.address.clone()).collect();
         for route in &app.routes {
             let target = RouteTarget::Upstreams(upstreams.clone());
             keep(context, draft, app, owner, machine, route, target, &after);
@@ -183,7 +183,7 @@ fn keep(
     machine: &MachineName,
     route: &RouteDecl,
     target: RouteTarget,
-    after: &BTreeSet<Address>,
+    after: &Addresses,
 ) -> Address {
     let path = route.path.trim_end_matches('/');
     let name = format!("{}{path}", route.host);

@@ -1,12 +1,10 @@
 //! Setups: packages, directories and files of the machine itself.
 
-use std::collections::BTreeSet;
-
 use plumb_blueprint::{Content, FileDecl, Setup};
 use plumb_model::plan::Origin;
 use plumb_model::state::OwnerKind;
 use plumb_model::{
-    Address, DirectorySpec, FileContent, FileSpec, OwnerName, PackageSpec, ResourceKind,
+    Address, Addresses, DirectorySpec, FileContent, FileSpec, OwnerName, PackageSpec, ResourceKind,
     ResourceSpec,
 };
 
@@ -33,7 +31,7 @@ pub(super) fn compile<'a>(
             symbolic: false,
         };
         // What packages bring along is there before anything is put beside it.
-        let mut packages = BTreeSet::new();
+        let mut packages = Addresses::new();
         for package in &setup.packages {
             let origin = context.origin("Setup", owner, "/packages");
             let address = Address::new(machine, owner, ResourceKind::Package, package);

@@ -1,14 +1,12 @@
 //! What an app runs out of, once on each machine: its sources, its language runtime, and what is built of them.
 
-use std::collections::BTreeSet;
-
 use plumb_blueprint::{App, Source, Workload};
 use plumb_model::spec::{WorkDir, WorkDirOf};
 use plumb_model::spec_source::{BuildMethod, GitRef};
 use plumb_model::state::ResolutionKey;
 use plumb_model::{
-    Address, ArtifactSpec, BuildSpec, CheckoutSpec, MachineName, OwnerName, ResourceKind,
-    ResourceSpec, ToolchainRef, ToolchainSpec,
+    Address, Addresses, ArtifactSpec, BuildSpec, CheckoutSpec, MachineName, OwnerName,
+    ResourceKind, ResourceSpec, ToolchainRef, ToolchainSpec,
 };
 
 use super::context::{Context, Draft, Made, escape};
@@ -24,7 +22,7 @@ const BUILD_TIMEOUT_MS: u64 = 30 * 60 * 1000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Prepared {
     /// What must be there before anything of the app starts.
-    pub after: BTreeSet<Address>,
+    pub after: Addresses,
     /// Where it runs: what was built, or otherwise the source; none is an empty folder.
     pub workdir: Option<WorkDir>,
     pub toolchain: Option<ToolchainRef>,

@@ -27,7 +27,7 @@ impl World {
             let run_out = self
                 .lease
                 .is_none_or(|(_, renewed)| self.now_ms.saturating_sub(renewed) > LEASE_MS);
-            let impatient = self.stormy() && self.chance.draw() % 400 == 0;
+            let impatient = self.stormy() && self.chance.draw().is_multiple_of(400);
             if !self.controls[control].down && (run_out || impatient) {
                 self.take_over(control);
             }

@@ -45,7 +45,7 @@ pub(super) fn at(seconds: i64) -> Timestamp {
 fn resource(kind: &str, name: &str, spec: ResourceSpec) -> Resource {
     Resource {
         address: format!("web-1/web/{kind}/{name}").parse().unwrap(),
-        after: BTreeSet::new(),
+        after: plumb_model::Addresses::new(),
         drift: DriftPolicy::Enforce,
         was: None,
         was_before: Vec::new(),

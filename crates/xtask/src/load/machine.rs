@@ -135,7 +135,7 @@ impl Machine {
                 match effect {
                     Effect::Send(message) => {
                         let sent = self.uplink.as_ref().map(|uplink| uplink.send(message));
-                        if sent != Some(Ok(())) {
+                        if sent != Some(true) {
                             self.uplink = None;
                         }
                     }

@@ -73,7 +73,11 @@ fn with_the_servers_disk_full_applies_are_refused_reads_answered_and_workloads_r
         history,
         "reads are answered, and nothing was recorded"
     );
-    assert_eq!(pair.running(), [before.clone()], "and what runs, runs on");
+    assert_eq!(
+        pair.running(),
+        std::slice::from_ref(&before),
+        "and what runs, runs on"
+    );
 
     disk.free();
     pair.apply();

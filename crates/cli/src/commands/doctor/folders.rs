@@ -114,7 +114,7 @@ fn disk(folder: &Path, found: &mut Findings) {
             says,
             "free disk space: nothing is written below 16 MiB",
         ),
-        ..SCARCE => found.warn("disk", says, "free disk space, or make it larger"),
+        RESERVE..SCARCE => found.warn("disk", says, "free disk space, or make it larger"),
         _ if disk.f_files > 0 && disk.f_favail == 0 => {
             found.fail("disk", "it has no inode free", "remove files from it");
         }

@@ -85,7 +85,10 @@ mod tests {
     use super::*;
 
     fn style() -> Style {
-        Style::default()
+        Style {
+            color: false,
+            live: false,
+        }
     }
 
     fn order(found: &str, recorded: Option<&str>) -> v1::HandOrder {
