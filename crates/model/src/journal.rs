@@ -492,7 +492,7 @@ mod tests {
             number,
             before,
             at: Timestamp::UNIX_EPOCH,
-            away: number % 2 == 0,
+            away: number.is_multiple_of(2),
             what,
         }
         .line()

@@ -577,6 +577,7 @@ mod tests {
             "secrets": {"KEY": {"secret": {"name": "KEY", "version": 1}, "as": "env"}},
             "limits": {"memory_bytes": 1},
             "schedule": {"cron": "* * * * *", "timezone": "UTC", "overlap": "skip"},
+            "on_disconnect": {"stop_after_ms": 1000},
         });
         for row in ProcessSpec::FIELDS {
             let kept = fields.insert(row.name.into(), changed[row.name].clone());

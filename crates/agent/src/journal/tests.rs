@@ -222,7 +222,7 @@ fn a_journal_of_a_newer_version_is_refused_before_anything_is_written() {
         error.to_string().contains("newer plumb (format 2"),
         "{error}"
     );
-    assert_eq!(files(data.path()), [path.clone()]);
+    assert_eq!(files(data.path()), std::slice::from_ref(&path));
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

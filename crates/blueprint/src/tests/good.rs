@@ -41,6 +41,7 @@ limits: { memory: 512Mi, cpu: 1.5, processes: 200 }
 schedule: { cron: "15 3 * * *", timezone: Europe/Berlin, overlap: queue, timeout: 10m }
 hooks: { before: [npm run check, { run: [npm, run, migrate], reversible: false, timeout: 1m }], after: npm run warm }
 rollout: { strategy: canary, batch: 2, max_unavailable: 1, min_healthy: 30s, deadline: 10m, auto_revert: false }
+on_disconnect: { stop_after: 2h }
 ---
 kind: App
 name: catalog

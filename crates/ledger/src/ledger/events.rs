@@ -271,7 +271,7 @@ mod tests {
             machine: machine(),
             at: at(second),
             received: at(second),
-            away: number % 2 == 0,
+            away: number.is_multiple_of(2),
             entry: Some(number),
             what: Happening::AssignmentTaken {
                 generation: Generation(number),

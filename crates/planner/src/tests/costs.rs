@@ -67,6 +67,10 @@ fn values(kind: ResourceKind, field: &str) -> (Value, Value) {
             Value::Null,
             json!({"cron": "* * * * *", "timezone": "UTC", "overlap": "skip"}),
         ),
+        (_, "on_disconnect") => (
+            json!({"stop_after_ms": 1000}),
+            json!({"stop_after_ms": 2000}),
+        ),
         (_, "toolchain") => (
             json!({"runtime": "node", "version": "20.1.0"}),
             json!({"runtime": "node", "version": "20.2.0"}),
