@@ -332,12 +332,12 @@ pub enum Command {
     },
     /// Copy all that the control plane holds into a file, while it works; or its keys, which are never in that file.
     #[command(
-        after_help = "Examples:\n  plumb backup monday.backup\n  plumb backup --keys /root/plumb.keys --data /var/lib/plumb/server    on its machine; keep it elsewhere\n\nA backup is consistent: writes wait while the store is copied aside. Secrets are in it encrypted. Role: admin of all workspaces."
+        after_help = "Examples:\n  plumb backup monday.backup\n  plumb backup --keys plumb.keys --data /var/lib/plumb/server    on its machine; keep it elsewhere\n\nA backup is consistent: writes wait while the store is copied aside. Secrets are in it encrypted. Role: admin of all workspaces."
     )]
     Backup(operations::BackupArgs),
     /// Make a data folder of a backup, for `plumb server` to start on.
     #[command(
-        after_help = "Examples:\n  plumb restore monday.backup --data /var/lib/plumb/server --keys /root/plumb.keys\n  plumb restore monday.backup --data /var/lib/plumb/server --without-keys\n\nA backup that is not whole to the last bit is refused, and nothing is left behind. Machines that hold more than the\nbackup are left alone until `plumb recover`."
+        after_help = "Examples:\n  plumb restore monday.backup --data /var/lib/plumb/server --keys plumb.keys\n  plumb restore monday.backup --data /var/lib/plumb/server --without-keys\n\nA backup that is not whole to the last bit is refused, and nothing is left behind. Machines that hold more than the\nbackup are left alone until `plumb recover`."
     )]
     Restore(operations::RestoreArgs),
     /// Look for what stands in the way: reachability, token, clocks, certificates, disk, modes, abilities.

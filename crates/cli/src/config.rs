@@ -394,7 +394,7 @@ mod tests {
             ),
             (
                 "data:\n",
-                "c.yaml:1:6: data has no value; write one, or leave the line out",
+                "c.yaml:1:5: data has no value; write one, or leave the line out",
             ),
             (
                 "data: [a]\n",

@@ -118,6 +118,9 @@ struct Found {
     damaged: Option<String>,
 }
 
+/// A number further ahead than this is no entry's: nobody has written so many.
+const MOST_TAKEN_AWAY: u64 = 1 << 32;
+
 fn checksum(json: &[u8]) -> String {
     let mut digits = Hash::of(json).to_string();
     digits.truncate(CHECKSUM);
@@ -380,9 +383,10 @@ impl Journal {
             let cursor = self.cursor.take();
             let mut number = segment.first;
             let mut offset = 0;
-            if let Some(cursor) =
-                cursor.filter(|c| c.segment == segment.first && c.next == next && next > number)
-            {
+            // Somebody may have cut it.
+            let length = file.metadata()?.len();
+            let fits = |c: &Cursor| c.segment == segment.first && c.next == next && next > number;
+            if let Some(cursor) = cursor.filter(|c| fits(c) && c.offset < length) {
                 file.seek(SeekFrom::Start(cursor.offset))?;
                 (number, offset) = (cursor.next, cursor.offset);
             }
@@ -533,6 +537,12 @@ fn look(names: &[(u64, PathBuf)], owner: &Owner) -> Result<Option<Found>, String
                             .get_or_insert(format!("entry {number} is not what was written"));
                     }
                     here.newest = entry.as_ref().map(|e| e.at).or(here.newest);
+                    // Where lines were taken away, what comes now gets a number that none of the others has.
+                    let written = entry.as_ref().map_or(number, |e| e.number);
+                    let number = match written.checked_sub(number) {
+                        Some(ahead) if ahead < MOST_TAKEN_AWAY => written,
+                        _ => number,
+                    };
                     if let Some(Happening::AgentStarted { boot, .. }) = entry.map(|e| e.what) {
                         here.boot = Some(boot);
                     }

@@ -360,7 +360,15 @@ mod tests {
             live: false,
         };
         let text = text_of(&found.all, &style).replace(env!("CARGO_PKG_VERSION"), "VERSION");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        ok    context  version  both are plumb VERSION
+        warn  context  clock    the two clocks are 30.250 s apart; set the clock of the machine that is wrong, such as with systemd-timesyncd or chrony
+        fail  context  store    the disk is full; free disk space
+        warn  context  agents   1 of 2 machines are connected
+        ok    context  ca       is good until 2036-11-18T12:00:00Z
+        ok    context  part     future: something new
+        3 ok, 2 to look at, 1 in the way
+        ");
         let json = json_of(&found.all);
         assert_eq!(json["state"], "fail");
         assert_eq!(json["checks"][2]["check"], "store");

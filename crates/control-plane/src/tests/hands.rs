@@ -80,6 +80,14 @@ async fn a_machine_that_a_stopped_app_comes_to_is_told_to_stop_it_before_it_is_t
     assert_eq!(again.machines[0].number, 0);
 
     let mut talk = talk(&world, "web-2", 0).await;
+    // Nothing is on it so far.
+    let Ok(Some(ToAgent::Snapshot {
+        generation, hash, ..
+    })) = talk.hear().await
+    else {
+        panic!("no assignment")
+    };
+    talk.say(ToServer::Ack { generation, hash }).await;
     world.apply(machines("[web-1, web-2]")).await.unwrap();
     let told = orders(&mut talk).await;
     let owner = OwnerName::new("hello").unwrap();
@@ -87,7 +95,7 @@ async fn a_machine_that_a_stopped_app_comes_to_is_told_to_stop_it_before_it_is_t
     take(&mut talk, &told).await;
     assert!(matches!(
         talk.hear().await,
-        Ok(Some(ToAgent::Snapshot { .. }))
+        Ok(Some(ToAgent::Snapshot { .. } | ToAgent::Delta { .. }))
     ));
 
     // What leaves the blueprints leaves nothing behind that a later app of its name would find.
@@ -158,7 +166,10 @@ async fn an_older_agent_is_sent_nothing_that_it_would_not_know() {
         machine: String::new(),
     };
     client.stop_app(asked).await.unwrap();
-    let asked = v1::ReconcileRequest::default();
+    let asked = v1::ReconcileRequest {
+        machine: "web-1".into(),
+        ..v1::ReconcileRequest::default()
+    };
     let mut answers = client.reconcile(asked).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap();
     assert!(answer.failed.contains("upgrade it"), "{answer:?}");

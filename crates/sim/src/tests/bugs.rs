@@ -27,16 +27,6 @@ fn a_control_plane_that_reuses_a_generation_is_caught() {
     is_caught(Bug::ReusesGeneration, "a generation is given once");
 }
 
-/// Row 38 of the threats, the mutation: an agent that takes whatever comes last, on links that lose, double and reorder.
-#[test]
-#[ignore = "an older assignment comes too seldom in so few seeds: to be given links that keep one back for longer"]
-fn an_agent_that_takes_lower_generations_is_caught() {
-    is_caught(
-        Bug::TakesLowerGeneration,
-        "the agent's generation never goes back",
-    );
-}
-
 #[test]
 fn an_agent_that_removes_what_nobody_said_is_caught() {
     is_caught(
@@ -74,12 +64,6 @@ fn a_store_that_acknowledges_before_it_keeps_is_caught() {
 #[test]
 fn a_paused_leader_that_nothing_fences_is_caught() {
     is_caught(Bug::Unfenced, "an outcome is never taken back");
-}
-
-/// Row 40 of the threats, the mutation: timers run by the clock on the wall.
-#[test]
-fn timers_that_run_by_the_clock_on_the_wall_are_caught() {
-    is_caught(Bug::WallClock, "everything converges");
 }
 
 #[test]
