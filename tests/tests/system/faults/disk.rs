@@ -51,7 +51,6 @@ impl Drop for SmallDisk {
 
 /// Row 36. Mutation: leave `has_room` out of the store's `Writer::run`.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn with_the_servers_disk_full_applies_are_refused_reads_answered_and_workloads_run() {
     let mut pair = Pair::new();
     let disk = SmallDisk::over(&pair.path("server"), "48m");
@@ -90,7 +89,6 @@ fn with_the_servers_disk_full_applies_are_refused_reads_answered_and_workloads_r
 
 /// Row 36 of an agent. Mutations: acknowledge whatever `save_held` says; never offer again what could not be stored.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn with_an_agents_disk_full_its_assignment_waits_and_the_others_go_on() {
     let mut fleet = Fleet::started(2);
     fleet.apply(1);

@@ -125,7 +125,6 @@ fn assert_serves(pair: &Pair, before: u64, what: &str) {
 
 /// Row 41. Mutation: an h2 before 0.4.16, or `http2_max_header_list_size` left out of the server.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn floods_of_http2_frames_end_their_own_connection_and_nobody_elses() {
     let pair = Pair::started();
     pair.status_until("settled", settled);
@@ -168,7 +167,6 @@ fn floods_of_http2_frames_end_their_own_connection_and_nobody_elses() {
 
 /// Row 41. Mutations: leave the deadline out of `tls::accept`; take connections in one after the other there.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn connections_that_say_nothing_keep_nobody_out_and_are_closed() {
     const SILENT: usize = 300;
     let pair = Pair::started();
@@ -193,7 +191,6 @@ fn connections_that_say_nothing_keep_nobody_out_and_are_closed() {
 
 /// Row 41. Mutation: make the channel of a watcher unbounded.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn a_reader_that_stops_reading_holds_nobody_up_and_costs_no_memory() {
     let mut pair = Pair::started();
     pair.write_app(&[], "env: { ROUND: zero }\n");

@@ -12,7 +12,6 @@ const AT_ONCE: usize = 5;
 /// Row 35 of a whole fleet. Mutations: acknowledge an assignment before it is on the agent's disk; leave the look for a living
 /// incarnation out of the process driver's `start`.
 #[test]
-#[ignore = "written, and not yet run: try it before it counts"]
 fn each_of_twenty_agents_and_their_server_may_be_killed_during_an_apply() {
     let mut fleet = Fleet::started(AGENTS);
     fleet.apply(1);
