@@ -7,8 +7,6 @@
 pub enum Bug {
     /// A control plane records other content under a generation that it has given already.
     ReusesGeneration,
-    /// An agent takes whatever assignment comes last.
-    TakesLowerGeneration,
     /// An agent removes what it does not find in its assignment, whether or not anybody said so.
     RemovesUnasked,
     /// A control plane leaves out the tombstones of what is to go.
@@ -23,8 +21,6 @@ pub enum Bug {
     StoreForgets,
     /// A control plane does not take the lead, so that nothing fences the one before.
     Unfenced,
-    /// Timers run by the clock on the wall.
-    WallClock,
     /// Nobody hears whose key counts for a machine.
     AnyKey,
 }

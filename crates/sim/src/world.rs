@@ -384,12 +384,10 @@ impl World {
 
     /// The clocks of somebody whose clock on the wall is so far off.
     fn clocks(&self, skew_ms: i64) -> Now {
-        let wall = self.wall(skew_ms);
-        let mono_ms = match self.options.bug {
-            Some(Bug::WallClock) => u64::try_from(wall.as_millisecond()).unwrap_or(0),
-            _ => self.now_ms,
-        };
-        Now { wall, mono_ms }
+        Now {
+            wall: self.wall(skew_ms),
+            mono_ms: self.now_ms,
+        }
     }
 
     fn later(&mut self, in_ms: u64, happening: Happening) {

@@ -219,7 +219,8 @@ fn a_process_is_started_seen_stopped_and_removed() {
     assert_eq!(stage.observe(), Observation::Absent);
     let spec = shell("echo up; echo oops >&2; exec sleep 300");
     let started = stage.start(&spec);
-    assert!(lives(started.pid));
+    // While one program takes the place of another, there is no command line.
+    wait_for("a process", || lives(started.pid).then_some(()));
     assert_eq!(started.spec, spec.incarnation_hash());
     assert_eq!(stage.observe(), Observation::Running(started.clone()));
     wait_for("output", || (stage.log().len() == 2).then_some(()));

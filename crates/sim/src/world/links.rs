@@ -1,7 +1,6 @@
 //! Links: ordered in each direction, slow at times, cut in one direction or both, and noticed late.
 
 use plumb_dispatch::{ToAgent, ToServer, agent as session, fleet};
-use plumb_model::Assignment;
 
 use super::{Happening, Link, World};
 use crate::bugs::Bug;
@@ -125,34 +124,10 @@ impl World {
         if self.machines[machine].link != Some(id) {
             return;
         }
-        if self.options.bug == Some(Bug::TakesLowerGeneration) {
-            self.take_lower(machine, &message);
-        }
         let greeted = matches!(message, ToAgent::Welcome { .. });
         self.tell_session(machine, session::Event::Received(message));
         if greeted {
             self.ask_for_secrets(machine);
-        }
-    }
-
-    /// What an agent without a fence would do.
-    fn take_lower(&mut self, machine: usize, message: &ToAgent) {
-        let ToAgent::Snapshot {
-            generation,
-            releases,
-            bytes,
-            ..
-        } = message
-        else {
-            return;
-        };
-        let held = self.machines[machine].disk.held.as_ref();
-        if let (Some(held), Ok(offered)) = (held, Assignment::parse(bytes))
-            && held.generation >= *generation
-            && held.hash != offered.hash()
-        {
-            let held = plumb_dispatch::Held::new(*generation, releases.clone(), offered.into());
-            self.write(machine, held);
         }
     }
 
