@@ -1,4 +1,4 @@
-//! 200 seeds of 50 agents and three control planes, in four tests, so that every core has something to do.
+//! A hundred seeds of 50 agents and three control planes, in four tests, so that every core has something to do.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
