@@ -175,6 +175,8 @@ fn a_server_killed_at_any_moment_of_an_apply_has_recorded_all_of_it_or_nothing()
             1 => assert_eq!(plan.code, Some(0), "{plan:?}"),
             _ => panic!("{before} to {after}"),
         }
+        // An agent that comes back between the plan and its apply moves what was approved.
+        pair.status_until("settled", settled);
         pair.apply_detached();
         wait(&format!("{version} answers"), PATIENCE, || {
             plumb_tests::pair::ask(port.number).filter(|(_, answered)| *answered == version)
