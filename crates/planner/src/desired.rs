@@ -81,9 +81,12 @@ impl Desired {
         body: &Arc<ReleaseBody>,
     ) -> Result<Self, PlanError> {
         let mut desired = Self::as_recorded(recorded);
-        // The release may be of a name that the owner had before.
-        let moved = (body.owner != *owner).then(|| release_under(body, owner, recorded));
-        let body = &moved.map_or_else(|| body.clone(), Arc::new);
+        // The release may be of a name that the owner had before; or of this one, and the owner had another in between.
+        let moved = release_under(body, owner, recorded);
+        let body = &match moved == **body {
+            true => body.clone(),
+            false => Arc::new(moved),
+        };
         let mut problems = Vec::new();
         for machine in body.resources.iter().map(|r| &r.address.machine) {
             if !desired.machines.contains_key(machine) {

@@ -338,8 +338,9 @@ fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, O
     ))
 }
 
-/// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes. What goes had
-/// other addresses before it was renamed, and an agent that has not heard of that yet has it there.
+/// Every tombstone of a machine: those recorded and not desired again, and one for each resource that goes. What is recorded
+/// had other addresses before it was renamed, and an agent that has not heard of that yet has it there: unless something that
+/// is wanted takes over from those too, they get theirs.
 fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Address, Generation> {
     let mut tombstones: BTreeMap<Address, Generation> = next
         .old
@@ -348,15 +349,21 @@ fn pending_tombstones(next: &MachineNext<'_>, since: Generation) -> BTreeMap<Add
         .filter(|(address, _)| !next.wants(address))
         .map(|(address, since)| (address.clone(), *since))
         .collect();
+    let mut taken_over: Option<BTreeSet<&Address>> = None;
     for Held { resource, same } in next.held {
-        let address = &resource.address;
-        let stays = *same || is_forgotten(resource) || next.moved_from.contains(address);
-        if stays || next.wants(address) {
+        if *same || is_forgotten(resource) {
             continue;
         }
-        tombstones.entry(address.clone()).or_insert(since);
+        let address = &resource.address;
+        let goes = |address: &Address| !next.wants(address) && !next.moved_from.contains(address);
+        if goes(address) {
+            tombstones.entry(address.clone()).or_insert(since);
+        }
         for before in resource.addresses_before() {
-            if !next.wants(before) && !next.moved_from.contains(before) {
+            let wanted = || next.wanted.iter().map(|wanted| wanted.resource);
+            let taken_over = taken_over
+                .get_or_insert_with(|| wanted().flat_map(Resource::addresses_before).collect());
+            if goes(before) && !taken_over.contains(before) {
                 tombstones.entry(before.clone()).or_insert(since);
             }
         }

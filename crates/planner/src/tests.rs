@@ -649,6 +649,50 @@ fn check_removals(plan: &Plan, before: &Recorded, after: &Next) {
             _ => assert!(!tombstone, "{change:#?}"),
         }
     }
+    check_spoken_of(plan, &recorded, after);
+}
+
+/// Of every address at which an agent may hold what is recorded something is said: it is wanted there, or at an address that
+/// it has from there on, or is to be removed there, or is forgotten.
+fn check_spoken_of(
+    plan: &Plan,
+    recorded: &BTreeMap<&Address, &plumb_model::Resource>,
+    after: &Next,
+) {
+    let mut said: BTreeSet<Address> = BTreeSet::new();
+    for (name, machine) in &after.state.machines {
+        said.extend(machine.tombstones.keys().cloned());
+        let Some(bytes) = after.bodies.get(&machine.assignment) else {
+            // It holds what it held.
+            let here = recorded.keys().filter(|address| address.machine == *name);
+            said.extend(here.map(|address| (*address).clone()));
+            let here = recorded.values().filter(|r| r.address.machine == *name);
+            said.extend(here.flat_map(|r| r.addresses_before()).cloned());
+            continue;
+        };
+        for resource in plumb_model::Assignment::parse(bytes).unwrap().resources() {
+            said.insert(resource.address.clone());
+            said.extend(resource.addresses_before().into_iter().cloned());
+        }
+    }
+    for resource in recorded.values() {
+        let forgotten = plan
+            .changes
+            .iter()
+            .any(|c| c.action == ChangeAction::Forget && c.address == resource.address);
+        let gone = !after.state.machines.contains_key(&resource.address.machine);
+        for address in resource
+            .addresses_before()
+            .into_iter()
+            .chain([&resource.address])
+        {
+            assert!(
+                forgotten || gone || said.contains(address),
+                "nothing is said of {address}, where an agent may hold {}",
+                resource.address
+            );
+        }
+    }
 }
 
 fn acyclic(order: &[(Address, Address)]) {

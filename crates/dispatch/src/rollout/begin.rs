@@ -228,7 +228,7 @@ impl Rollouts {
 }
 
 /// The owners that do not move to what is recorded yet.
-fn behind(
+pub(super) fn behind(
     held: &Assignment,
     target: &Assignment,
     paced: &dyn Fn(&OwnerName) -> bool,
@@ -236,10 +236,11 @@ fn behind(
     if held.hash() == target.hash() {
         return BTreeSet::new();
     }
+    let renamed = compose::renamed(held, target);
     let differing: BTreeSet<OwnerName> = held
         .differing_owners(target)
         .into_iter()
-        .filter(|owner| !compose::touches_nothing(held, target, owner))
+        .filter(|owner| !compose::touches_nothing(held, target, owner, &renamed))
         .collect();
     if !differing.iter().any(paced) {
         return BTreeSet::new();

@@ -26,12 +26,28 @@ pub(super) fn instances(assignment: &Assignment, owner: &OwnerName) -> u32 {
     running.max(u32::from(any))
 }
 
-/// Whether only orders to remove come or go, of what the machine does not hold: such a difference touches nothing.
-pub(super) fn touches_nothing(held: &Assignment, target: &Assignment, owner: &OwnerName) -> bool {
+/// The addresses that what is recorded had before, where a machine is not told of it yet.
+pub(super) fn renamed<'a>(held: &Assignment, target: &'a Assignment) -> BTreeSet<&'a Address> {
+    let new = target.resources();
+    new.filter(|new| !resource(held, &new.address))
+        .flat_map(|new| new.addresses_before())
+        .collect()
+}
+
+/// Whether only orders to remove come or go, of what the machine does not hold: such a difference touches nothing. An order
+/// that goes since a resource comes which was `renamed` from there is none of those: the agent may still have it there.
+pub(super) fn touches_nothing(
+    held: &Assignment,
+    target: &Assignment,
+    owner: &OwnerName,
+    renamed: &BTreeSet<&Address>,
+) -> bool {
     let of_owner = |entry: &&Entry| entry.address().owner == *owner;
     let stays = |entry: &Entry| match entry {
         Entry::Resource(_) => target.get(entry.address()) == Some(entry),
-        Entry::Tombstone(_) => !resource(target, entry.address()),
+        Entry::Tombstone(_) => {
+            !resource(target, entry.address()) && !renamed.contains(entry.address())
+        }
     };
     let was = |entry: &Entry| match entry {
         Entry::Resource(_) => held.get(entry.address()) == Some(entry),
@@ -61,7 +77,7 @@ pub(super) fn between(
 ///
 /// A resource needs what it is `after`, unless that is there already just as recorded. Whatever is removed goes only once
 /// nothing that is still held is `after` it. What takes over a path, port or route waits until it is let go. What was
-/// renamed moves in one go, or it would be there twice.
+/// renamed moves in one go, or it would be there twice, or of what an agent still has at its old address nothing would be said.
 pub(super) fn needs(held: &Assignment, target: &Assignment, behind: &BTreeSet<OwnerName>) -> Needs {
     let mut needs: Needs = behind
         .iter()
@@ -98,7 +114,7 @@ pub(super) fn needs(held: &Assignment, target: &Assignment, behind: &BTreeSet<Ow
         }
         if !resource(held, &new.address) {
             let old = new.addresses_before();
-            if let Some(old) = old.iter().find(|old| resource(held, old)) {
+            if let Some(old) = old.iter().find(|old| held.get(old).is_some()) {
                 edge(owner, &old.owner);
                 edge(&old.owner, owner);
             }

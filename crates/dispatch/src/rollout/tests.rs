@@ -688,6 +688,39 @@ fn a_new_apply_supersedes_a_rollout_wherever_its_machines_are() {
     assert_eq!(world.phase("a"), Phase::Done);
 }
 
+/// A machine was away while an app left it, was to come back, and was renamed: what it still runs is spoken of throughout.
+/// Found by the simulator, seed 198. Mutation: take the tombstone's going for a difference that touches nothing, or let it
+/// move without the resource that was renamed from there.
+#[test]
+fn an_order_to_remove_stays_until_what_was_renamed_from_there_comes() {
+    let name = machine(0);
+    let header = Header {
+        format: plumb_model::assignment::FORMAT,
+        lineage: Lineage::from_random([1; 16]),
+        workspace: WorkspaceName::new("w").unwrap(),
+        machine: name.clone(),
+    };
+    let old = at(&name, &owner("a"));
+    let tombstone = Entry::Tombstone(Tombstone {
+        address: old.clone(),
+        since: Generation(3),
+    });
+    let held = Arc::new(Assignment::build(header.clone(), [tombstone]));
+    let app = app(1, 1, RolloutStrategy::Rolling);
+    let was = body(&owner("a"), &app).resources.remove(0);
+    let mut new = body(&owner("b"), &app).resources.remove(0);
+    new.renamed_from(&was);
+    let target = Arc::new(Assignment::build(header, [Entry::Resource(new)]));
+    let paced = |name: &OwnerName| *name == owner("b");
+
+    let behind = super::begin::behind(&held, &target, &paced);
+    let between = super::compose::between(&held, &target, &behind);
+    assert!(between.get(&old).is_some(), "{behind:?}");
+    let needs = super::compose::needs(&held, &target, &behind);
+    let along = super::compose::along(&needs, &owner("b"), &paced).unwrap();
+    assert_eq!(along, behind, "they move in one go");
+}
+
 #[test]
 fn two_apps_on_the_same_machines_roll_each_at_its_own_pace() {
     let mut world = World::new();
