@@ -5,7 +5,7 @@
 
 use plumb_model::observation::{Difference, ExitStatus, Incarnation};
 use plumb_model::{
-    Action, DriftPolicy, Observation, ProcessSpec, Resource, ResourceSpec, RestartPolicy, RunState,
+    Action, DriftPolicy, Hash, Observation, ProcessSpec, Resource, ResourceSpec, RestartPolicy, RunState,
 };
 
 /// What should be done about a resource now.
@@ -57,6 +57,8 @@ pub struct Known<'a> {
     pub halted: bool,
     /// The incarnation that another one is to follow.
     pub again: Option<&'a str>,
+    /// The [`incarnation_hash`](ProcessSpec::incarnation_hash) of its spec, where it has been worked out before.
+    pub incarnation: Option<Hash>,
 }
 
 /// Decides about a resource that should be there.
@@ -114,6 +116,10 @@ fn decide_process(
     observed: &Observation,
     known: Known<'_>,
 ) -> Decision {
+    let incarnation = || {
+        let known = known.incarnation;
+        known.unwrap_or_else(|| spec.incarnation_hash())
+    };
     let state = if known.halted {
         RunState::Stopped
     } else {
@@ -133,7 +139,7 @@ fn decide_process(
             Decision::Act(Action::Start, Why::Again)
         }
         (Observation::Running(run), RunState::Running) => {
-            if run.spec != spec.incarnation_hash() {
+            if run.spec != incarnation() {
                 Decision::Act(Action::Stop, Why::Desired)
             } else if known.unhealthy && spec.restart.policy != RestartPolicy::Never {
                 Decision::Act(Action::Stop, Why::Unhealthy)
@@ -142,7 +148,7 @@ fn decide_process(
             }
         }
         (Observation::Exited(run, exit), RunState::Running) => {
-            if run.spec != spec.incarnation_hash() || known.asked_to_stop {
+            if run.spec != incarnation() || known.asked_to_stop {
                 return Decision::Act(Action::Start, Why::Desired);
             }
             let again = match spec.restart.policy {

@@ -161,7 +161,7 @@ pub(crate) fn note_process(
                     .saturating_sub(run.started.as_millisecond());
                 let lived = u64::try_from(lived).unwrap_or(0).min(now.mono_ms);
                 slot.life.alive_since_ms = Some(now.mono_ms - lived);
-                if slot.first_look && !slot.is_removal() && run.spec == spec.incarnation_hash() {
+                if slot.first_look && !slot.is_removal() && Some(run.spec) == slot.incarnation() {
                     emit(
                         effects,
                         now,
@@ -184,7 +184,7 @@ pub(crate) fn note_process(
                 .as_ref()
                 .filter(|(id, ..)| *id == run.id)
                 .map(|(_, _, why)| why.clone());
-            let superseded = run.spec != spec.incarnation_hash();
+            let superseded = Some(run.spec) != slot.incarnation();
             let unasked = asked.is_none() && !run.stopping;
             if counted || superseded || !(unasked || asked == Some(Why::Unhealthy)) {
                 return;

@@ -1,7 +1,7 @@
 //! One resource: what it should be, what was last seen, and what is under way.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use plumb_model::{
     Address, Depth, Fault, Generation, Hash, Observation, ProcessSpec, Resource, ResourceSpec,
@@ -97,6 +97,8 @@ pub(crate) struct Slot {
     pub stale: bool,
     /// What is ordered of it by hand.
     pub overlay: Overlay,
+    /// See [`incarnation`](Self::incarnation).
+    incarnation: OnceLock<Hash>,
 }
 
 impl Slot {
@@ -125,6 +127,7 @@ impl Slot {
             first_look: true,
             stale: false,
             overlay: Overlay::default(),
+            incarnation: OnceLock::new(),
         }
     }
 
@@ -149,6 +152,13 @@ impl Slot {
             ResourceSpec::Process(spec) => Some(spec),
             _ => None,
         }
+    }
+
+    /// The hash that a running incarnation of what it is or was has, if that is a process. Worked out once: it is asked for
+    /// with every look.
+    pub fn incarnation(&self) -> Option<Hash> {
+        let spec = self.last_process()?;
+        Some(*self.incarnation.get_or_init(|| spec.incarnation_hash()))
     }
 
     pub fn look(&mut self, depth: Depth) {
@@ -180,6 +190,7 @@ impl Slot {
                     asked_to_stop,
                     halted: self.overlay.halt.is_some(),
                     again: self.overlay.again.as_deref(),
+                    incarnation: self.incarnation(),
                 };
                 decide(resource, observed, known)
             }

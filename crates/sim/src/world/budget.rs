@@ -85,20 +85,21 @@ impl World {
             let most = assignments.map(|a| count(a, owner));
             let most = most.chain(held.map(|s| count(&s.held, owner))).max();
             let allowed = budget(&record.settings, most.unwrap_or(0).max(1));
-            let down: u32 = self
-                .transit
-                .keys()
-                .filter(|(of, on)| of == owner && !moves.contains(on))
-                .map(|_| 1)
-                .sum();
-            // What only goes is not missed; it goes last, all at once.
-            let stays = |name: &&&MachineName| {
-                let target = process.current.assignments.get(**name);
+            // What only goes is not missed, even where an earlier apply's wave has left it down; it goes last, all at once.
+            let stays = |name: &MachineName| {
+                let target = process.current.assignments.get(name);
                 target.is_some_and(|target| count(target, owner) > 0)
             };
+            let not_back: Vec<&str> = self
+                .transit
+                .keys()
+                .filter(|(of, on)| of == owner && !moves.contains(on) && stays(on))
+                .map(|(_, on)| on.as_str())
+                .collect();
+            let down = u32::try_from(not_back.len()).unwrap_or(u32::MAX);
             let cost: u32 = moves
                 .iter()
-                .filter(stays)
+                .filter(|name| stays(name))
                 .filter_map(|name| {
                     let before = &wave.before.standing(name)?.held;
                     let seen = wave.sight.owners.get(owner)?.get(*name)?;
@@ -111,7 +112,8 @@ impl World {
                 .sum();
             if cost > 0 && down + cost > allowed {
                 wrong.push(format!(
-                    "unavailability stays in budget: a wave of {owner} stops {cost} while {down} are not back, and {allowed} may be"
+                    "unavailability stays in budget: a wave of {owner} stops {cost} while {down} are not back ({}), and {allowed} may be",
+                    not_back.join(" ")
                 ));
             }
             moved.extend(moves.into_iter().map(|name| (owner.clone(), name.clone())));
