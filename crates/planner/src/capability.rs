@@ -1,7 +1,5 @@
 //! Nothing is half-honoured: what a machine cannot do is said at plan, naming the resource, the machine and the remedy.
 
-use std::collections::BTreeMap;
-
 use plumb_model::plan::Lack;
 use plumb_model::spec::FileContent;
 use plumb_model::spec_source::BuildMethod;
@@ -11,6 +9,7 @@ use plumb_model::{Capability, DirectorySpec, FileSpec, Resource, ResourceSpec};
 
 use crate::Observed;
 use crate::desired::Desired;
+use crate::diff::Resources;
 
 /// What a resource takes of its machine, each with the words for what in it asks.
 fn needs(resource: &Resource) -> Vec<(Capability, &'static str)> {
@@ -98,11 +97,7 @@ fn needs(resource: &Resource) -> Vec<(Capability, &'static str)> {
 
 /// Holds every desired resource against what its machine said of itself, sorted by address. A machine that has said
 /// nothing yet is not judged: the plan reports that it waits for it.
-pub(crate) fn lacks(
-    desired: &Desired,
-    before: &BTreeMap<&plumb_model::Address, &Resource>,
-    observed: &Observed,
-) -> Vec<Lack> {
+pub(crate) fn lacks(desired: &Desired, before: Resources<'_>, observed: &Observed) -> Vec<Lack> {
     let mut lacks = Vec::new();
     for resource in desired.resources() {
         let address = &resource.address;
@@ -128,7 +123,7 @@ pub(crate) fn lacks(
                     remedy,
                     unchanged: before
                         .get(desired.recorded_address(address))
-                        .is_some_and(|old| *old == resource),
+                        .is_some_and(|old| old == resource),
                     origin: desired.origin(address).cloned(),
                 });
             }

@@ -12,7 +12,7 @@ use plumb_model::{
 };
 
 use crate::compile::release_under;
-use crate::{PlanError, Problem};
+use crate::{Input, PlanError, Problem};
 
 /// The desired state, before it is compared with anything.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -166,6 +166,32 @@ impl Desired {
     pub fn kind(&self, owner: &OwnerName) -> Option<OwnerKind> {
         self.owners.get(owner).map(|body| body.kind)
     }
+}
+
+/// The machines of which anything may be another than it is recorded. On the rest nothing has to be looked at one by one.
+pub(crate) fn touched<'a>(
+    machines: &'a BTreeMap<MachineName, MachineInfo>,
+    owners: &'a BTreeMap<OwnerName, Arc<ReleaseBody>>,
+    input: &'a Input<'_>,
+) -> BTreeSet<&'a MachineName> {
+    let (new, old) = (machines, &input.recorded.state.machines);
+    if !input.is_of_the_recorded_workspace() {
+        return new.keys().chain(old.keys()).collect();
+    }
+    let come_or_go = new.keys().filter(|name| !old.contains_key(*name));
+    let come_or_go = come_or_go.chain(old.keys().filter(|name| !new.contains_key(*name)));
+    let releases = &input.recorded.releases;
+    let moved = |owner: &OwnerName| match (releases.get(owner), owners.get(owner)) {
+        (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+        _ => true,
+    };
+    let both = releases.iter().chain(owners);
+    let resources = both
+        .filter(|(owner, _)| moved(owner))
+        .flat_map(|(_, body)| &body.resources);
+    come_or_go
+        .chain(resources.map(|r| &r.address.machine))
+        .collect()
 }
 
 /// What an old release claims and somebody else holds by now.

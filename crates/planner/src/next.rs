@@ -11,7 +11,7 @@ use plumb_model::state::{
 };
 use plumb_model::{Address, Generation, Hash, MachineName, OwnerName, Resource, parallel};
 
-use crate::desired::{Desired, is_forgotten};
+use crate::desired::{Desired, is_forgotten, touched};
 use crate::{Input, Observed};
 
 /// Works the next state out. Equal content keeps its release number and its generation.
@@ -59,8 +59,12 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
         released.insert(owner.clone(), release);
     }
 
+    let touched = touched(&desired.machines, &desired.owners, input);
     let mut by_machine: BTreeMap<&MachineName, Vec<Wanted<'_>>> = BTreeMap::new();
     for (owner, body) in &desired.owners {
+        if touched.is_empty() {
+            break;
+        }
         for (index, resource) in body.resources.iter().enumerate() {
             let wanted = Wanted {
                 resource,
@@ -68,10 +72,12 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
                 index,
             };
             let machine = &resource.address.machine;
-            by_machine.entry(machine).or_default().push(wanted);
+            if touched.contains(machine) {
+                by_machine.entry(machine).or_default().push(wanted);
+            }
         }
     }
-    let held = held(desired, input);
+    let held = held(desired, input, &touched);
     // What has moved along with its owner's name is not gone, and what is forgotten is to stay.
     let moved_from: BTreeSet<&Address> = desired.moved.values().collect();
     let mut machines = BTreeMap::new();
@@ -94,6 +100,7 @@ pub(crate) fn next(desired: &Desired, input: &Input<'_>) -> Next {
                 held: held.get(name).map(Vec::as_slice).unwrap_or_default(),
                 moved_from: &moved_from,
                 written: &written,
+                touched: touched.contains(name),
             }
         })
         .collect();
@@ -180,17 +187,25 @@ fn written<'a>(desired: &'a Desired, input: &Input<'_>) -> BTreeMap<&'a OwnerNam
     all.into_iter().collect()
 }
 
-/// Every recorded resource, by machine.
-fn held<'a>(desired: &Desired, input: &'a Input<'_>) -> BTreeMap<&'a MachineName, Vec<Held<'a>>> {
+/// Every recorded resource of these machines.
+fn held<'a>(
+    desired: &Desired,
+    input: &'a Input<'_>,
+    machines: &BTreeSet<&MachineName>,
+) -> BTreeMap<&'a MachineName, Vec<Held<'a>>> {
     let mut held: BTreeMap<&MachineName, Vec<Held<'_>>> = BTreeMap::new();
+    if machines.is_empty() {
+        return held;
+    }
     for (owner, body) in &input.recorded.releases {
         let now = desired.owners.get(owner);
         let same = now.is_some_and(|now| Arc::ptr_eq(now, body));
         for resource in &body.resources {
             let machine = &resource.address.machine;
-            held.entry(machine)
-                .or_default()
-                .push(Held { resource, same });
+            if machines.contains(machine) {
+                let one = Held { resource, same };
+                held.entry(machine).or_default().push(one);
+            }
         }
     }
     held
@@ -224,6 +239,8 @@ struct MachineNext<'a> {
     /// What has moved along with its owner's name.
     moved_from: &'a BTreeSet<&'a Address>,
     written: &'a BTreeMap<&'a OwnerName, Written>,
+    /// Otherwise it stays as it is recorded, and what is wanted and recorded on it is not listed here.
+    touched: bool,
 }
 
 impl MachineNext<'_> {
@@ -288,6 +305,15 @@ fn machine(next: &MachineNext<'_>, input: &Input<'_>) -> Option<(MachineState, O
     // A machine that comes starts at the number of its revision. Where a generation was higher when its machine left, that is
     // kept: so one that comes again stays above what its agent may still hold and what was once proven under it.
     let recorded = &input.recorded.state;
+    if let (false, Some(old), Some(info)) = (next.touched, next.old, &next.info) {
+        let state = MachineState {
+            info: info.clone(),
+            leaving: false,
+            rolling: None,
+            ..old.clone()
+        };
+        return Some((state, None));
+    }
     let first = Generation(recorded.revision.0);
     let first = first.max(recorded.left.get(next.name).copied().unwrap_or_default());
     let generation = next.old.map_or(first, |o| o.generation);

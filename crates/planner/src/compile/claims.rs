@@ -48,16 +48,22 @@ pub(super) fn has_paths(draft: &Draft) -> bool {
 }
 
 /// Two resources that want the same path, port or route of one machine, and containers that wait for each other.
-/// Blueprints are checked for it where they are written; this holds whatever way they came.
+/// Blueprints are checked for it where they are written; this holds whatever way they came. What is recorded has passed it,
+/// so that only the machines have to be looked at of which anything is another.
 pub(super) fn check(
     context: &mut Context<'_>,
     owners: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
     origins: &BTreeMap<OwnerName, BTreeMap<Address, Origin>>,
+    touched: &BTreeSet<&MachineName>,
 ) {
+    if touched.is_empty() {
+        return;
+    }
     let origin = |address: &Address| origins.get(&address.owner)?.get(address).cloned();
     // Only ever looked into: its order, which is another each time, shows nowhere.
     let mut held: HashMap<(&MachineName, Claim<'_>), &Address> = HashMap::new();
-    for resource in owners.values().flat_map(|body| &body.resources) {
+    let all = owners.values().flat_map(|body| &body.resources);
+    for resource in all.filter(|r| touched.contains(&r.address.machine)) {
         let machine = &resource.address.machine;
         each_claim(resource, |claim| match held.entry((machine, claim)) {
             Entry::Occupied(first) => {

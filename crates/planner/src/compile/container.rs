@@ -14,7 +14,7 @@ use plumb_model::{
 
 use super::context::{Context, Draft, Made, escape};
 use super::env;
-use super::instances::{Instance, Ports, Unit};
+use super::instances::{Instance, Unit};
 use super::native::health_spec;
 use super::reach::{Reach, bind};
 use super::resolve::own_digest;
@@ -36,7 +36,6 @@ pub(super) fn compile<'a>(
     app: &'a App,
     instance: &Instance<'a>,
     all: &[Instance<'a>],
-    ports: &Ports,
     reach: &Reach<'a>,
     ready: &Prepared,
 ) {
@@ -61,7 +60,7 @@ pub(super) fn compile<'a>(
         ready,
     );
     let mut after = image.after;
-    let numbers = ports.get(&instance.address).cloned().unwrap_or_default();
+    let numbers = instance.ports.clone();
     let published = publish(context, instance, decl, &numbers);
     let mounts = mounts(context, draft, app, instance, decl, &mut after);
     let networks = networks(context, draft, app, instance, decl, &mut after);

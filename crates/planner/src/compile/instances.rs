@@ -24,6 +24,8 @@ pub(super) struct Instance<'a> {
     pub machine: &'a MachineName,
     pub slot: u32,
     pub address: Address,
+    /// The numbers of its ports, once they are allotted.
+    pub ports: BTreeMap<PortName, u16>,
 }
 
 /// What runs there.
@@ -59,40 +61,48 @@ impl<'a> Unit<'a> {
         }
     }
 
-    pub fn ports(&self) -> Vec<Asked<'a>> {
+    /// Its ports by name.
+    pub fn ports(&self) -> impl Iterator<Item = Asked<'a>> + use<'a> {
+        let (processes, containers) = match self {
+            Self::Process { decl, .. } => (Some(decl.ports.keys()), None),
+            Self::Container { decl, .. } => (None, Some(decl.ports.keys())),
+        };
+        let names = processes.into_iter().flatten();
+        let names = names.chain(containers.into_iter().flatten());
+        let unit = *self;
+        names.filter_map(move |name| unit.port(name))
+    }
+
+    /// The port of this name.
+    pub fn port(&self, name: &PortName) -> Option<Asked<'a>> {
         const LOOPBACK: &Publish = &Publish::Loopback;
         match self {
-            Self::Process { decl, .. } => decl
-                .ports
-                .iter()
-                .map(|(name, number)| Asked {
+            Self::Process { decl, .. } => {
+                let (name, number) = decl.ports.get_key_value(name)?;
+                Some(Asked {
                     name,
                     number: *number,
                     publish: decl.publish.get(name).unwrap_or(LOOPBACK),
                     inside: None,
                     udp: false,
                 })
-                .collect(),
-            Self::Container { decl, .. } => decl
-                .ports
-                .iter()
-                .map(|(name, port)| Asked {
+            }
+            Self::Container { decl, .. } => {
+                let (name, port) = decl.ports.get_key_value(name)?;
+                Some(Asked {
                     name,
                     number: port.machine,
                     publish: &port.publish,
                     inside: Some(port.container),
                     udp: port.udp,
                 })
-                .collect(),
+            }
         }
     }
 }
 
 /// Those of each app, sorted by unit, machine and slot.
 pub(super) type Instances<'a> = BTreeMap<&'a OwnerName, Vec<Instance<'a>>>;
-
-/// The ports of each instance, by name.
-pub(super) type Ports = BTreeMap<Address, BTreeMap<PortName, u16>>;
 
 pub(super) fn place_all<'a>(context: &Context<'a>) -> Instances<'a> {
     let set = context.set;
@@ -121,6 +131,7 @@ fn place_app<'a>(context: &Context<'a>, owner: &'a OwnerName, app: &'a App) -> V
                 machine,
                 slot: *slot,
                 address: Address::new(machine, owner, kind, &name),
+                ports: BTreeMap::new(),
             });
         }
     };
@@ -187,69 +198,91 @@ fn slots(
 }
 
 /// Gives every port its number.
-pub(super) fn ports<'a>(
+pub(super) fn allot_ports<'a>(
     context: &mut Context<'a>,
-    instances: &Instances<'a>,
+    instances: &mut Instances<'a>,
     services: &BTreeMap<&'a OwnerName, Facts<'a>>,
     kept: &BTreeMap<OwnerName, Arc<ReleaseBody>>,
-) -> Ports {
-    let mut wants = Vec::new();
+) {
+    let mut by_machine: BTreeMap<&MachineName, Asking<'_>> = BTreeMap::new();
+    for facts in services.values() {
+        let there = by_machine.entry(facts.machine).or_default();
+        there.taken.insert(facts.port);
+    }
+    for resource in kept.values().flat_map(|body| &body.resources) {
+        let there = by_machine.entry(&resource.address.machine).or_default();
+        there.taken.extend(claimed_ports(resource));
+    }
+    // Each by the number that it has among all, in the order of the instances.
+    let mut count = 0;
     for instance in instances.values().flatten() {
         for asked in instance.unit.ports() {
+            let there = by_machine.entry(instance.machine).or_default();
             let fixed = match asked.number {
                 Port::Auto => None,
                 Port::Fixed(number) => Some(number),
             };
-            wants.push(Want {
-                address: instance.address.clone(),
-                port: asked.name.clone(),
+            there.wants.push(Want {
+                address: &instance.address,
+                port: asked.name,
                 fixed,
             });
+            there.numbers.push(count);
+            count += 1;
         }
-    }
-    wants.sort_unstable();
-    wants.dedup();
-    let mut taken: BTreeMap<&MachineName, BTreeSet<u16>> = BTreeMap::new();
-    for facts in services.values() {
-        taken.entry(facts.machine).or_default().insert(facts.port);
-    }
-    for resource in kept.values().flat_map(|body| &body.resources) {
-        let held = taken.entry(&resource.address.machine).or_default();
-        held.extend(claimed_ports(resource));
     }
     let renamed = &context.renamed;
-    let given = allot(
-        &wants,
-        taken,
-        &Allotting {
-            recorded: context.input.recorded,
-            observed: context.input.observed,
-            workspace: context.input.workspace,
-            before: &|address| {
-                let old = renamed.get(&address.owner)?;
-                Some(rename::under(address, old))
-            },
+    let by = Allotting {
+        recorded: context.input.recorded,
+        observed: context.input.observed,
+        workspace: context.input.workspace,
+        before: &|address| {
+            let old = renamed.get(&address.owner)?;
+            Some(rename::under(address, old))
         },
-    );
-    let mut ports = Ports::new();
-    for (Want { address, port, .. }, number) in wants.into_iter().zip(given) {
-        match number {
-            Some(number) => {
-                ports.entry(address).or_default().insert(port, number);
-            }
-            None => {
-                let origin = context.origin("App", &address.owner, "/ports");
-                let message = format!(
-                    "every port from 20000 to 29999 on machine `{}` is allotted",
-                    address.machine
-                );
-                context.problem(
-                    message,
-                    origin,
-                    "write fixed port numbers, or use more machines",
-                );
+    };
+    // One machine's ports are nothing to another.
+    let machines = by_machine.into_iter().collect();
+    let size = count * parallel::A_RESOURCE;
+    let allotted = parallel::each(machines, size, |(machine, asking): (_, Asking<'_>)| {
+        let given = allot(&asking.wants, asking.taken, &by);
+        let all = asking.wants.iter().zip(&given);
+        let lacking = all.filter(|(_, number)| number.is_none());
+        let lacking: Vec<OwnerName> = lacking.map(|(w, _)| w.address.owner.clone()).collect();
+        let given: Vec<_> = asking.numbers.into_iter().zip(given).collect();
+        (machine.clone(), given, lacking)
+    });
+    let mut numbers: Vec<Option<u16>> = vec![None; count];
+    for (machine, given, lacking) in allotted {
+        for (at, number) in given {
+            numbers[at] = number;
+        }
+        for owner in lacking {
+            let origin = context.origin("App", &owner, "/ports");
+            let message =
+                format!("every port from 20000 to 29999 on machine `{machine}` is allotted");
+            context.problem(
+                message,
+                origin,
+                "write fixed port numbers, or use more machines",
+            );
+        }
+    }
+    let mut numbers = numbers.into_iter();
+    for instance in instances.values_mut().flatten() {
+        for (asked, number) in instance.unit.ports().zip(&mut numbers) {
+            if let Some(number) = number {
+                instance.ports.insert(asked.name.clone(), number);
             }
         }
     }
-    ports
+}
+
+/// The ports that are asked for on one machine.
+#[derive(Default)]
+struct Asking<'a> {
+    wants: Vec<Want<'a>>,
+    /// Which of all ports each of them is.
+    numbers: Vec<usize>,
+    taken: BTreeSet<u16>,
 }

@@ -33,7 +33,7 @@ use plumb_model::plan::{Origin, Resolution};
 use plumb_model::state::{FORMAT, OwnerKind, ReleaseBody, ResolutionKey};
 use plumb_model::{Address, OwnerName, parallel};
 
-use crate::desired::Desired;
+use crate::desired::{Desired, touched};
 use crate::{Ask, Input, PlanError, Source};
 use carry::Strangers;
 pub(crate) use carry::stranger;
@@ -61,9 +61,13 @@ pub fn compile(
     let set = set.as_ref();
     let mut context = Context::new(set, sources, ask, input);
     let services = service::facts(&mut context);
-    let instances = instances::place_all(&context);
-    let ports = instances::ports(&mut context, &instances, &services, &rest.kept);
-    let reach = Reach::new(&instances, &ports, services, &set.machines);
+    let mut instances = instances::place_all(&context);
+    instances::allot_ports(&mut context, &mut instances, &services, &rest.kept);
+    let reach = Reach {
+        instances: &instances,
+        services,
+        machines: &set.machines,
+    };
 
     let mut drafts = Drafts::new();
     // None of them looks at another, so they are compiled side by side, and what is found joined in order of their names.
@@ -79,7 +83,7 @@ pub fn compile(
     let apps = parallel::each(set.apps.iter().collect(), size(set), |(name, decl)| {
         let mut own = context.fork();
         let here = instances.get(name).map(Vec::as_slice).unwrap_or_default();
-        let mut draft = app(&mut own, name, decl, here, &ports, &reach);
+        let mut draft = app(&mut own, name, decl, here, &reach);
         let done = if alone && !claims::has_paths(&draft) {
             carry::carry_over(&own, name, &mut draft, &Moved::new(), &strangers);
             Ok(release(&own, name, draft))
@@ -159,7 +163,6 @@ fn app<'a>(
     name: &'a OwnerName,
     decl: &'a App,
     instances: &[Instance<'a>],
-    ports: &instances::Ports,
     reach: &Reach<'a>,
 ) -> Draft {
     let mut draft = Draft::new(OwnerKind::App);
@@ -180,11 +183,11 @@ fn app<'a>(
         };
         match instance.unit {
             instances::Unit::Process { .. } => {
-                native::process(context, &mut draft, decl, instance, ports, reach, ready);
+                native::process(context, &mut draft, decl, instance, reach, ready);
             }
-            instances::Unit::Container { .. } => container::compile(
-                context, &mut draft, decl, instance, instances, ports, reach, ready,
-            ),
+            instances::Unit::Container { .. } => {
+                container::compile(context, &mut draft, decl, instance, instances, reach, ready)
+            }
         }
     }
     task::after(context, &mut draft, name, decl, &prepared, instances, reach);
@@ -216,7 +219,8 @@ fn finish(
         origins.insert(name.clone(), done.origins);
         owners.insert(name, done.body);
     }
-    claims::check(&mut context, &owners, &origins);
+    let touched = touched(&machines, &owners, context.input);
+    claims::check(&mut context, &owners, &origins, &touched);
     if !context.problems.is_empty() {
         return Err(PlanError {
             problems: context.problems,

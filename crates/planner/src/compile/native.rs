@@ -9,7 +9,7 @@ use plumb_model::{
 
 use super::context::{Context, Draft, Made};
 use super::env;
-use super::instances::{Instance, Ports, Unit};
+use super::instances::{Instance, Unit};
 use super::reach::{Reach, bind};
 use super::service::no_private_address;
 use super::source::{Prepared, scope};
@@ -20,7 +20,6 @@ pub(super) fn process<'a>(
     draft: &mut Draft,
     app: &'a App,
     instance: &Instance<'a>,
-    ports: &Ports,
     reach: &Reach<'a>,
     ready: &Prepared,
 ) {
@@ -29,7 +28,7 @@ pub(super) fn process<'a>(
     };
     let owner = instance.owner;
     let scope = scope(context, instance.machine, reach);
-    let ports = ports.get(&instance.address).cloned().unwrap_or_default();
+    let ports = instance.ports.clone();
     let bound = bound(context, owner, decl, instance.machine);
     let mut handed = env::port_variables(&ports);
     handed.extend(env::service_variables(context, owner, &app.uses, &scope));

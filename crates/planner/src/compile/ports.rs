@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_model::state::Recorded;
-use plumb_model::{Address, Hash, MachineName, PortName, Reason, ResourceSpec, WorkspaceName};
+use plumb_model::{Address, Hash, PortName, Reason, ResourceSpec, WorkspaceName};
 
 use crate::Observed;
 
@@ -13,9 +13,9 @@ const COUNT: u16 = 10_000;
 
 /// A port that is wanted: by whom, under which name, and which number if it is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Want {
-    pub address: Address,
-    pub port: PortName,
+pub(super) struct Want<'a> {
+    pub address: &'a Address,
+    pub port: &'a PortName,
     pub fixed: Option<u16>,
 }
 
@@ -25,38 +25,35 @@ pub(super) struct Allotting<'a> {
     pub observed: &'a Observed,
     pub workspace: &'a WorkspaceName,
     /// The address that a resource is recorded at, if its owner is renamed now.
-    pub before: &'a dyn Fn(&Address) -> Option<Address>,
+    pub before: &'a (dyn Fn(&Address) -> Option<Address> + Sync),
 }
 
-/// Gives each wanted port a number, in their order; none where the range of its machine is used up. What is taken already is
-/// given to nobody. `wants` are sorted, each once.
-pub(super) fn allot<'a>(
-    wants: &'a [Want],
-    mut taken: BTreeMap<&'a MachineName, BTreeSet<u16>>,
+/// Gives each port that is wanted on one machine a number, none once the range is used up. What is taken already is given to
+/// nobody. Who comes first follows from the addresses, not from the order of `wants`.
+pub(super) fn allot(
+    wants: &[Want<'_>],
+    mut taken: BTreeSet<u16>,
     by: &Allotting<'_>,
 ) -> Vec<Option<u16>> {
+    let mut order: Vec<usize> = (0..wants.len()).collect();
+    order.sort_by(|a, b| wants[*a].cmp(&wants[*b]));
     let mut given: Vec<Option<u16>> = wants.iter().map(|want| want.fixed).collect();
-    for want in wants {
-        if let Some(number) = want.fixed {
-            let taken = taken.entry(&want.address.machine).or_default();
-            taken.insert(number);
-        }
-    }
+    taken.extend(wants.iter().filter_map(|want| want.fixed));
     let mut stranded: BTreeMap<usize, u16> = BTreeMap::new();
-    for (at, want) in wants.iter().enumerate() {
+    for at in order.iter().copied() {
+        let want = &wants[at];
         if want.fixed.is_some() {
             continue;
         }
-        let old = (by.before)(&want.address);
-        let address = old.as_ref().unwrap_or(&want.address);
+        let old = (by.before)(want.address);
+        let address = old.as_ref().unwrap_or(want.address);
         let body = by.recorded.releases.get(&address.owner);
         let Some(number) = body
             .and_then(|body| body.resource(address))
-            .and_then(|resource| recorded_port(&resource.spec, &want.port))
+            .and_then(|resource| recorded_port(&resource.spec, want.port))
         else {
             continue;
         };
-        let taken = taken.entry(&want.address.machine).or_default();
         if is_stranded(address, by.recorded, by.observed) {
             // A stranger sits there: the number is avoided for everybody on this machine.
             stranded.insert(at, number);
@@ -65,13 +62,12 @@ pub(super) fn allot<'a>(
             given[at] = Some(number);
         }
     }
-    for (at, want) in wants.iter().enumerate() {
+    for at in order {
         if given[at].is_some() {
             continue;
         }
-        let taken = taken.entry(&want.address.machine).or_default();
-        let hash =
-            Hash::of(format!("{}\n{}\n{}", by.workspace, want.address, want.port).as_bytes());
+        let Want { address, port, .. } = &wants[at];
+        let hash = Hash::of(format!("{}\n{address}\n{port}", by.workspace).as_bytes());
         // Away from a stranger the search goes on from there, so that it never comes back to one met before.
         let start = match stranded.get(&at) {
             Some(number) => number.saturating_sub(FIRST) % COUNT,
@@ -95,14 +91,14 @@ fn recorded_port(spec: &ResourceSpec, port: &PortName) -> Option<u16> {
 /// Whether the agent found a stranger on a port of this process as it is recorded now. What it said under an
 /// earlier generation may be about a port that the process has left since.
 fn is_stranded(address: &Address, recorded: &Recorded, observed: &Observed) -> bool {
-    let Some(machine) = recorded.state.machines.get(&address.machine) else {
+    let Some(status) = observed.statuses.get(address) else {
         return false;
     };
-    observed.statuses.get(address).is_some_and(|status| {
-        status.generation >= machine.generation
-            && status
-                .conditions
-                .iter()
-                .any(|c| c.status && c.reason == Reason::PortTaken)
-    })
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.status && c.reason == Reason::PortTaken)
+        && recorded
+            .state
+            .machines
+            .get(&address.machine)
+            .is_some_and(|machine| status.generation >= machine.generation)
 }

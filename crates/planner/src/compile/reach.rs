@@ -7,7 +7,7 @@ use plumb_blueprint::Publish;
 use plumb_model::state::MachineInfo;
 use plumb_model::{MachineName, OwnerName, PortName};
 
-use super::instances::{Instance, Instances, Ports, Unit};
+use super::instances::{Instance, Instances, Unit};
 use super::service::Facts;
 
 /// Where something is used.
@@ -19,21 +19,11 @@ pub(super) struct From<'a> {
 }
 
 /// A port of one instance.
-#[derive(Debug, Clone)]
 struct Open<'a> {
     number: u16,
     publish: &'a Publish,
     /// The number inside the container.
     inside: Option<u16>,
-    udp: bool,
-}
-
-/// One instance as others see it.
-struct Endpoint<'a> {
-    machine: &'a MachineName,
-    /// Its name in the network that all containers of the workspace share on a machine.
-    alias: Option<String>,
-    ports: BTreeMap<&'a PortName, Open<'a>>,
 }
 
 /// A host and a port.
@@ -64,35 +54,24 @@ pub(super) enum Unreachable<'a> {
 
 /// All that can be reached.
 pub(super) struct Reach<'a> {
-    machines: &'a BTreeMap<MachineName, MachineInfo>,
-    apps: BTreeMap<&'a OwnerName, Vec<Endpoint<'a>>>,
+    pub instances: &'a Instances<'a>,
     pub services: BTreeMap<&'a OwnerName, Facts<'a>>,
+    pub machines: &'a BTreeMap<MachineName, MachineInfo>,
 }
 
 impl<'a> Reach<'a> {
-    pub fn new(
-        instances: &Instances<'a>,
-        ports: &Ports,
-        services: BTreeMap<&'a OwnerName, Facts<'a>>,
-        machines: &'a BTreeMap<MachineName, MachineInfo>,
-    ) -> Self {
-        let apps = instances
-            .iter()
-            .map(|(owner, all)| (*owner, all.iter().map(|i| endpoint(i, ports)).collect()))
-            .collect();
-        Self {
-            machines,
-            apps,
-            services,
-        }
+    fn of(&self, app: &OwnerName) -> impl Iterator<Item = &'a Instance<'a>> + use<'a> {
+        self.instances.get(app).into_iter().flatten()
     }
 
     /// The port of an app that is meant where none is named: `http`, or the first. Nothing speaks HTTP over UDP here.
     pub fn main_port(&self, app: &OwnerName) -> Option<&'a PortName> {
         let names = || {
-            let all = self.apps.get(app).into_iter().flatten();
-            let ports = all.flat_map(|endpoint| &endpoint.ports);
-            ports.filter(|(_, open)| !open.udp).map(|(name, _)| *name)
+            let open = |i: &'a Instance<'a>| {
+                let ports = i.unit.ports().filter(|asked| !asked.udp);
+                ports.filter(|asked| i.ports.contains_key(asked.name))
+            };
+            self.of(app).flat_map(open).map(|asked| asked.name)
         };
         names()
             .find(|name| name.as_str() == "http")
@@ -106,18 +85,15 @@ impl<'a> Reach<'a> {
         port: &PortName,
         from: From<'_>,
     ) -> Result<Spot, Unreachable<'a>> {
-        let having = || {
-            let all = self.apps.get(app).into_iter().flatten();
-            all.filter_map(|endpoint| Some((endpoint, endpoint.ports.get(port)?)))
-        };
-        let here = having().filter(|(endpoint, _)| endpoint.machine == from.machine);
-        let elsewhere = having().filter(|(endpoint, _)| endpoint.machine != from.machine);
+        let having = || self.of(app).filter_map(|i| Some((i, open(i, port)?)));
+        let here = having().filter(|(instance, _)| instance.machine == from.machine);
+        let elsewhere = having().filter(|(instance, _)| instance.machine != from.machine);
         let mut refused = Unreachable::Nowhere;
-        for (endpoint, open) in here.chain(elsewhere) {
-            match self.spot(endpoint, open, from) {
+        for (instance, open) in here.chain(elsewhere) {
+            match self.spot(instance, &open, from) {
                 Some(spot) => return Ok(spot),
                 None if refused == Unreachable::Nowhere => {
-                    refused = Unreachable::At(endpoint.machine, open.publish);
+                    refused = Unreachable::At(instance.machine, open.publish);
                 }
                 None => {}
             }
@@ -132,13 +108,12 @@ impl<'a> Reach<'a> {
         port: &PortName,
         from: From<'_>,
     ) -> Vec<(&'a MachineName, &'a Publish, Option<Spot>)> {
-        let all = self.apps.get(app).into_iter().flatten();
-        all.filter_map(|endpoint| {
-            let open = endpoint.ports.get(port)?;
-            let spot = self.spot(endpoint, open, from);
-            Some((endpoint.machine, open.publish, spot))
-        })
-        .collect()
+        let each = |instance: &'a Instance<'a>| {
+            let open = open(instance, port)?;
+            let spot = self.spot(instance, &open, from);
+            Some((instance.machine, open.publish, spot))
+        };
+        self.of(app).filter_map(each).collect()
     }
 
     /// Where a service answers from here.
@@ -150,17 +125,17 @@ impl<'a> Reach<'a> {
         })
     }
 
-    fn spot(&self, endpoint: &Endpoint<'_>, open: &Open<'_>, from: From<'_>) -> Option<Spot> {
+    fn spot(&self, instance: &Instance<'_>, open: &Open<'_>, from: From<'_>) -> Option<Spot> {
         if from.in_container
-            && endpoint.machine == from.machine
-            && let (Some(alias), Some(inside)) = (&endpoint.alias, open.inside)
+            && instance.machine == from.machine
+            && let (Some(alias), Some(inside)) = (alias(instance), open.inside)
         {
             return Some(Spot {
-                host: alias.clone(),
+                host: alias,
                 port: inside,
             });
         }
-        let host = self.host(endpoint.machine, open.publish, from)?;
+        let host = self.host(instance.machine, open.publish, from)?;
         Some(Spot {
             host,
             port: open.number,
@@ -200,23 +175,14 @@ fn is_loopback(address: &str) -> bool {
         .is_ok_and(|address| address.is_loopback())
 }
 
-fn endpoint<'a>(instance: &Instance<'a>, ports: &Ports) -> Endpoint<'a> {
-    let given = ports.get(&instance.address);
-    let open = instance.unit.ports().into_iter().filter_map(|asked| {
-        let number = *given?.get(asked.name)?;
-        let open = Open {
-            number,
-            publish: asked.publish,
-            inside: asked.inside,
-            udp: asked.udp,
-        };
-        Some((asked.name, open))
-    });
-    Endpoint {
-        machine: instance.machine,
-        alias: alias(instance),
-        ports: open.collect(),
-    }
+/// The port of this name, where it has a number.
+fn open<'a>(instance: &Instance<'a>, port: &PortName) -> Option<Open<'a>> {
+    let asked = instance.unit.port(port)?;
+    Some(Open {
+        number: *instance.ports.get(port)?,
+        publish: asked.publish,
+        inside: asked.inside,
+    })
 }
 
 /// A container's name in the workspace's network: that of its app, with that of the Compose service before it.

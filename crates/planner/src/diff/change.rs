@@ -16,10 +16,10 @@ use crate::desired::is_forgotten;
 
 /// What happens to the resource at an address; none if nothing does.
 pub(super) fn change(sides: &Sides<'_>, address: &Address) -> Option<Noted> {
-    let new = sides.after.get(address).copied();
+    let new = sides.after.get(address);
     let old = match new {
         Some(_) => sides.old(address),
-        None => sides.before.get(address).copied(),
+        None => sides.before.get(address),
     };
     let change = match (old, new) {
         (None, None) => return None,
@@ -90,7 +90,7 @@ fn data_elsewhere<'a>(sides: &Sides<'a>, new: &Resource) -> Option<&'a plumb_mod
     body.resources
         .iter()
         .map(|r| &r.address)
-        .find(|a| a.kind == address.kind && a.name == address.name && !sides.after.contains_key(*a))
+        .find(|a| a.kind == address.kind && a.name == address.name && sides.after.get(a).is_none())
         .map(|a| &a.machine)
 }
 

@@ -194,9 +194,8 @@ fn cut_off(sides: &Sides<'_>, change: &Change) -> Option<String> {
         _ => false,
     };
     let replaced = change.action == ChangeAction::ReplaceDeleteFirst;
-    let stays = sides.after.values().filter(|_| replaced);
+    let stays = sides.after.iter().filter(|_| replaced);
     let inside: BTreeSet<_> = stays
-        .copied()
         .filter(is_in_it)
         .filter(|new| sides.old(&new.address).is_some_and(|old| is_up(sides, old)))
         .map(|new| &new.address.owner)

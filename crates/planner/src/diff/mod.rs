@@ -15,7 +15,6 @@ mod secrets;
 pub use consents::CONSENTS;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use plumb_model::plan::{Change, FORMAT, Plan};
@@ -28,29 +27,57 @@ use crate::{Input, Request, capability};
 /// So many resources are compared in one go.
 const PART: usize = 64;
 
-/// Resources by address.
-type ByAddress<'a> = BTreeMap<&'a Address, &'a Resource>;
+/// The resources of some releases, by address.
+#[derive(Clone, Copy)]
+pub(crate) struct Resources<'a>(&'a BTreeMap<OwnerName, Arc<ReleaseBody>>);
+
+impl<'a> Resources<'a> {
+    pub fn new(releases: &'a BTreeMap<OwnerName, Arc<ReleaseBody>>) -> Self {
+        Self(releases)
+    }
+
+    pub fn get(self, address: &Address) -> Option<&'a Resource> {
+        self.0.get(&address.owner)?.resource(address)
+    }
+
+    /// All of them, in the order of their owners.
+    pub fn iter(self) -> impl Iterator<Item = &'a Resource> {
+        self.0.values().flat_map(|body| &body.resources)
+    }
+
+    /// Those of one owner on one machine.
+    fn of(self, machine: &MachineName, owner: &OwnerName) -> &'a [Resource] {
+        let all = self.0.get(owner).map(|body| body.resources.as_slice());
+        let all = all.unwrap_or_default();
+        let first = all.partition_point(|r| r.address.machine < *machine);
+        let here = all[first..].partition_point(|r| r.address.machine == *machine);
+        &all[first..first + here]
+    }
+}
 
 /// What is compared: both sides, and what is known besides.
 struct Sides<'a> {
     desired: &'a Desired,
     input: &'a Input<'a>,
-    before: ByAddress<'a>,
-    after: ByAddress<'a>,
+    before: Resources<'a>,
+    after: Resources<'a>,
     /// Apps that routes lead to.
     fronted: BTreeSet<&'a OwnerName>,
 }
 
 impl<'a> Sides<'a> {
     fn new(desired: &'a Desired, input: &'a Input<'a>) -> Self {
-        let recorded = input.recorded.releases.values();
-        let before: ByAddress<'a> = recorded
-            .flat_map(|body| &body.resources)
-            .map(|r| (&r.address, r))
+        let before = Resources::new(&input.recorded.releases);
+        let after = Resources::new(&desired.owners);
+        let routed = |body: &&Arc<ReleaseBody>| {
+            let mut kinds = body.resources.iter().map(|r| r.address.kind);
+            kinds.any(|kind| kind == ResourceKind::Route)
+        };
+        let owners = desired.owners.iter();
+        let fronted = owners
+            .filter(|(_, body)| routed(body))
+            .map(|(name, _)| name)
             .collect();
-        let after: ByAddress<'a> = desired.resources().map(|r| (&r.address, r)).collect();
-        let routes = after.keys().filter(|a| a.kind == ResourceKind::Route);
-        let fronted = routes.map(|a| &a.owner).collect();
         Self {
             desired,
             input,
@@ -72,20 +99,13 @@ impl<'a> Sides<'a> {
         &self,
         machine: &MachineName,
         owner: &OwnerName,
-    ) -> impl Iterator<Item = &'a Resource> + use<'_, 'a> {
-        let first = Address::new(machine, owner, ResourceKind::ALL[0], "");
-        let (machine, owner) = (machine.clone(), owner.clone());
-        let from = (Bound::Included(&first), Bound::Unbounded);
-        let rest = self.after.range::<Address, _>(from);
-        rest.map(|(_, resource)| *resource)
-            .take_while(move |r| r.address.machine == machine && r.address.owner == owner)
+    ) -> impl Iterator<Item = &'a Resource> + use<'a> {
+        self.after.of(machine, owner).iter()
     }
 
     /// What is recorded for a desired resource, under the address that it has there.
     fn old(&self, address: &Address) -> Option<&'a Resource> {
-        self.before
-            .get(self.desired.recorded_address(address))
-            .copied()
+        self.before.get(self.desired.recorded_address(address))
     }
 }
 
@@ -128,7 +148,7 @@ pub(crate) fn diff(desired: &Desired, input: &Input<'_>, next: &Next) -> Plan {
     });
     let noted: Vec<Noted> = parts.into_iter().flatten().collect();
     let unchanged = (same + addresses.len() - noted.len()) as u64;
-    let lacks = capability::lacks(desired, &sides.before, input.observed);
+    let lacks = capability::lacks(desired, sides.before, input.observed);
     let mut owners = owners::changes(&sides, &noted, next);
     let mut radius = radius::radius(&sides, &noted);
     radius.machines = next.moved.keys().cloned().collect();

@@ -84,14 +84,12 @@ fn renamed_from_nothing(sides: &Sides<'_>) -> Vec<NotDone> {
 /// What waits for machines whose agents have never been heard of.
 fn waiting(sides: &Sides<'_>) -> Vec<NotDone> {
     let mut waiting: BTreeMap<&MachineName, usize> = BTreeMap::new();
-    for address in sides.after.keys() {
-        let machine = &address.machine;
-        if unheard(sides, machine) {
-            *waiting.entry(machine).or_default() += 1;
-        }
+    for resource in sides.after.iter() {
+        *waiting.entry(&resource.address.machine).or_default() += 1;
     }
     waiting
         .into_iter()
+        .filter(|(machine, _)| unheard(sides, machine))
         .map(|(machine, count)| NotDone {
             subject: format!("machine {machine}"),
             reason: format!(

@@ -23,13 +23,13 @@ pub(super) fn order(sides: &Sides<'_>, changes: &[Change]) -> Vec<(Address, Addr
     let let_go: BTreeMap<_, &Address> = acted
         .iter()
         .filter(|(_, action)| **action == ChangeAction::Delete)
-        .filter_map(|(address, _)| sides.before.get(*address))
+        .filter_map(|(address, _)| sides.before.get(address))
         .flat_map(|resource| claims(resource).into_iter().map(|c| (c, &resource.address)))
         .collect();
     for (address, action) in &acted {
         let deleted = *action == ChangeAction::Delete;
-        let side = if deleted { &sides.before } else { &sides.after };
-        let Some(resource) = side.get(*address) else {
+        let side = if deleted { sides.before } else { sides.after };
+        let Some(resource) = side.get(address) else {
             continue;
         };
         for other in &resource.after {

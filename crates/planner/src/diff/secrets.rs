@@ -9,7 +9,8 @@ use super::Sides;
 /// Finds them, sorted by name. What stays as it is has what it needs already, or has done without.
 pub(super) fn unset(sides: &Sides<'_>) -> Vec<UnsetSecret> {
     let mut missing: BTreeMap<(SecretName, Option<u64>), BTreeSet<Address>> = BTreeMap::new();
-    for (address, resource) in &sides.after {
+    for resource in sides.after.iter() {
+        let address = &resource.address;
         // The password of a service is made when the service is: nobody sets it.
         if matches!(resource.spec, ResourceSpec::Service(_)) {
             continue;
@@ -18,14 +19,14 @@ pub(super) fn unset(sides: &Sides<'_>) -> Vec<UnsetSecret> {
         let mut unheld = unheld
             .filter(|secret| !sides.input.secrets.holds(secret))
             .peekable();
-        if unheld.peek().is_none() || sides.old(address) == Some(*resource) {
+        if unheld.peek().is_none() || sides.old(address) == Some(resource) {
             continue;
         }
         for secret in unheld {
             missing
                 .entry((secret.name.clone(), secret.version))
                 .or_default()
-                .insert((*address).clone());
+                .insert(address.clone());
         }
     }
     missing
