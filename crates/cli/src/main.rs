@@ -14,6 +14,7 @@ mod follow;
 mod git;
 mod install;
 mod logging;
+mod memory;
 mod offline;
 mod out;
 mod regular;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use plumb_blueprint::{BlueprintSet, Diagnostics, Options, SourceFile, Unusable};
 use plumb_driver::artifact;
-use plumb_model::Hash;
 use plumb_model::spec::MAX_INLINE_BYTES;
 use plumb_model::state::Commit;
+use plumb_model::{Hash, parallel};
 use plumb_planner::Source;
 
 use crate::args::{Blueprints, Output};
@@ -207,6 +207,7 @@ impl Repository {
             }
         }
         found.files.sort_by(|a, b| a.path.cmp(&b.path));
+        crate::memory::expect(bytes);
         Ok(found)
     }
 
@@ -330,7 +331,9 @@ impl Repository {
             blobs: BTreeMap::new(),
         };
         let mut unusable = Vec::new();
-        for path in &set.paths {
+        // Packing is worth threads from the first few on.
+        let size = set.paths.len() * (32 << 10);
+        let all = parallel::each(set.paths.iter().collect(), size, |path: &String| {
             let read = self.resolve(path).and_then(|real| {
                 if folders.contains(&path.as_str()) {
                     self.packed(&real)
@@ -338,6 +341,9 @@ impl Repository {
                     read_source(&real)
                 }
             });
+            (path, read)
+        });
+        for (path, read) in all {
             match read {
                 Ok((source, blob)) => {
                     if let Some(blob) = blob {

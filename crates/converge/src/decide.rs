@@ -5,7 +5,8 @@
 
 use plumb_model::observation::{Difference, ExitStatus, Incarnation};
 use plumb_model::{
-    Action, DriftPolicy, Hash, Observation, ProcessSpec, Resource, ResourceSpec, RestartPolicy, RunState,
+    Action, DriftPolicy, Hash, Observation, ProcessSpec, Resource, ResourceSpec, RestartPolicy,
+    RunState,
 };
 
 /// What should be done about a resource now.

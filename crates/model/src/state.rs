@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::address::Address;
 use crate::hash::Hash;
@@ -81,6 +81,7 @@ pub struct ReleaseBody {
     /// What kind of blueprint it is.
     pub kind: OwnerKind,
     /// All resources, sorted by address.
+    #[serde(deserialize_with = "exact")]
     pub resources: Vec<Resource>,
     /// What its moving names meant when it was planned. They stay until their text changes or somebody asks for a refresh.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -88,6 +89,13 @@ pub struct ReleaseBody {
     /// How machines move to it, where the blueprint says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+}
+
+/// Of what a list was given to grow into nothing is kept: a control plane and a planner hold many of these, for long.
+fn exact<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Resource>, D::Error> {
+    let mut resources = Vec::deserialize(from)?;
+    resources.shrink_to_fit();
+    Ok(resources)
 }
 
 impl ReleaseBody {

@@ -176,9 +176,7 @@ impl Snapshot {
             match *read? {
                 Read::Head(head) => snapshot.head = Some(head),
                 Read::State(state) => snapshot.recorded.state = state,
-                Read::Release(mut body) => {
-                    // It has grown by doubling.
-                    body.resources.shrink_to_fit();
+                Read::Release(body) => {
                     releases.insert(body.owner.clone(), Arc::new(body));
                 }
                 Read::Machine(name, facts) => {
