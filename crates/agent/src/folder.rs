@@ -10,12 +10,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plumb_converge::hands::Progress;
 use plumb_dispatch::agent::Held;
+use plumb_dispatch::hands::WrittenOrders;
 use plumb_model::{Address, Assignment, Generation, Hash, OwnerName, ReleaseNumber};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AgentError;
+use crate::hands::{self, Page};
 
 /// The newest format of the folder that this version reads and the one it writes.
 const FORMAT: u32 = 1;
@@ -188,6 +191,16 @@ impl Keeper {
             fs::hard_link(&path, &previous)?;
         }
         replace(&path, &bytes, 0o600)
+    }
+
+    /// Writes orders by hand of which none has been carried out yet, durably.
+    pub fn save_orders(&self, orders: &Arc<WrittenOrders>) -> io::Result<()> {
+        let page = Page {
+            orders: orders.clone(),
+            progress: Progress::default(),
+            version: None,
+        };
+        hands::write(&hands::path(&self.path), &page)
     }
 
     /// Writes down what has converged. Not synced: losing it costs nothing but a less exact message.

@@ -57,7 +57,7 @@ impl Book {
     /// # Errors
     /// When a newer version has written it.
     pub fn open(data: &Path) -> Result<(Self, Progress), AgentError> {
-        let path = data.join("hands");
+        let path = path(data);
         let (orders, progress) = match read(&path) {
             Ok(Some((orders, progress))) => (Some(Arc::new(orders)), progress),
             Ok(None) => (None, Progress::default()),
@@ -123,6 +123,11 @@ impl Book {
             (false, _) => {}
         }
     }
+}
+
+/// The file in an agent's folder.
+pub fn path(data: &Path) -> PathBuf {
+    data.join("hands")
 }
 
 /// Writes a page, durably. Blocks.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use plumb_agent::parts::Keeper;
 use plumb_dispatch::agent::Held;
+use plumb_dispatch::hands::WrittenOrders;
 use tokio::sync::oneshot;
 
 use super::figures::Figures;
@@ -19,8 +20,14 @@ type Done = oneshot::Sender<std::io::Result<()>>;
 
 struct Job {
     folder: PathBuf,
-    held: Held,
+    what: What,
     done: Done,
+}
+
+/// What an agent keeps.
+enum What {
+    Held(Box<Held>),
+    Orders(Arc<WrittenOrders>),
 }
 
 /// The way to the threads. Cheap to clone.
@@ -42,11 +49,15 @@ impl Disk {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return };
-                    let result = Keeper::of(&job.folder).save_held(&job.held);
-                    if result.is_ok() {
-                        figures.durable();
-                    } else {
-                        figures.refused();
+                    let keeper = Keeper::of(&job.folder);
+                    let result = match &job.what {
+                        What::Held(held) => keeper.save_held(held),
+                        What::Orders(orders) => keeper.save_orders(orders),
+                    };
+                    match (&result, job.what) {
+                        (Ok(()), What::Held(_)) => figures.durable(),
+                        (Ok(()), What::Orders(_)) => {}
+                        (Err(_), _) => figures.refused(),
                     }
                     // An agent that is gone needs no answer.
                     let _ = job.done.send(result);
@@ -62,9 +73,22 @@ impl Disk {
     /// Writes an assignment; the answer says when it is durable.
     pub fn save(&self, folder: PathBuf, held: Held) -> oneshot::Receiver<std::io::Result<()>> {
         *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        self.write(folder, What::Held(Box::new(held)))
+    }
+
+    /// Writes orders by hand; the answer says when they are durable.
+    pub fn save_orders(
+        &self,
+        folder: PathBuf,
+        orders: Arc<WrittenOrders>,
+    ) -> oneshot::Receiver<std::io::Result<()>> {
+        self.write(folder, What::Orders(orders))
+    }
+
+    fn write(&self, folder: PathBuf, what: What) -> oneshot::Receiver<std::io::Result<()>> {
         let (done, answer) = oneshot::channel();
         // Without threads the answer says that it is gone.
-        let _ = self.jobs.send(Job { folder, held, done });
+        let _ = self.jobs.send(Job { folder, what, done });
         answer
     }
 

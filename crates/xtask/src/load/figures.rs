@@ -33,6 +33,7 @@ struct Since {
     welcomed: Vec<f64>,
     received: Vec<f64>,
     durable: Vec<f64>,
+    ordered: Vec<f64>,
     warnings: BTreeMap<String, Vec<f64>>,
 }
 
@@ -68,6 +69,11 @@ impl Figures {
     pub fn durable(&self) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.since(|since| since.durable.push(now_ms()));
+    }
+
+    /// Orders by hand have come.
+    pub fn ordered(&self) {
+        self.since(|since| since.ordered.push(now_ms()));
     }
 
     /// An assignment was not taken, or could not be stored.
@@ -122,6 +128,7 @@ impl Figures {
                 "welcomed": of(&since.welcomed),
                 "received": of(&since.received),
                 "durable": of(&since.durable),
+                "ordered": of(&since.ordered),
             },
         })
     }

@@ -27,6 +27,8 @@ struct Machine {
     instance: String,
     online: bool,
     saving: Option<(Generation, Saved)>,
+    /// Orders by hand that are being written.
+    keeping: Option<Saved>,
     folder: PathBuf,
     disk: Disk,
     figures: Arc<Figures>,
@@ -47,6 +49,7 @@ pub async fn run(enrolled: Enrolled, folder: PathBuf, disk: Disk, figures: Arc<F
         instance: format!("load-{}", enrolled.record.machine),
         online: false,
         saving: None,
+        keeping: None,
         folder: folder.clone(),
         disk,
         figures,
@@ -64,6 +67,7 @@ pub async fn run(enrolled: Enrolled, folder: PathBuf, disk: Disk, figures: Arc<F
                 None => return,
             },
             saved = saved(&mut machine.saving) => vec![saved],
+            kept = kept(&mut machine.keeping) => vec![kept],
             () = tokio::time::sleep(tick) => {
                 let rate = machine.figures.chatter();
                 if rate > 0.0 && said.elapsed().as_secs_f64() * rate >= 1.0 {
@@ -99,6 +103,19 @@ async fn saved(saving: &mut Option<(Generation, Saved)>) -> Event {
             message: "the disk is gone".to_owned(),
         },
     }
+}
+
+/// Resolves when orders that are being written are written, and never while none are.
+async fn kept(keeping: &mut Option<Saved>) -> Event {
+    let Some(answer) = keeping else {
+        return std::future::pending().await;
+    };
+    let result = answer.await;
+    *keeping = None;
+    Event::HandsKept(match result {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("the disk is gone".to_owned()),
+    })
 }
 
 impl Machine {
@@ -144,6 +161,11 @@ impl Machine {
                         let generation = held.generation;
                         let saved = self.disk.save(self.folder.clone(), held);
                         self.saving = Some((generation, saved));
+                    }
+                    Effect::KeepHands(orders) => {
+                        self.figures.ordered();
+                        let kept = self.disk.save_orders(self.folder.clone(), orders);
+                        self.keeping = Some(kept);
                     }
                     Effect::Adopt(held) => events.push(Event::StatusChanged(statuses(&held))),
                     Effect::Disconnect { .. } => self.uplink = None,

@@ -129,6 +129,27 @@ impl Control {
         client::api(channel, &token).map_err(|e| e.to_string())
     }
 
+    /// Stops an app by hand, or lets it run again. When that was asked for.
+    pub fn order(&self, owner: &str, stop: bool) -> Result<f64, String> {
+        let (target, token) = crate::load::context(&self.context())?;
+        let bearer = client::Bearer::new(&token).map_err(|e| e.to_string())?;
+        let (owner, machine) = (owner.to_owned(), String::new());
+        self.runtime.block_on(async {
+            let channel = client::connect(&target).await.map_err(|e| e.to_string())?;
+            let mut hands = client::hands_with(channel, bearer);
+            let asked_ms = crate::load::now_ms();
+            if stop {
+                let request = v1::StopAppRequest { owner, machine };
+                hands.stop_app(request).await.map(drop)
+            } else {
+                let request = v1::StartAppRequest { owner, machine };
+                hands.start_app(request).await.map(drop)
+            }
+            .map_err(|e| e.to_string())?;
+            Ok(asked_ms)
+        })
+    }
+
     /// Plans these blueprints and applies the plan.
     pub fn apply(&self, yaml: &str) -> Result<Applied, String> {
         let request = request(yaml)?;

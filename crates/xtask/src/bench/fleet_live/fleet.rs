@@ -43,6 +43,7 @@ pub fn run(table: &mut Table, agents: usize) -> Result<(), String> {
     let grown_kib = idle(table, &control, &mut swarm, agents, empty_kib)?;
     everything(table, &control, &mut swarm, agents)?;
     one_resource(table, &control, &mut swarm, agents)?;
+    one_order(table, &control, &mut swarm, agents)?;
     restart(table, &mut control, &mut swarm, agents)?;
     std::thread::sleep(SETTLE);
     let again = pss_kib(control.pid())?.saturating_sub(empty_kib) as f64 / agents as f64;
@@ -74,6 +75,7 @@ fn blueprints(agents: usize, all: &str, some: &str) -> String {
         "---\nkind: App\nname: web\nmachines: all\nrun: [/usr/local/bin/web, --listen, 127.0.0.1:8080]\n\
          env: {{ LOG_LEVEL: info, VERSION: \"{all}\", ZONE: \"${{machine.name}}\" }}\n\
          ---\nkind: Setup\nname: base\nmachines: all\nfiles:\n  /etc/web.conf: {{ content: \"workers = 4\\n\" }}\n\
+         ---\nkind: App\nname: side\nmachines: {{ group: some }}\nrun: [/usr/local/bin/side]\n\
          ---\nkind: Setup\nname: flag\nmachines: {{ group: some }}\nfiles:\n  /etc/flag: {{ content: \"{some}\\n\" }}\n",
     );
     text
@@ -203,6 +205,34 @@ fn one_resource(
         "the same, from when the apply was asked for: planning and recording included",
         &format!("{:.0} ms", percentile(&mut from_asked, 0.5)),
         "",
+    );
+    Ok(())
+}
+
+/// An order by hand to one process on a thousand machines: asked for, recorded, told, heard.
+fn one_order(
+    table: &mut Table,
+    control: &Control,
+    swarm: &mut Swarm,
+    agents: usize,
+) -> Result<(), String> {
+    let some = agents.min(super::REACHED);
+    let mut took = Vec::new();
+    for round in 0..6 {
+        swarm.mark()?;
+        let asked_ms = control.order("side", round % 2 == 0)?;
+        let stats = swarm.until("all ordered", PATIENCE, |stats| {
+            stats["since_mark"]["ordered"]["count"].as_u64() >= u64::try_from(some).ok()
+        })?;
+        took.push(number(&stats, "ordered", "last_ms")? - asked_ms);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    table.row(
+        &format!(
+            "`plumb stop` or `start` of a process on {some} machines: asked for → heard by all"
+        ),
+        &format!("{:.0} ms", percentile(&mut took, 0.5)),
+        "≤ 100 ms",
     );
     Ok(())
 }
