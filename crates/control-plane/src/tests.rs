@@ -11,7 +11,7 @@ mod signed;
 mod validator;
 
 use plumb_dispatch::protocol::{Hello, ToAgent, ToServer};
-use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};
+use plumb_model::capability::{Availability, Capability, MachineFacts};
 use plumb_model::{Generation, Hash, Lineage, MachineName, Secret, Timestamp, WorkspaceName};
 use plumb_wire::client::{ApiClient, ClientIdentity, Target, agents, api, connect, enrollment};
 use plumb_wire::error::{Reason, Refusal};
@@ -219,16 +219,15 @@ fn facts() -> MachineFacts {
         arch: "x86_64".into(),
         hostname: "h".into(),
         kernel: "6.1".into(),
-        capabilities: Capabilities(
-            [
-                Capability::Files,
-                Capability::Processes,
-                Capability::Chown,
-                Capability::Users,
-            ]
-            .map(has)
-            .into(),
-        ),
+        capabilities: [
+            Capability::Files,
+            Capability::Processes,
+            Capability::Chown,
+            Capability::Users,
+        ]
+        .map(has)
+        .into_iter()
+        .collect(),
         host: None,
     }
 }

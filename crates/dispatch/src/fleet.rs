@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use plumb_model::capability::MachineFacts;
+use plumb_model::capability::{Capabilities, MachineFacts};
 use plumb_model::condition::MachineEvent;
 use plumb_model::journal::Mark;
 use plumb_model::state::Outcome;
@@ -185,11 +185,35 @@ pub struct Fleet {
     pub(crate) owners: BTreeMap<OwnerName, Track>,
     pub(crate) rollouts: BTreeMap<OwnerName, RolloutView>,
     sessions: BTreeMap<u64, MachineName>,
+    /// What machines can do, each once.
+    abilities: Abilities,
     events: VecDeque<MachineEvent>,
     pub(crate) dropped_statuses: u64,
     pub(crate) dropped_events: u64,
     last_tick_ms: Option<u64>,
     pub(crate) changed: bool,
+}
+
+/// What machines can do, each once: thousands say the same, and it is some kilobytes of reasons.
+#[derive(Debug, Clone, Default)]
+struct Abilities(Vec<Capabilities>);
+
+impl Abilities {
+    /// So many different ones are known at most; what is beyond them is held by each machine for itself.
+    const MOST: usize = 64;
+
+    /// The same as these, shared with whoever said the same before.
+    fn shared(&mut self, these: Capabilities) -> Capabilities {
+        if let Some(known) = self.0.iter().find(|known| **known == these) {
+            return known.clone();
+        }
+        // Those that no machine has any more make room.
+        self.0.retain(|known| Arc::strong_count(&known.0) > 1);
+        if self.0.len() < Self::MOST {
+            self.0.push(these.clone());
+        }
+        these
+    }
 }
 
 impl Fleet {
@@ -208,6 +232,7 @@ impl Fleet {
             owners: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            abilities: Abilities::default(),
             events: VecDeque::new(),
             dropped_statuses: 0,
             dropped_events: 0,
@@ -349,7 +374,8 @@ impl Fleet {
     /// What a resource's agent last said of it.
     #[must_use]
     pub fn status_of(&self, address: &Address) -> Option<&ResourceStatus> {
-        self.machines.get(&address.machine)?.statuses.get(address)
+        let statuses = &self.machines.get(&address.machine)?.statuses;
+        statuses.get(address).map(AsRef::as_ref)
     }
 
     /// How far a machine has come with what is ordered by hand.
@@ -418,7 +444,7 @@ impl Fleet {
         self.machines
             .values()
             .filter(|machine| machine.regressed.is_none())
-            .flat_map(|machine| machine.statuses.values())
+            .flat_map(|machine| machine.statuses.values().map(AsRef::as_ref))
     }
 
     /// The last events of the workspace, oldest first; at most [`KEPT_EVENTS`].
@@ -456,6 +482,8 @@ impl Fleet {
         };
         let machine = self.machines.entry(name.clone()).or_default();
         machine.incompatible = None;
+        let mut facts = hello.facts;
+        facts.capabilities = self.abilities.shared(facts.capabilities);
         let old = machine.session.take();
         machine.greeted_by(
             &hello.instance,
@@ -485,7 +513,7 @@ impl Fleet {
             .retain(|_, status| status.generation <= hello.generation);
         machine.held = Some((hello.generation, hello.hash));
         machine.hands.greeted(hello.hands);
-        machine.facts = Some(hello.facts);
+        machine.facts = Some(facts);
         machine.last_seen = Some(now.wall);
         machine.refused = None;
         machine.compare();

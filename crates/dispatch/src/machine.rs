@@ -45,7 +45,7 @@ pub(crate) struct Refused {
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     pub record: Option<MachineRecord>,
-    /// The assignment before the recorded one, as the base of deltas.
+    /// The assignment before the recorded one, as the base of deltas, until the agent has the recorded one.
     pub previous: Option<Arc<Assignment>>,
     pub session: Option<Session>,
     /// Why it is left alone, if it is ahead of the ledger.
@@ -58,7 +58,8 @@ pub(crate) struct Machine {
     pub held: Option<(Generation, Option<Hash>)>,
     pub facts: Option<MachineFacts>,
     pub last_seen: Option<Timestamp>,
-    pub statuses: BTreeMap<Address, ResourceStatus>,
+    /// Each by itself: a map has room for eleven in its smallest node, and there are thousands of machines with three.
+    pub statuses: BTreeMap<Address, Box<ResourceStatus>>,
     /// What is ordered by hand.
     pub hands: MachineHands,
     /// Why its agent was refused the last time that it came, if it was since it speaks no version that this end does.
@@ -179,7 +180,7 @@ impl Machine {
                         process: None,
                         found: None,
                     };
-                    (address.clone(), status)
+                    (address.clone(), Box::new(status))
                 })
                 .collect()
         });
@@ -223,6 +224,8 @@ impl Machine {
             ));
         } else if generation == record.generation {
             self.regressed = None;
+            // It has what is recorded, so that the next delta starts there.
+            self.previous = None;
         }
     }
 
@@ -300,7 +303,8 @@ impl Machine {
                 .get(&status.address)
                 .is_none_or(|old| old.generation <= status.generation);
             if newer {
-                self.statuses.insert(status.address.clone(), status);
+                let address = status.address.clone();
+                self.statuses.insert(address, Box::new(status));
             }
         }
         dropped

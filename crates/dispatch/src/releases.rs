@@ -370,7 +370,8 @@ fn come(owner: &OwnerName, track: &Track, name: &MachineName, machine: &Machine)
     let mut any = false;
     for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
         any = true;
-        match judge(entry, machine.statuses.get(entry.address()), least) {
+        let status = machine.statuses.get(entry.address()).map(AsRef::as_ref);
+        match judge(entry, status, least) {
             Progress::Done | Progress::Drifted(_) => {}
             Progress::Pending(_) => come.done = false,
             Progress::Unhealthy(_) | Progress::Failed(_) => {

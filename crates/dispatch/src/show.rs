@@ -239,7 +239,7 @@ fn offline(name: &MachineName, machine: &Machine) -> String {
 /// A resource's line; none for what is proven gone.
 fn resource_view(name: &MachineName, machine: &Machine, entry: &Entry) -> Option<ResourceView> {
     let address = entry.address();
-    let status = machine.statuses.get(address);
+    let status = machine.statuses.get(address).map(AsRef::as_ref);
     let progress = judge(entry, status, machine.generation());
     let removing = matches!(entry, Entry::Tombstone(_));
     if removing && progress == Progress::Done {

@@ -76,7 +76,7 @@ fn health(machine: &Machine, entry: &Entry) -> Health {
         ));
     }
     let address = entry.address();
-    let status = machine.statuses.get(address);
+    let status = machine.statuses.get(address).map(AsRef::as_ref);
     let say = |why: &str| format!("{}/{}: {why}", address.kind.as_str(), address.name);
     match judge(entry, status, machine.generation()) {
         Progress::Done | Progress::Drifted(_) if stands(entry, status) => Health::Stopped,

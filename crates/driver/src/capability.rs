@@ -33,12 +33,10 @@ pub fn probe() -> Capabilities {
             },
         ),
     ];
-    Capabilities(
-        tried
-            .into_iter()
-            .chain(crate::undriven::lacking())
-            .collect(),
-    )
+    tried
+        .into_iter()
+        .chain(crate::undriven::lacking())
+        .collect()
 }
 
 /// Everything that an agent of this version says of its machine.

@@ -6,6 +6,7 @@
 //! Invariant: lines are unique by address and sorted, so equal content means equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -103,9 +104,28 @@ pub enum AssignmentError {
 pub struct Assignment {
     header: Header,
     header_line: Vec<u8>,
-    /// Address → exact line (with its line feed) and what it says.
-    lines: BTreeMap<Address, (Vec<u8>, Entry)>,
+    lines: Lines,
     hash: Hash,
+}
+
+/// Each line by address. Shared, since nearly all of one assignment is in the next one too; and by themselves, since a map
+/// has room for eleven in its smallest node and most machines have fewer.
+type Lines = BTreeMap<Address, Arc<Written>>;
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    /// Its very bytes, with the line feed.
+    line: Vec<u8>,
+    /// What it says.
+    entry: Entry,
+}
+
+impl Written {
+    /// Whether it is the same line as another.
+    fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.line == other.line
+    }
 }
 
 fn line_of(value: &impl Serialize) -> Vec<u8> {
@@ -127,22 +147,21 @@ impl Assignment {
     /// Builds an assignment; of two entries for one address the later wins.
     #[must_use]
     pub fn build(header: Header, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let lines: BTreeMap<_, _> = entries
+        let lines: Lines = entries
             .into_iter()
-            .map(|entry| (entry.address().clone(), (line_of(&entry), entry)))
+            .map(|entry| {
+                let line = line_of(&entry);
+                (entry.address().clone(), Arc::new(Written { line, entry }))
+            })
             .collect();
         Self::from_lines(header.clone(), line_of(&header), lines)
     }
 
-    fn from_lines(
-        header: Header,
-        header_line: Vec<u8>,
-        lines: BTreeMap<Address, (Vec<u8>, Entry)>,
-    ) -> Self {
+    fn from_lines(header: Header, header_line: Vec<u8>, lines: Lines) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&header_line);
-        for (line, _) in lines.values() {
-            hasher.update(line);
+        for written in lines.values() {
+            hasher.update(&written.line);
         }
         Self {
             header,
@@ -165,7 +184,7 @@ impl Assignment {
             return Err(AssignmentError::NewerFormat(format.format));
         }
         let header: Header = read_line(first, 1)?;
-        let mut lines = BTreeMap::new();
+        let mut lines = Lines::new();
         for (index, line) in split.enumerate() {
             let at = index + 2;
             let entry: Entry = read_line(line, at)?;
@@ -176,7 +195,8 @@ impl Assignment {
             if !in_order || address.machine != header.machine {
                 return Err(AssignmentError::Order(at));
             }
-            lines.insert(address, (line.to_vec(), entry));
+            let line = line.to_vec();
+            lines.insert(address, Arc::new(Written { line, entry }));
         }
         Ok(Self::from_lines(header, first.to_vec(), lines))
     }
@@ -185,8 +205,8 @@ impl Assignment {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.header_line.clone();
-        for (line, _) in self.lines.values() {
-            bytes.extend_from_slice(line);
+        for written in self.lines.values() {
+            bytes.extend_from_slice(&written.line);
         }
         bytes
     }
@@ -206,12 +226,12 @@ impl Assignment {
     /// What is to be at an address, if anything is said of it.
     #[must_use]
     pub fn get(&self, address: &Address) -> Option<&Entry> {
-        self.lines.get(address).map(|(_, entry)| entry)
+        self.lines.get(address).map(|written| &written.entry)
     }
 
     /// All entries, sorted by address.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.lines.values().map(|(_, entry)| entry)
+        self.lines.values().map(|written| &written.entry)
     }
 
     /// All resources, sorted by address.
@@ -233,11 +253,9 @@ impl Assignment {
     pub fn differing_owners(&self, other: &Self) -> BTreeSet<OwnerName> {
         let mut differing = BTreeSet::new();
         let one_way = |from: &Self, to: &Self, out: &mut BTreeSet<OwnerName>| {
-            for (address, (line, _)) in &from.lines {
-                let same = to
-                    .lines
-                    .get(address)
-                    .is_some_and(|(there, _)| there == line);
+            for (address, written) in &from.lines {
+                let there = to.lines.get(address);
+                let same = there.is_some_and(|there| there.is(written));
                 if !same && !out.contains(&address.owner) {
                     out.insert(address.owner.clone());
                 }
@@ -251,8 +269,8 @@ impl Assignment {
     /// The lines of `self`, but those of some owners as `held` has them. No line is written anew.
     #[must_use]
     pub fn with_lines_of(&self, held: &Self, owners: &BTreeSet<OwnerName>) -> Self {
-        let kept = |(address, _): &(&Address, &(Vec<u8>, Entry))| !owners.contains(&address.owner);
-        let theirs = |line: &(&Address, &(Vec<u8>, Entry))| !kept(line);
+        let kept = |(address, _): &(&Address, &Arc<Written>)| !owners.contains(&address.owner);
+        let theirs = |line: &(&Address, &Arc<Written>)| !kept(line);
         let lines = self.lines.iter().filter(kept);
         let lines = lines.chain(held.lines.iter().filter(theirs));
         let lines = lines
@@ -268,10 +286,11 @@ impl Assignment {
         let upserts = to
             .lines
             .iter()
-            .filter(|(address, (line, _))| {
-                self.lines.get(*address).is_none_or(|(old, _)| old != line)
+            .filter(|(address, written)| {
+                let old = self.lines.get(*address);
+                old.is_none_or(|old| !old.is(written))
             })
-            .map(|(_, (line, _))| line.clone())
+            .map(|(_, written)| written.line.clone())
             .collect();
         let removes = self
             .lines
@@ -304,7 +323,8 @@ impl Assignment {
             if entry.address().machine != self.header.machine {
                 return Err(AssignmentError::Order(index + 1));
             }
-            lines.insert(entry.address().clone(), (line.clone(), entry));
+            let line = line.clone();
+            lines.insert(entry.address().clone(), Arc::new(Written { line, entry }));
         }
         let result = Self::from_lines(self.header.clone(), self.header_line.clone(), lines);
         if result.hash != delta.results_in {

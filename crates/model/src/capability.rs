@@ -1,8 +1,9 @@
 //! What a machine can do, as its agent found out at start and says in its hello.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One ability.
 #[derive(
@@ -121,10 +122,28 @@ pub enum Availability {
     },
 }
 
-/// All that is known of a machine's abilities. One that is not listed is unknown to that agent's version.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Capabilities(pub BTreeMap<Capability, Availability>);
+/// All that is known of a machine's abilities. One that is not listed is unknown to that agent's version. Cheap to clone: most
+/// machines of a fleet can do the same, and lack the same for the same reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Capabilities(pub Arc<BTreeMap<Capability, Availability>>);
+
+impl FromIterator<(Capability, Availability)> for Capabilities {
+    fn from_iter<T: IntoIterator<Item = (Capability, Availability)>>(all: T) -> Self {
+        Self(Arc::new(all.into_iter().collect()))
+    }
+}
+
+impl Serialize for Capabilities {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Capabilities {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(from).map(|all| Self(Arc::new(all)))
+    }
+}
 
 impl Capabilities {
     /// Why an ability is lacking and what to do about it, or `None` if the machine has it.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use plumb_blueprint::{BlueprintSet, Options, SourceFile};
 use plumb_model::assignment::Entry;
-use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};
+use plumb_model::capability::{Availability, Capability, MachineFacts};
 use plumb_model::coverage::{self, Cost};
 use plumb_model::plan::{Change, ChangeAction, Plan};
 use plumb_model::state::{Commit, Next, OwnerKind, Recorded, ReleaseBody};
@@ -96,7 +96,7 @@ pub(crate) fn facts(lacks: &[Capability]) -> MachineFacts {
         arch: "x86_64".to_owned(),
         hostname: "host".to_owned(),
         kernel: "6.1".to_owned(),
-        capabilities: Capabilities(capabilities.collect()),
+        capabilities: capabilities.collect(),
         host: None,
     }
 }

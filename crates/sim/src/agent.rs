@@ -6,7 +6,7 @@ use plumb_converge::{Reconciler, Settings};
 use plumb_dispatch::agent::AgentSession;
 use plumb_dispatch::protocol::SecretVersion;
 use plumb_dispatch::{Held, Identity};
-use plumb_model::capability::{Availability, Capabilities, MachineFacts};
+use plumb_model::capability::{Availability, MachineFacts};
 use plumb_model::{Address, Capability, Generation, Hash, MachineName};
 
 use crate::vm::Vm;
@@ -85,7 +85,7 @@ pub fn facts(name: &MachineName) -> MachineFacts {
         arch: "x86_64".to_owned(),
         hostname: name.to_string(),
         kernel: "6.1".to_owned(),
-        capabilities: Capabilities(all.into_iter().map(|c| (c, has())).collect()),
+        capabilities: all.into_iter().map(|c| (c, has())).collect(),
         host: None,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use plumb_model::capability::{Availability, Capabilities, HostFacts, MachineFacts};
+use plumb_model::capability::{Availability, HostFacts, MachineFacts};
 use plumb_model::state::Commit;
 use plumb_model::{Capability, Hash, Timestamp};
 use serde::Serialize;
@@ -208,7 +208,7 @@ impl From<v1::MachineFacts> for MachineFacts {
             arch: facts.arch,
             hostname: facts.hostname,
             kernel: facts.kernel,
-            capabilities: Capabilities(capabilities),
+            capabilities,
             host: facts.host.map(|host| {
                 Box::new(HostFacts {
                     os: host.os,
@@ -251,7 +251,7 @@ impl From<v1::Commit> for Commit {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use plumb_model::capability::Capabilities;
 
     use super::*;
 
@@ -262,7 +262,7 @@ mod tests {
             arch: "x86_64".into(),
             hostname: "h".into(),
             kernel: "6.1".into(),
-            capabilities: Capabilities(BTreeMap::from([
+            capabilities: Capabilities::from_iter([
                 (
                     Capability::Files,
                     Availability::Has {
@@ -276,7 +276,7 @@ mod tests {
                         remedy: "run as root".into(),
                     },
                 ),
-            ])),
+            ]),
             host: None,
         };
         let mut wire = v1::MachineFacts::from(&facts);

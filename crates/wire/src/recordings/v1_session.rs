@@ -152,7 +152,7 @@ pub(super) fn facts() -> MachineFacts {
         arch: "x86_64".into(),
         hostname: "web-1.example.com".into(),
         kernel: "6.1.0".into(),
-        capabilities: Capabilities(BTreeMap::from([
+        capabilities: Capabilities::from_iter([
             (
                 Capability::Files,
                 Availability::Has {
@@ -166,7 +166,7 @@ pub(super) fn facts() -> MachineFacts {
                     remedy: "run it as root".into(),
                 },
             ),
-        ])),
+        ]),
         host: Some(Box::new(HostFacts {
             os: "Debian GNU/Linux 12".into(),
             cpus: 2,
