@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plumb_model::{Generation, Hash};
+use plumb_model::{Generation, Hash, MachineName};
 
 use super::world::{
     World, all_well, assignment, at, directory, facts, identity, lineage, machine, now, recording,
@@ -559,6 +559,23 @@ fn an_agent_that_reconnects_or_restarts_often_is_no_copy() {
         let effects = connect(&mut fleet, session, hello(0, None, &instance));
         assert!(sends_assignment(&effects), "{session}");
     }
+}
+
+/// Mutation: keep what each machine says that it can do for itself.
+#[test]
+fn machines_that_can_do_the_same_hold_it_once() {
+    let mut fleet = first().fleet;
+    connect(&mut fleet, 1, hello(0, None, "one"));
+    let event = Event::Connected {
+        session: 2,
+        machine: MachineName::new("another").unwrap(),
+        hello: hello(0, None, "two"),
+    };
+    fleet.handle(event, now(0));
+    let facts: Vec<_> = fleet.facts().map(|(_, facts)| facts).collect();
+    assert_eq!(facts.len(), 2);
+    let (one, two) = (&facts[0].capabilities.0, &facts[1].capabilities.0);
+    assert!(std::sync::Arc::ptr_eq(one, two));
 }
 
 /// Threat row 42. Mutation: leave the agreement on a version out of `connected`.
