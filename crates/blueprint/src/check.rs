@@ -209,7 +209,14 @@ impl Pass<'_, '_> {
         };
         let known_words: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
         let hint = match nearest(key, known.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
+            Some(meant) => {
+                // That it is missing is the same slip of the pen.
+                let there = join(parent, meant);
+                if self.root.pointer(&there).is_none() {
+                    self.done.reported.insert(there);
+                }
+                format!("did you mean `{meant}`?")
+            }
             None => format!("it takes {}", alternatives(&known_words)),
         };
         self.out.push(

@@ -19,6 +19,12 @@ macro_rules! codes {
                     $(Self::$name => $text,)*
                 }
             }
+
+            /// Whether it is about a text that is no YAML, or none that a blueprint may use: the first hundred are.
+            #[must_use]
+            pub fn is_about_reading(self) -> bool {
+                self.as_str() < "P0100"
+            }
         }
     };
 }

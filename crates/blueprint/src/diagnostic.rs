@@ -148,10 +148,23 @@ impl Diagnostics {
     /// Adds a problem, or counts it if there are too many already.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         if self.items.len() < MAX_DIAGNOSTICS {
-            self.items.push(diagnostic);
-        } else if diagnostic.severity == Severity::Error {
-            self.omitted += 1;
+            return self.items.push(diagnostic);
         }
+        if diagnostic.severity != Severity::Error {
+            return;
+        }
+        // That a text cannot be read goes before what it says.
+        let mut left = Some(diagnostic);
+        if left.as_ref().is_some_and(|d| d.code.is_about_reading())
+            && let Some(kept) = self
+                .items
+                .iter_mut()
+                .rfind(|kept| !kept.code.is_about_reading())
+            && let Some(new) = left.take()
+        {
+            left = Some(std::mem::replace(kept, new));
+        }
+        self.omitted += u64::from(left.is_some_and(|d| d.severity == Severity::Error));
     }
 
     /// Adds those of another part of the work.

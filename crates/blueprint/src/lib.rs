@@ -46,6 +46,7 @@ use plumb_model::parallel;
 mod tests;
 
 pub use code::Code;
+pub use convert::tuning::SIGNALS;
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS, Severity, Span};
 pub use events::{MAX_ALIASED_NODES, MAX_DEPTH};
 pub use explain::{

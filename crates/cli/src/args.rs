@@ -232,7 +232,7 @@ pub enum Command {
     },
     /// Go back to an earlier release of an app: shown as a plan, applied forward.
     #[command(
-        after_help = "Examples:\n  plumb rollback hello      the newest earlier release that converged\n  plumb rollback hello 3"
+        after_help = "Examples:\n  plumb rollback hello      the newest earlier release that converged, never one that failed\n  plumb rollback hello 3"
     )]
     Rollback {
         /// The app or Setup.
@@ -401,10 +401,10 @@ pub struct PlanInto {
     #[arg(long, requires = "out", conflicts_with_all = ["destroy", "rollback"])]
     pub bundle: bool,
     /// Plan removing everything.
-    #[arg(long, conflicts_with_all = ["rollback", "snapshot"])]
+    #[arg(long, conflicts_with_all = ["rollback", "snapshot", "path", "env", "targets", "refresh"])]
     pub destroy: bool,
     /// Plan going back to an earlier release of an app; without a number, as `plumb rollback` does.
-    #[arg(long, value_name = "APP[@RELEASE]", value_parser = app_at_release, conflicts_with = "snapshot")]
+    #[arg(long, value_name = "APP[@RELEASE]", value_parser = app_at_release, conflicts_with_all = ["snapshot", "path", "env", "targets", "refresh"])]
     pub rollback: Option<(OwnerName, Option<u64>)>,
 }
 

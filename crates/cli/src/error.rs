@@ -80,6 +80,13 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Whether a plan was refused since it would be another by now.
+    pub fn is_plan_changed(&self) -> bool {
+        use plumb_wire::client::CallError;
+        use plumb_wire::error::Reason;
+        matches!(self, Self::Call(CallError::Refused(refusal)) if refusal.reason == Reason::PlanChanged)
+    }
+
     /// A file error.
     pub fn file(
         doing: &'static str,

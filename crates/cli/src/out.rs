@@ -1,4 +1,5 @@
-//! Printing: colour only on a terminal, `NO_COLOR` honoured, a closed pipe ends the program without a word.
+//! Printing: colour only on a terminal, `NO_COLOR` honoured. Where nobody reads any more, nothing more is said, and what was begun
+//! is finished: an apply whose reader has gone still applies, and ends with the code that it would have ended with.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,10 +111,24 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 /// Told when nothing could be printed.
 static LOST: Notify = Notify::const_new();
 
+/// Nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The command only goes on as long as somebody reads.
+static STREAMS: AtomicBool = AtomicBool::new(false);
+
+/// Says that the command only goes on as long as somebody reads what it prints: then a closed pipe ends it.
+pub fn streams() {
+    STREAMS.store(true, Ordering::Relaxed);
+}
+
 /// Ends when standard output is gone, and says how the command is to end. From its first poll on, output that cannot be
-/// written no longer ends the program: for commands that have something to stop first.
-pub async fn lost() -> Exit {
+/// written no longer ends the program: for commands that have something to stop first. `closed` says whether that nobody
+/// reads it any more is a reason to end.
+pub async fn lost(closed: bool) -> Exit {
     TOLD.store(true, Ordering::Relaxed);
+    if closed {
+        streams();
+    }
     LOST.notified().await;
     match FAILED.load(Ordering::Relaxed) {
         true => Exit::Failed,
@@ -121,11 +136,18 @@ pub async fn lost() -> Exit {
     }
 }
 
-/// Prints to standard output. What cannot be written ends the program: see [`written`].
+/// Prints to standard output. Where nobody reads any more nothing happens, unless the command [`streams`]; other output
+/// that cannot be written ends the program: see [`written`].
 pub fn print(text: &str) {
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut out = io::stdout().lock();
     let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     let Some(code) = written(&result) else { return };
+    if code == 0 && !STREAMS.load(Ordering::Relaxed) {
+        return CLOSED.store(true, Ordering::Relaxed);
+    }
     if let Err(error) = result
         && code != 0
         && !FAILED.swap(true, Ordering::Relaxed)

@@ -351,6 +351,11 @@ impl Remote {
         })
     }
 
+    /// Plans the same again: what is recorded or seen of the machines may be another by now.
+    pub async fn plan_again(&mut self, planned: &Planned) -> Result<Planned, CliError> {
+        self.plan(planned.request.clone()).await
+    }
+
     /// Applies what was signed.
     pub async fn apply_signed(
         &mut self,

@@ -51,14 +51,23 @@ pub struct Silent {
     pub empty: Vec<String>,
     /// They are symbolic links, which are not followed: a blueprint is a regular file of the repository.
     pub links: Vec<String>,
+    /// They have no top-level `kind`.
+    pub kindless: Vec<String>,
 }
 
 impl Silent {
     /// What to say of them where something is removed that they may have declared; nothing if there are none.
     pub fn note(&self) -> Option<String> {
+        // A repository may hold many files that are something else.
+        const SHOWN: usize = 5;
         let said = |files: &[String], one: &str, many: &str| {
             let word = if files.len() == 1 { one } else { many };
-            (!files.is_empty()).then(|| format!("{} {word}", files.join(", ")))
+            let more = match files.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let shown = files[..files.len().min(SHOWN)].join(", ");
+            (!files.is_empty()).then(|| format!("{shown}{more} {word}"))
         };
         let parts: Vec<String> = [
             said(&self.empty, "is empty", "are empty"),
@@ -66,6 +75,11 @@ impl Silent {
                 &self.links,
                 "is a symbolic link, which is not followed",
                 "are symbolic links, which are not followed",
+            ),
+            said(
+                &self.kindless,
+                "has no top-level `kind`",
+                "have no top-level `kind`",
             ),
         ]
         .into_iter()
@@ -165,7 +179,7 @@ impl Repository {
                     }
                     continue;
                 }
-                if name.starts_with('.') || !(name.ends_with(".yaml") || name.ends_with(".yml")) {
+                if name.starts_with('.') || !is_yaml(&name) {
                     continue;
                 }
                 if kind.is_symlink() {
@@ -236,6 +250,8 @@ impl Repository {
         passed.retain(|path| !part(path));
         silent.empty.retain(|path| !part(path));
         silent.links.retain(|path| !part(path));
+        let others = passed.iter().filter(|path| !silent.empty.contains(path));
+        silent.kindless = others.cloned().collect();
         files.append(&mut options.others);
         Ok(Parsed {
             result,
@@ -497,20 +513,83 @@ fn read_text(path: &Path) -> std::io::Result<(Vec<u8>, u64)> {
     Ok((text, size))
 }
 
-/// The bytes of a blueprint file, or none if no line of it, or of what is looked at of a large one, starts with `kind:`.
+/// Whether a file is YAML by its name, however that is written.
+pub fn is_yaml(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Whether a document of a file has a `kind` where its keys stand, in any of the ways in which YAML lets one write it, or
+/// nearly: what is wrong with it is then told. To pass over such a file would remove what it declares.
+fn has_kind(text: &[u8]) -> bool {
+    // The column of the keys of the document.
+    let mut column = None;
+    text.split(|b| *b == b'\n').any(|line| {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let line = match line.strip_prefix(b"---") {
+            Some(rest) => {
+                column = None;
+                rest.trim_ascii_start()
+            }
+            None => line,
+        };
+        let key = line.trim_ascii_start();
+        if key.is_empty() || key.starts_with(b"#") {
+            return false;
+        }
+        let here = line.len() - key.len();
+        *column.get_or_insert(here) == here && (key.starts_with(b"{") || is_kind_key(key))
+    })
+}
+
+/// Whether a line that begins with a key begins with `kind`: plain or quoted, with an anchor, a tag or a `?` before it, with
+/// space before its colon, or with a slip of the pen there.
+fn is_kind_key(line: &[u8]) -> bool {
+    let mut key = line;
+    loop {
+        key = key.trim_ascii_start();
+        key = match key {
+            // Nothing that a key begins with: a no-break space, a NUL.
+            [0..=31 | 127.., rest @ ..] => rest,
+            [b'?', rest @ ..] => rest,
+            [b'&' | b'!', ..] => match key.iter().position(u8::is_ascii_whitespace) {
+                Some(end) => &key[end..],
+                None => return false,
+            },
+            _ => break,
+        };
+    }
+    let (key, quote) = match key {
+        [quote @ (b'"' | b'\''), rest @ ..] => (rest, Some(*quote)),
+        _ => (key, None),
+    };
+    let Some(rest) = key.strip_prefix(b"kind") else {
+        return false;
+    };
+    let rest = match quote {
+        Some(quote) => match rest {
+            [end, rest @ ..] if *end == quote => rest,
+            _ => return false,
+        },
+        None => rest,
+    };
+    match rest.trim_ascii() {
+        [] | [b':', ..] => true,
+        word => {
+            rest.first().is_some_and(u8::is_ascii_whitespace)
+                && plumb_blueprint::Kind::ALL
+                    .iter()
+                    .any(|kind| kind.as_str().as_bytes() == word)
+        }
+    }
+}
+
+/// The bytes of a blueprint file, or none if no document of it, or of what is looked at of a large one, has a `kind`.
 pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Blueprint>> {
     let (text, size) = read_text(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let named = name == MANIFEST || (name.starts_with("plumb.") && name.ends_with(".yaml"));
-    let has_kind = || {
-        text.split(|b| *b == b'\n').any(|line| {
-            let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-            [&b"kind:"[..], b"\"kind\"", b"'kind'", b"{"]
-                .iter()
-                .any(|start| line.starts_with(start))
-        })
-    };
-    if !named && !has_kind() && !meant_to_be(&text) {
+    if !named && !has_kind(&text) && !meant_to_be(&text) {
         return Ok(None);
     }
     let too_large = text.len() > plumb_blueprint::MAX_FILE_BYTES;
@@ -526,6 +605,10 @@ pub fn read_blueprint(path: &Path) -> std::io::Result<Option<Blueprint>> {
 /// has a `name` and a slip of the pen where `kind` would be. To pass over such a file would remove what it declares.
 fn meant_to_be(text: &[u8]) -> bool {
     if matches!(text, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return true;
+    }
+    // Without its mark, UTF-16 begins with a character of ASCII all the same.
+    if let [0, b'#'..=b'z', 0, ..] | [b'#'..=b'z', 0, _, 0, ..] = text {
         return true;
     }
     let keys = || {
@@ -703,6 +786,35 @@ files:
              the blueprints do not declare any more is removed."
         );
         assert_eq!(Silent::default().note(), None);
+    }
+
+    /// Mutation: look for `kind:` at the beginning of a line alone.
+    #[test]
+    fn a_kind_is_a_kind_however_it_is_written() {
+        for (text, expected) in [
+            ("kind: App\n", true),
+            ("# first\n---\nkind : App\n", true),
+            ("  kind: App\n  name: x\n", true),
+            ("? kind\n: App\n", true),
+            ("&a kind: App\n", true),
+            ("!!str kind: App\n", true),
+            ("\"kind\": App\n", true),
+            ("'kind' : App\n", true),
+            ("--- {kind: App}\n", true),
+            ("kind App\nname: x\n", true),
+            ("\u{a0}kind: App\n", true),
+            ("\0kind: App\n", true),
+            ("a: 1\n---\n kind: App\n", true),
+            ("kindness: 3\n", false),
+            ("spec:\n  kind: App\n", false),
+            ("- kind: App\n", false),
+            ("kind of text\n", false),
+            ("# kind: App\n", false),
+        ] {
+            assert_eq!(has_kind(text.as_bytes()), expected, "{text}");
+        }
+        assert!(meant_to_be(b"k\0i\0n\0d\0:\0"), "UTF-16 without its mark");
+        assert!(meant_to_be(b"\0k\0i\0n\0d"), "the other way round");
     }
 
     #[test]

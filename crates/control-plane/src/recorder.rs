@@ -337,14 +337,29 @@ impl Recorder {
                     let noted = self.ledger.outcomes(name);
                     outcomes.insert(name, noted.map_err(|e| refuse::ledger(&e))?);
                 }
-                let mut before = releases
+                let before = releases
                     .iter()
                     .filter(|(number, ..)| current.is_none_or(|current| *number < current));
-                let converged = before.clone().find(|(number, _, name)| {
-                    let outcome = outcomes.get(name).and_then(|noted| noted.get(number));
-                    outcome == Some(&Outcome::Converged)
-                });
-                converged.or_else(|| before.next())
+                let outcome = |number, name| outcomes.get(name).and_then(|noted| noted.get(number));
+                let mut known = before
+                    .clone()
+                    .map(|release| (release, outcome(&release.0, &release.2)));
+                let newest = known.clone().next();
+                let converged = known
+                    .clone()
+                    .find(|(_, outcome)| *outcome == Some(&Outcome::Converged));
+                // One that was replaced before anybody could tell may be good; one that has failed is not.
+                let found = converged
+                    .or_else(|| known.find(|(_, outcome)| *outcome != Some(&Outcome::Failed)));
+                if let (Some(((failed, ..), _)), None) = (newest, found) {
+                    return Err(Refusal::new(
+                        Reason::NotFound,
+                        format!(
+                            "{owner} has no earlier release that has not failed; `plumb history {owner}` lists them, and `plumb rollback {owner} {failed}` goes back to the newest all the same"
+                        ),
+                    ));
+                }
+                found.map(|(release, _)| release)
             }
         };
         let (number, hash, _) = found.ok_or_else(|| {

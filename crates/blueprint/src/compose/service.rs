@@ -198,16 +198,7 @@ impl<'a> Reader<'a, '_> {
         };
         if let Some(word) = self.get_text(at, map, "stop_signal") {
             let bare = word.strip_prefix("SIG").unwrap_or(&word);
-            const SIGNALS: [(&str, i32); 7] = [
-                ("TERM", 15),
-                ("INT", 2),
-                ("QUIT", 3),
-                ("HUP", 1),
-                ("USR1", 10),
-                ("USR2", 12),
-                ("WINCH", 28),
-            ];
-            match SIGNALS.iter().find(|(name, _)| *name == bare) {
+            match crate::SIGNALS.iter().find(|(name, _)| *name == bare) {
                 Some((_, number)) => stop.signal = *number,
                 None => {
                     let at = join(at, "stop_signal");

@@ -92,7 +92,7 @@ impl Tuning {
 }
 
 /// The signals that a blueprint may name, with their numbers in Linux on x86-64 and aarch64.
-pub(crate) const SIGNALS: [(&str, i32); 7] = [
+pub const SIGNALS: [(&str, i32); 7] = [
     ("TERM", 15),
     ("INT", 2),
     ("QUIT", 3),

@@ -15,7 +15,6 @@ mod tests;
 
 use serde::Deserialize;
 
-use crate::code::Code;
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::parse::{Options, parse};
 use crate::source::SourceFile;
@@ -63,22 +62,14 @@ fn readable(file: &SourceFile) -> Result<(), FormatError> {
     let Err(mut problems) = parse(std::slice::from_ref(file), &Options::default()) else {
         return Ok(());
     };
-    // Among more problems than are kept there may be one of these.
-    let cut_off = problems.omitted > 0;
+    // Of more problems than are kept these are kept.
     problems
         .items
-        .retain(|d| d.severity == Severity::Error && (cut_off || about_yaml(d.code)));
-    if problems.items.is_empty() {
-        Ok(())
-    } else {
-        Err(FormatError::Unreadable(problems))
+        .retain(|d| d.severity == Severity::Error && d.code.is_about_reading());
+    match problems.items.is_empty() {
+        true => Ok(()),
+        false => Err(FormatError::Unreadable(problems)),
     }
-}
-
-/// Whether a code is about a text that is no YAML, or none that a blueprint may use.
-fn about_yaml(code: Code) -> bool {
-    // The first hundred codes are those of reading.
-    code.as_str() < "P0100"
 }
 
 /// Says in what the formatted text differs from the one before, other than in white space.

@@ -204,6 +204,9 @@ pub fn note_silent(plan: &Plan, silent: &Silent) {
     }
 }
 
+/// So often a plan that nobody looks at is made again.
+const AGAIN: u32 = 5;
+
 /// Shows a plan, asks, records it, and follows it.
 async fn go(
     remote: &mut Remote,
@@ -212,19 +215,34 @@ async fn go(
     how: &ApplyArgs,
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
-    if env.output == Output::Text {
-        show(&planned, env);
-    }
-    if !approved(&planned.plan, how, env)? {
-        return Ok(Exit::Failed);
-    }
-    let recorded = if planned.plan.is_empty() {
-        None
-    } else {
-        if let Some(sources) = sources {
+    let (mut planned, mut sources) = (planned, sources);
+    let mut again = 0;
+    let recorded = loop {
+        if env.output == Output::Text {
+            show(&planned, env);
+        }
+        if !approved(&planned.plan, how, env)? {
+            return Ok(Exit::Failed);
+        }
+        if planned.plan.is_empty() {
+            break None;
+        }
+        if let Some(sources) = sources.take() {
             remote.upload(sources).await?;
         }
-        Some(remote.apply(&planned, &how.allow).await?)
+        match remote.apply(&planned, &how.allow).await {
+            Ok(applied) => break Some(applied),
+            // With `--yes` nobody has looked at the plan: what is approved is whatever it says, within what is allowed. A
+            // machine that has just come back, say, has more stopped for the same change.
+            Err(error) if how.yes && again < AGAIN && error.is_plan_changed() => {
+                again += 1;
+                out::note(
+                    "What the machines say has changed since this was planned; planning again.",
+                );
+                planned = shown(remote.plan_again(&planned).await, env)?;
+            }
+            Err(error) => return Err(error),
+        }
     };
     let base = planned.plan.base.0;
     finish(remote, base, recorded, how, env).await

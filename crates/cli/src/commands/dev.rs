@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use notify::{EventKind, RecursiveMode, Watcher};
 use plumb_control_plane as control_plane;
 use plumb_dispatch::WorkspaceView;
+use plumb_dispatch::view::{OwnerView, StateWord};
 use plumb_driver::host::RunAs;
 use plumb_model::{Address, MachineName};
 use plumb_planner::Ask;
@@ -114,7 +115,7 @@ pub async fn run(args: &DevArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         () = ended() => Ok(Exit::Fine),
         // Nobody is there any more to stop later what was started.
         () = hung_up() => Ok(Exit::Fine),
-        exit = out::lost() => Ok(exit),
+        exit = out::lost(!args.once) => Ok(exit),
     };
     drop(remote);
     if env.output == Output::Text {
@@ -345,8 +346,11 @@ fn report(ended: &Ended, view: Option<&WorkspaceView>, env: &Env<'_>) {
     }
 }
 
+/// Where what runs answers. What does not run may have its port taken by anybody.
 fn answers(view: Option<&WorkspaceView>) {
-    for owner in view.iter().flat_map(|v| &v.owners) {
+    let runs =
+        |owner: &&OwnerView| matches!(owner.state, StateWord::Converged | StateWord::Degraded);
+    for owner in view.iter().flat_map(|v| &v.owners).filter(runs) {
         for url in &owner.urls {
             out::line(&format!("  {} answers at {url}", owner.name));
         }

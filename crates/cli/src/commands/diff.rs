@@ -111,8 +111,7 @@ fn at_commit(
         .path()
         .canonicalize()
         .map_err(CliError::file("open", folder.path()))?;
-    let yaml = |path: &str| path.ends_with(".yaml") || path.ends_with(".yml");
-    tree.write(&root, yaml)?;
+    tree.write(&root, crate::repository::is_yaml)?;
     let then = Repository {
         root: root.clone(),
         env: repository.env.clone(),

@@ -55,6 +55,7 @@ pub async fn run(args: &EventsArgs, env: &Env<'_>) -> Result<Exit, CliError> {
             past.token
         }
     };
+    out::streams();
     let (mut away, mut refused) = (false, 0);
     loop {
         let followed = tokio::select! {

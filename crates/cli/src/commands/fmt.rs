@@ -136,7 +136,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CliError> {
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file()
-                && (name.ends_with(".yaml") || name.ends_with(".yml"))
+                && repository::is_yaml(&name)
                 && repository::read_blueprint(&path)
                     .map_err(CliError::file("read", &path))?
                     .is_some()

@@ -39,6 +39,7 @@ pub async fn run(
     if follow && let Some(Remark::Stopped(text) | Remark::NeverRan(text)) = &remark {
         out::note(text);
     }
+    out::streams();
     let mut silent = true;
     loop {
         let news = tokio::select! {

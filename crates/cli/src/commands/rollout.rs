@@ -73,6 +73,9 @@ async fn status(
         ),
         false => None,
     };
+    if args.follow {
+        out::streams();
+    }
     let mut shown = String::new();
     let mut pinned = args.apply;
     loop {

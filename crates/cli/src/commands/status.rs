@@ -31,6 +31,7 @@ pub async fn run(watch: bool, env: &Env<'_>) -> Result<Exit, CliError> {
         show(&remote.status().await?);
         return Ok(Exit::Fine);
     }
+    out::streams();
     let mut news = remote.watch().await?;
     loop {
         tokio::select! {

@@ -169,6 +169,25 @@ fn planning(set: BlueprintSet, sources: Sources) -> (BlueprintSet, Vec<Problem>)
 }
 
 impl Checked {
+    /// The files that were asked for and are none that anybody would read.
+    fn unread(&self) -> Vec<&str> {
+        let Parsed {
+            files,
+            passed,
+            silent,
+            ..
+        } = &self.parsed;
+        let read = |path: &String| {
+            files.iter().any(|file| file.path == *path)
+                || [passed, &silent.links].iter().any(|all| all.contains(path))
+        };
+        let asked = self.scope.iter().filter(|path| !path.is_empty());
+        asked
+            .filter(|path| !read(path) && self.root.join(path).is_file())
+            .map(String::as_str)
+            .collect()
+    }
+
     fn failed(&self) -> bool {
         let errors = |d: &Diagnostic| d.severity == Severity::Error;
         !self.problems.is_empty()
@@ -240,6 +259,13 @@ impl Checked {
                 "{} Nothing is wrong here.",
                 env.style.good("Valid.")
             )),
+        }
+        let unread = self.unread();
+        if !unread.is_empty() {
+            out::line(&format!(
+                "Not read, since blueprints end in .yaml or .yml, are not hidden and lie in no hidden folder: {}",
+                plumb_model::escape::line(&unread.join(", "))
+            ));
         }
         let links = &self.parsed.silent.links;
         if !links.is_empty() {

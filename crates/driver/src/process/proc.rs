@@ -66,18 +66,26 @@ pub fn pids() -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// The environment of a process, as it was started. None has any for the moment in which it becomes another program: such a
+/// one is looked at again, for a few milliseconds. Kernel threads and zombies, which have no program, never have any.
+fn environ(pid: u32) -> Option<Vec<u8>> {
+    for _ in 0..10 {
+        let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+        let mut environ = Vec::new();
+        let read = file.take(MAX_ENVIRON_BYTES).read_to_end(&mut environ);
+        read.ok()?;
+        if !environ.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return Some(environ);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    None
+}
+
 fn marks(pid: u32, ids: &BTreeSet<String>) -> bool {
-    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else {
+    let Some(environ) = environ(pid) else {
         return false;
     };
-    let mut environ = Vec::new();
-    if file
-        .take(MAX_ENVIRON_BYTES)
-        .read_to_end(&mut environ)
-        .is_err()
-    {
-        return false;
-    }
     environ.split(|byte| *byte == 0).any(|entry| {
         std::str::from_utf8(entry)
             .ok()

@@ -201,8 +201,19 @@ impl Drop for Stage {
 }
 
 fn lives(pid: u32) -> bool {
-    // A zombie has a command line no more.
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+    // A zombie does not; and one that is just becoming another program has no command line either, for a moment.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|line| {
+        let after_name = line.rsplit(") ").next().unwrap_or_default();
+        !after_name.starts_with(['Z', 'X'])
+    })
+}
+
+/// A file of a process that is only empty while it becomes another program.
+fn proc_text(pid: u32, file: &str) -> String {
+    wait_for(file, || {
+        let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 fn gone(pid: u32) {

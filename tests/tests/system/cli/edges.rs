@@ -68,6 +68,77 @@ fn a_pipe_is_no_snapshot_and_no_source_and_holds_nothing_up() {
     assert_eq!(said.err.matches("error[P0413]").count(), 3, "{}", said.err);
 }
 
+/// Mutation: end with 0 as soon as nobody reads.
+#[test]
+fn a_reader_that_left_changes_neither_what_is_done_nor_the_exit_code() {
+    let world = World::new("left");
+    let unread = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = world.command();
+        let command = command.current_dir(world.path("repo")).args(arguments);
+        let said = command.stdout(writer).output().unwrap();
+        (said.status.code(), String::from_utf8(said.stderr).unwrap())
+    };
+    world.write(
+        "hello.yaml",
+        "kind:   App\nname: hello\nmachines: local\nrun: sleep 1\n",
+    );
+    assert_eq!(unread(&["fmt", "--check"]).0, Some(1));
+    assert_eq!(unread(&["fmt"]), (Some(0), String::new()));
+    assert_eq!(unread(&["fmt", "--check"]), (Some(0), String::new()));
+    world.write(
+        "hello.yaml",
+        "kind: App\nnmae: hello\nmachines: local\nrun: sleep 1\n",
+    );
+    for format in ["json", "sarif", "junit", "github", "gitlab"] {
+        assert_eq!(
+            unread(&["validate", "--format", format]).0,
+            Some(1),
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn what_goes_back_or_goes_altogether_takes_no_choice_of_blueprints() {
+    let world = World::new("choices");
+    for arguments in [
+        &["plan", "--destroy", "--target", "hello"][..],
+        &["plan", ".", "--destroy"],
+        &["plan", "--destroy", "--env", "staging"],
+        &["plan", "--rollback", "hello@1", "--target", "hello"],
+        &["plan", ".", "--rollback", "hello"],
+    ] {
+        let said = world.run(arguments);
+        assert_eq!(said.code, Some(2), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains("cannot be used with"), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_told_of_once_and_a_file_that_nobody_reads_is_named() {
+    let world = World::new("told");
+    world.write(
+        "hello.yaml",
+        "kind: App\nnmae: hello\nmachines: local\nrun: sleep 1\n",
+    );
+    let said = world.run(&["validate"]);
+    assert_eq!(said.err.matches("error[").count(), 1, "{}", said.err);
+    world.write(
+        "hello.yaml",
+        "kind : App\nname: hello\nmachines: local\nrun: sleep 1\n",
+    );
+    let said = world.run(&["validate"]).good();
+    assert!(said.contains("1 app"), "{said}");
+    world.write("hello.json", "{}");
+    let said = world.run(&["validate", "hello.json"]).good();
+    assert!(
+        said.contains("Not read") && said.contains("hello.json"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_full_temporary_folder_is_named_with_what_to_do() {
     let world = World::new("scratch");

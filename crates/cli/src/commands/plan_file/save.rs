@@ -45,10 +45,24 @@ pub fn save(
     let place = check_target(path)?;
     beside::write(path, place, write).map_err(CliError::file("write the plan file", path))?;
     show_plan(&document.plan, env);
+    let plan = &document.plan;
+    let allow: Vec<&str> = plan.consents.iter().map(|c| c.allow.as_str()).collect();
+    let allow = match allow.as_slice() {
+        [] => String::new(),
+        all => format!(" --allow {}", all.join(",")),
+    };
+    let next = match plan.obstacles().next() {
+        // What keeps it from being applied has just been shown.
+        Some(_) => "It cannot be applied as it stands.".to_owned(),
+        None => format!(
+            "Record exactly this with `plumb apply {}{allow}`.",
+            path.display()
+        ),
+    };
     let said = format!(
-        "Saved to {path}, signed with the key {}. Record exactly this with `plumb apply {path}`.",
-        signature.key.id(),
-        path = path.display()
+        "Saved to {}, signed with the key {}. {next}",
+        path.display(),
+        signature.key.id()
     );
     match env.output {
         Output::Text => out::line(&format!("\n{}", plumb_model::escape::line(&said))),

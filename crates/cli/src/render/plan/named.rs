@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::words;
 
 /// Beginnings of paths, with what stands for them; the first that fits counts.
-const NAMES: [(&str, &str); 30] = [
+const NAMES: [(&str, &str); 33] = [
     ("argv", "run"),
     ("toolchain.runtime", "runtime"),
     ("toolchain", "runtime"),
@@ -32,6 +32,9 @@ const NAMES: [(&str, &str); 30] = [
     ("image.pulled.reference", "image"),
     ("image.pulled.digest", "image.digest"),
     ("image.built", "image"),
+    ("restart.initial_ms", "restart.backoff.initial"),
+    ("restart.max_ms", "restart.backoff.max"),
+    ("log.max_bytes", "log.max_size"),
     ("health.probe.http", "health"),
     ("health.probe.tcp", "health.tcp"),
     ("health.probe", "health"),
@@ -98,7 +101,15 @@ pub fn value(path: &str, value: &Value) -> Option<String> {
             _ => None,
         };
     }
+    if path == "health.probe.http.codes" {
+        return codes(value);
+    }
     let number = value.as_u64().filter(|_| !is_free(path))?;
+    if path == "stop.signal" {
+        let mut all = plumb_blueprint::SIGNALS.iter();
+        let named = all.find(|(_, signal)| u64::try_from(*signal) == Ok(number));
+        return named.map(|(name, _)| (*name).to_owned());
+    }
     match path.rsplit('_').next() {
         Some("ms") => Some(duration(number)),
         Some("bytes") => Some(size(number)),
@@ -106,6 +117,24 @@ pub fn value(path: &str, value: &Value) -> Option<String> {
         Some("millis") => Some(cores(number)),
         _ => None,
     }
+}
+
+/// Status codes from ranges: `200-399`, or `[200, 301-302]`.
+fn codes(value: &Value) -> Option<String> {
+    let one = |range: &Value| {
+        let ends = range.as_array()?;
+        let (first, last) = (ends.first()?.as_u64()?, ends.get(1)?.as_u64()?);
+        Some(match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+    };
+    let all: Option<Vec<String>> = value.as_array()?.iter().map(one).collect();
+    let all = all?;
+    Some(match all.as_slice() {
+        [only] => only.clone(),
+        all => format!("[{}]", all.join(", ")),
+    })
 }
 
 /// `process app/0 of web on web-1`, from an address.
@@ -196,6 +225,44 @@ mod tests {
         ] {
             let written = value(path, &given).unwrap_or_else(|| "-".to_owned());
             assert_eq!(format!("{}: {written}", name(path)), expected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Mutation: write codes, signals and the names of restarts and logs as specs have them.
+    #[test]
+    fn fields_and_values_are_those_that_blueprints_have() {
+        for (path, shown, from, said) in [
+            (
+                "health.probe.http.codes",
+                "health.codes",
+                json!([[200, 399]]),
+                "200-399",
+            ),
+            (
+                "health.probe.http.codes",
+                "health.codes",
+                json!([[200, 200], [301, 302]]),
+                "[200, 301-302]",
+            ),
+            ("stop.signal", "stop.signal", json!(15), "TERM"),
+            (
+                "restart.initial_ms",
+                "restart.backoff.initial",
+                json!(1000),
+                "1s",
+            ),
+            ("restart.max_ms", "restart.backoff.max", json!(60_000), "1m"),
+            ("log.max_bytes", "log.max_size", json!(10 << 20), "10Mi"),
+        ] {
+            assert_eq!(name(path), shown);
+            assert_eq!(value(path, &from).as_deref(), Some(said), "{path}");
         }
     }
 }

@@ -39,11 +39,11 @@ fn stage() -> (Stage, tempfile::TempDir) {
 }
 
 fn environ(pid: u32) -> String {
-    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap()).into_owned()
+    super::proc_text(pid, "environ")
 }
 
 fn command_line(pid: u32) -> String {
-    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned()
+    super::proc_text(pid, "cmdline")
 }
 
 fn parent(pid: u32) -> u32 {
