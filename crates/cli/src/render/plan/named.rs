@@ -212,7 +212,7 @@ mod tests {
             ),
             ("stop.grace_ms", json!(90_000), "stop.grace: 90s"),
             ("health.timeout_ms", json!(1_500), "health.timeout: 1500ms"),
-            ("log.max_bytes", json!(10_485_760), "log.max: 10Mi"),
+            ("log.max_bytes", json!(10_485_760), "log.max_size: 10Mi"),
             ("limits.cpu_millis", json!(1_500), "limits.cpu: 1.5"),
             ("price.monthly_cents", json!(1_205), "price.monthly: 12.05"),
             ("env.WAIT_ms", json!(5), "env.WAIT_ms: -"),
@@ -227,13 +227,6 @@ mod tests {
             assert_eq!(format!("{}: {written}", name(path)), expected);
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
 
     /// Mutation: write codes, signals and the names of restarts and logs as specs have them.
     #[test]
