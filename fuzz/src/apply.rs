@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plumb_blueprint::BlueprintSet;
-use plumb_model::capability::{Availability, Capabilities, Capability, MachineFacts};
+use plumb_model::capability::{Availability, Capability, MachineFacts};
 use plumb_model::plan::Plan;
 use plumb_model::state::{Next, Recorded, ReleaseBody, StateBody};
 use plumb_model::{Assignment, Hash, Lineage};
@@ -20,7 +20,7 @@ fn able() -> MachineFacts {
         arch: "x86_64".to_owned(),
         hostname: "host".to_owned(),
         kernel: "6.1".to_owned(),
-        capabilities: Capabilities(Capability::ALL.iter().map(has).collect()),
+        capabilities: Capability::ALL.iter().map(has).collect(),
         host: None,
     }
 }
