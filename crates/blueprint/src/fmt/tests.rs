@@ -159,6 +159,28 @@ fn anchors_aliases_and_merge_keys_are_left_alone() {
     );
 }
 
+/// Found by fuzzing. Mutation: trim what Unicode calls white space.
+#[test]
+fn only_what_yaml_calls_white_space_ends_a_text_or_a_comment() {
+    check(
+        "a:   b\u{2028}\nc:   d\u{a0}   # e\u{a0}  \n# f\u{2029}\n",
+        "a: b\u{2028}\nc: d\u{a0}   # e\u{a0}\n# f\u{2029}\n",
+    );
+}
+
+/// Mutation: take any problem that is left out for one of YAML.
+#[test]
+fn a_file_with_more_problems_than_are_told_is_formatted_if_it_is_yaml() {
+    let many = "kind: App\nname: a\nwrong:   1\nother:   2\n---\n".repeat(600);
+    let formatted = format(&file(&many)).expect("it is YAML");
+    assert!(formatted.contains("wrong: 1\n"), "{formatted}");
+    let broken = format!("{many}a: [\n");
+    assert!(matches!(
+        format(&file(&broken)),
+        Err(FormatError::Unreadable(_))
+    ));
+}
+
 #[test]
 fn what_does_not_parse_is_refused() {
     for text in [

@@ -153,6 +153,12 @@ fn behind_anchor(text: &str) -> usize {
     }
 }
 
+/// How long a text is without the white space behind it. To YAML that is less than to Unicode: a no-break space or a line
+/// separator is a character like any other.
+fn trimmed(text: &str) -> usize {
+    text.trim_end_matches([' ', '\t', '\n']).len()
+}
+
 /// The length of `&name` or `*name`.
 fn name_len(text: &str) -> usize {
     text.find([' ', '\t', '\n', ',', '[', ']', '{', '}'])
@@ -189,7 +195,7 @@ impl<'a> Lexer<'a> {
         }
         if first == '#' {
             let line = rest.split('\n').next().unwrap_or(rest);
-            self.push(Kind::Comment, line.trim_end().len());
+            self.push(Kind::Comment, trimmed(line));
             return Ok(());
         }
         if let Some(known) = self.known.front()
@@ -199,7 +205,7 @@ impl<'a> Lexer<'a> {
             let text = &self.text[self.at..known.end];
             self.known.pop_front();
             self.in_document = true;
-            self.push(Kind::Plain, text.trim_end().len());
+            self.push(Kind::Plain, trimmed(text));
             return Ok(());
         }
         if self.at == self.line_start && self.depth == 0 {
@@ -220,7 +226,7 @@ impl<'a> Lexer<'a> {
             if first == '%' && !self.in_document {
                 let line = rest.split('\n').next().unwrap_or(rest);
                 let line = line.split(" #").next().unwrap_or(line);
-                self.push(Kind::Directive, line.trim_end().len());
+                self.push(Kind::Directive, trimmed(line));
                 return Ok(());
             }
         }
@@ -282,7 +288,7 @@ impl<'a> Lexer<'a> {
         let line = rest.split('\n').next().unwrap_or(rest);
         if let Some(comment) = line.find('#') {
             self.at += comment;
-            self.push(Kind::Comment, line[comment..].trim_end().len());
+            self.push(Kind::Comment, trimmed(&line[comment..]));
         }
         let Some(from) = self.text[self.at..].find('\n').map(|n| self.at + n + 1) else {
             return Ok(());
