@@ -782,8 +782,8 @@ files:
         assert_eq!(silent.links, ["link.yaml"]);
         assert_eq!(
             silent.note().unwrap(),
-            "Passed over: commented.yaml, empty.yaml are empty; link.yaml is a symbolic link, which is not followed. What \
-             the blueprints do not declare any more is removed."
+            "Passed over: commented.yaml, empty.yaml are empty; link.yaml is a symbolic link, which is not followed; \
+             other.yaml has no top-level `kind`. What the blueprints do not declare any more is removed."
         );
         assert_eq!(Silent::default().note(), None);
     }

@@ -66,15 +66,20 @@ pub fn pids() -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The environment of a process, as it was started. None has any for the moment in which it becomes another program: such a
-/// one is looked at again, for a few milliseconds. Kernel threads and zombies, which have no program, never have any.
+/// The environment of a process, as it was started. For the moment in which it becomes another program one has neither an
+/// environment nor a command line: such a one is looked at again, for a few milliseconds. Kernel threads and zombies, which
+/// have no program, never have either.
 fn environ(pid: u32) -> Option<Vec<u8>> {
     for _ in 0..10 {
         let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
         let mut environ = Vec::new();
         let read = file.take(MAX_ENVIRON_BYTES).read_to_end(&mut environ);
         read.ok()?;
-        if !environ.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+        let becoming = || {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+                && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        };
+        if !environ.is_empty() || !becoming() {
             return Some(environ);
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
