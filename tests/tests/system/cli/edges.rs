@@ -111,7 +111,7 @@ fn what_goes_back_or_goes_altogether_takes_no_choice_of_blueprints() {
         &["plan", ".", "--rollback", "hello"],
     ] {
         let said = world.run(arguments);
-        assert_eq!(said.code, Some(2), "{arguments:?}: {}", said.err);
+        assert_eq!(said.code, Some(1), "{arguments:?}: {}", said.err);
         assert!(said.err.contains("cannot be used with"), "{}", said.err);
     }
 }
