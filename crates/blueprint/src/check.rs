@@ -391,6 +391,11 @@ pub(crate) fn wrong_type(
         {
             Some(format!("write it without quotes: {text}"))
         }
+        Value::String(text)
+            if crate::syntax::glued(text) && expected.iter().any(|e| e == "a mapping") =>
+        {
+            Some("write a space after the `:`".to_owned())
+        }
         _ => hints::form(pointer, value)
             .map(str::to_owned)
             .or_else(|| by_example(expected)),

@@ -7,6 +7,7 @@ use crate::plain;
 use crate::set::Written;
 use crate::source::{Chunk, Mark, Range, Source};
 use crate::spans::{Entry, Spans};
+use crate::syntax;
 use crate::tree::{Tree, Value};
 use crate::value;
 
@@ -114,7 +115,7 @@ fn foreign(source: &Source<'_>, chunk: &Chunk<'_>, error: &serde_yaml::Error) ->
             column: (l.column() as u32).saturating_sub(1),
         },
     );
-    events::syntax(message, source, at).here(&source.spot(Range { start: at, end: at }))
+    syntax::error(message, source, at, None)
 }
 
 /// A document that cannot be read still says what it is: its lines `kind: X` and `name: Y` are believed, so
@@ -132,7 +133,9 @@ fn salvage<'a>(source: &'a Source<'a>, chunk: &Chunk<'a>) -> Document<'a> {
                 .unwrap_or(rest)
                 .trim()
                 .trim_matches(['"', '\'']);
-            if slot.is_none() && !word.is_empty() {
+            // What is no name at all is part of what is wrong with the document.
+            let named = word.starts_with(|c: char| c.is_alphanumeric());
+            if slot.is_none() && named {
                 let line_number = chunk.line + number as u32;
                 let column = line.find(word).map_or(0, |at| line[..at].chars().count()) as u32;
                 let start = Mark {

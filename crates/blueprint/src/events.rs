@@ -12,6 +12,7 @@ use crate::code::Code;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::source::{Chunk, Mark, Range, Source};
 use crate::spans::{Entry, Kids, Place, Spans};
+use crate::syntax;
 
 /// The deepest nesting, aliases followed. The language itself goes six levels deep.
 pub const MAX_DEPTH: usize = 64;
@@ -101,13 +102,12 @@ pub(crate) fn read(
             }
             Err(error) => {
                 let at = pass.mark(*error.marker());
-                let spot = source.spot(Range { start: at, end: at });
                 // Its own bound on brackets, which it meets before it tells of the first one.
-                if error.info() == "recursion limit exceeded" {
-                    pass.out.push(too_deep().here(&spot));
-                    return None;
-                }
-                Err(syntax(error.info(), source, at).here(&spot))
+                Err(if error.info() == "recursion limit exceeded" {
+                    too_deep().here(&source.spot(Range { start: at, end: at }))
+                } else {
+                    syntax::error(error.info(), source, at, pass.open_flow())
+                })
             }
         };
         if let Err(fatal) = step {
@@ -116,35 +116,6 @@ pub(crate) fn read(
         }
     }
     Some(pass.docs)
-}
-
-/// A syntax error in our own words as far as they go.
-pub(crate) fn syntax(info: &str, source: &Source<'_>, at: Mark) -> Diagnostic {
-    let line = source.line(at.line);
-    // A text that goes on over a line break is told of at its start.
-    let tab = [line, source.line(at.line + 1)]
-        .iter()
-        .any(|line| line.trim_start_matches(' ').starts_with('\t'));
-    let hint = if tab {
-        Some("YAML is indented with spaces; there is a tab on this line or the next")
-    } else if info.contains("unknown anchor") {
-        Some("an alias `*name` needs an anchor `&name` before it, in the same document")
-    } else if info.contains("mapping values are not allowed") {
-        Some("a text that holds `: ` wants quotes; a nested key wants its own, deeper line")
-    } else if line.contains(": *")
-        || line.contains(": &")
-        || line.contains(": @")
-        || line.contains(": %")
-        || line.contains(": `")
-    {
-        Some("a text that starts with one of `* & ! % @` or a backtick wants quotes")
-    } else {
-        Some(
-            "look here and on the line before for a bracket, quote or `:` that is not closed or stands too deep",
-        )
-    };
-    Diagnostic::error(Code::Syntax, format!("this is not YAML: {}", info.trim()))
-        .maybe_hint(hint.map(str::to_owned))
 }
 
 struct Pass<'a, 'b> {
@@ -430,6 +401,13 @@ impl Pass<'_, '_> {
         };
         let end = if block { start } else { end };
         self.place(frame.key, Range { start, end }, block, kids);
+    }
+
+    /// The innermost bracket that is not closed yet.
+    fn open_flow(&self) -> Option<Mark> {
+        let open = self.stack.iter().rev().map(|frame| frame.start);
+        open.map(|range| (range, self.opens_flow(range)))
+            .find_map(|(range, flow)| flow.then_some(range.start))
     }
 
     fn opens_flow(&self, range: Range) -> bool {

@@ -35,6 +35,7 @@ mod reference;
 mod scalar;
 mod shape;
 mod spans;
+mod syntax;
 mod tree;
 mod unusable;
 mod value;

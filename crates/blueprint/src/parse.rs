@@ -66,7 +66,8 @@ struct Batch<'a> {
 pub fn parse(files: &[SourceFile], options: &Options) -> Result<BlueprintSet, Diagnostics> {
     let mut out = Diagnostics::default();
     let mut order: Vec<&SourceFile> = files.iter().collect();
-    order.sort_by(|a, b| a.path.cmp(&b.path));
+    // The manifest comes first: whatever else calls itself a Workspace is the second.
+    order.sort_by_key(|file| (file.path != "plumb.yaml", &file.path));
     let size = files.iter().map(|file| file.text.len()).sum();
     // Each file by itself, as far as that goes without knowing the others.
     let decoded = parallel::each(order, size, |file| {
@@ -406,6 +407,8 @@ impl Set {
             self.known.owners.get(name).cloned()
         };
         match first {
+            // What cannot be read may be anything, once it can.
+            Some(_) if !head.readable => {}
             Some((first_kind, first)) if machine || owner => {
                 let message = if first_kind == word {
                     format!("there are two of the name {}: {word}", quote(name))

@@ -196,7 +196,7 @@ fn each_mistake_is_pointed_at_exactly() {
         (app("run: !shell x\n"), vec!["P0008 4:6+8"]),
         (app("run: x\n? [a]\n: b\n"), vec!["P0009 5:3+1"]),
         (app("run: x\nenv: { <<: 3 }\n"), vec!["P0010 5:12+1"]),
-        (app("run: x\n\tports: {}\n"), vec!["P0004 4:6+1"]),
+        (app("run: x\n\tports: {}\n"), vec!["P0004 5:1+1"]),
         (
             "kind: App\nname: a\nrun: x\nmachines: {}\n".to_owned(),
             vec!["P0109 4:11+2"],
@@ -675,7 +675,7 @@ fn a_broken_document_still_has_its_name() {
 fn a_broken_document_does_not_hide_the_problems_of_the_others() {
     assert_eq!(
         codes("kind: App\nname: a\nrun: [\n---\nkind: App\nname: b\nmachines: all\nrnu: x\n"),
-        ["P0004 4:1+1", "P0220 5:1+9", "P0105 8:1+3"]
+        ["P0004 3:6+1", "P0220 5:1+9", "P0105 8:1+3"]
     );
 }
 
@@ -720,4 +720,37 @@ fn what_only_the_overlay_of_another_environment_has_is_checked_too() {
     let overlay = "kind: Overlay\nroutes: x\nvars: { a: 1 }\n";
     let problems = run(&[("plumb.yaml", MANIFEST), ("plumb.prod.yaml", overlay)]).unwrap_err();
     assert_eq!(problems.items.len(), 2, "{problems}");
+}
+
+/// Mutation: take the Workspace of the file whose name sorts first.
+#[test]
+fn the_manifest_is_the_first_workspace_whatever_sorts_before_it() {
+    let problems = run(&[
+        (
+            "plumb.yaml",
+            "kind: Workspace\nname: w\nvars: { A: x }\n---\nkind: Machine\nname: m\n",
+        ),
+        (
+            "a.yaml",
+            "kind: Workspace\nname: other\n---\nkind: App\nname: a\nmachines: m\nrun: ${vars.A}\n",
+        ),
+    ])
+    .unwrap_err();
+    let found: Vec<_> = problems
+        .items
+        .iter()
+        .map(|d| (d.code, d.file.as_str(), d.spans[0].line))
+        .collect();
+    assert_eq!(found, [(Code::DuplicateName, "a.yaml", 1)], "{problems}");
+}
+
+/// Mutations: believe any `kind:` of a document that cannot be read; hold its name against the others.
+#[test]
+fn what_cannot_be_read_is_not_blamed_for_what_it_is_called() {
+    assert_eq!(
+        codes("kind: [\nname: a\nmachines: all\nrun: x\n"),
+        ["P0004 1:7+1"]
+    );
+    let twice = "kind: App\nname: a\nmachines: all\nrun: x\n---\nkind: App\nname: a\nrun: [\n";
+    assert_eq!(codes(twice), ["P0004 8:6+1"]);
 }
