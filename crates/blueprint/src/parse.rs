@@ -149,7 +149,8 @@ fn read<'a>(
         // What is wrong with it is said when it is converted.
         first.extend(look(batch, &mut Diagnostics::default()));
     }
-    let manifest = ReadManifest::read(first, options, &mut problems);
+    let files = sources.iter().map(|source| &*source.path).collect();
+    let manifest = ReadManifest::read(first, &files, options, &mut problems);
     let converted = parallel::each(batches, size, |batch| convert_all(&batch, &manifest));
     let mut documents = Vec::new();
     for batch in converted {

@@ -71,14 +71,17 @@ impl<'a> Source<'a> {
             Ok(text) => text,
             Err(error) => {
                 let good = String::from_utf8_lossy(&file.text[..error.valid_up_to()]);
-                let wide = matches!(file.text.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff]));
-                let message = if wide {
-                    "this file is UTF-16, not UTF-8".to_owned()
-                } else {
-                    format!(
+                let message = match file.text.as_slice() {
+                    [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+                        "this file is UTF-32, not UTF-8".to_owned()
+                    }
+                    [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                        "this file is UTF-16, not UTF-8".to_owned()
+                    }
+                    bytes => format!(
                         "this file is not UTF-8: byte 0x{:02x}",
-                        file.text[error.valid_up_to()]
-                    )
+                        bytes[error.valid_up_to()]
+                    ),
                 };
                 let good = Source::new(path, &good);
                 let spot = good.spot_at(good.text.len(), 1);
@@ -92,14 +95,20 @@ impl<'a> Source<'a> {
         };
         let source = Self::new(path, text);
         if let Some(at) = source.control {
-            let name = match source.text.as_bytes()[at] {
-                0 => "a NUL byte".to_owned(),
-                byte => format!("the control character U+{byte:04X}"),
+            let (name, hint) = match source.text.as_bytes()[at] {
+                0 => (
+                    "a NUL byte".to_owned(),
+                    "remove it; if each second byte of the file is one, it is UTF-16: save it as UTF-8",
+                ),
+                byte => (
+                    format!("the control character U+{byte:04X}"),
+                    "remove it; inside double quotes, YAML writes it as an escape such as \"\\e\"",
+                ),
             };
             out.push(
                 Diagnostic::error(Code::ControlCharacter, format!("this file holds {name}"))
                     .here(&source.spot_at(at, 1))
-                    .hint("remove it; inside double quotes, YAML writes it as an escape such as \"\\e\""),
+                    .hint(hint),
             );
             return None;
         }

@@ -96,8 +96,19 @@ impl CliError {
         move |source| Self::File {
             doing,
             path,
-            source,
+            source: without_place(source),
         }
+    }
+}
+
+/// A system's error by itself: where a file is first written beside its place, `tempfile` adds a name that nobody knows.
+fn without_place(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((plain, _)) if error.raw_os_error().is_none() => {
+            std::io::Error::new(error.kind(), plain)
+        }
+        _ => error,
     }
 }
 
@@ -113,4 +124,23 @@ pub fn chain(error: &dyn Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mutation: hand the error on as it is.
+    #[test]
+    fn a_file_beside_its_place_is_not_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let missing = temp.path().join("missing");
+        let error = tempfile::NamedTempFile::new_in(&missing).unwrap_err();
+        assert!(error.to_string().contains(".tmp"), "{error}");
+        let error = CliError::file("write", "x.plan")(error);
+        assert_eq!(
+            chain(&error),
+            "cannot write x.plan: No such file or directory (os error 2)"
+        );
+    }
 }

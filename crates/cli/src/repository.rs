@@ -55,6 +55,8 @@ pub struct Silent {
     pub empty: Vec<String>,
     /// They are symbolic links, which are not followed: a blueprint is a regular file of the repository.
     pub links: Vec<String>,
+    /// They are no regular files: a named pipe, a socket.
+    pub special: Vec<String>,
     /// They have no top-level `kind`.
     pub kindless: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl Silent {
                 "is a symbolic link, which is not followed",
                 "are symbolic links, which are not followed",
             ),
+            said(&self.special, "is no regular file", "are no regular files"),
             said(
                 &self.kindless,
                 "has no top-level `kind`",
@@ -191,6 +194,7 @@ impl Repository {
                     continue;
                 }
                 if !kind.is_file() {
+                    found.silent.special.push(self.relative(&path));
                     continue;
                 }
                 if found.files.len() >= MAX_FILES {
@@ -244,6 +248,12 @@ impl Repository {
             mut silent,
             too_large,
         } = self.files()?;
+        if silent.links.iter().any(|path| path == MANIFEST) {
+            return Err(CliError::Other(format!(
+                "{} is a symbolic link, which is not followed: a blueprint is a regular file of its repository; copy it there, or give the folder that it leads to",
+                self.root.join(MANIFEST).display()
+            )));
+        }
         let mut options = Options {
             env: self.env.clone(),
             others: self.others(&files),
@@ -536,6 +546,18 @@ fn read_source(path: &Path) -> Result<(Source, Option<File>), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Mutation: pass over the manifest like any other link, and say that there is none.
+    #[test]
+    fn a_manifest_that_is_a_link_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        fs::write(root.join("real"), "kind: Workspace\nname: shop\n").unwrap();
+        std::os::unix::fs::symlink("real", root.join(MANIFEST)).unwrap();
+        let error = Repository { root, env: None }.parse().err().unwrap();
+        let said = crate::error::chain(&error);
+        assert!(said.contains("plumb.yaml is a symbolic link"), "{said}");
+    }
 
     /// Mutations: stop at the first; open a source without `regular`.
     #[test]

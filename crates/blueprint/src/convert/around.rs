@@ -179,13 +179,8 @@ pub(crate) fn secrets<'a>(r: &mut Reader<'a, '_>, node: &Node<'a>) -> BTreeMap<S
                 spot: r.key_spot(&item),
             };
             if let Some(first) = out.insert(variable, read) {
-                let (again, first) = (r.spot(&item), first.spot);
-                r.out.push(
-                    Diagnostic::error(Code::DuplicateName, "this secret stands here twice")
-                        .at(&again, "again here")
-                        .at(&first, "first here")
-                        .hint("remove one of them"),
-                );
+                let again = r.spot(&item);
+                r.twice("secret", &again, &first.spot);
             }
         }
         return out;

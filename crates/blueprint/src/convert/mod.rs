@@ -431,7 +431,14 @@ impl<'a> Reader<'a, '_> {
             Value::Array(_) => {
                 for item in self.items(node) {
                     if let Some(name) = self.name::<MachineName>(&item) {
-                        named.push((name, self.spot(&item)));
+                        let (again, first) = (
+                            self.spot(&item),
+                            named.iter().find(|(other, _)| *other == name),
+                        );
+                        if let Some((_, first)) = first {
+                            self.twice("machine", &again, &first.clone());
+                        }
+                        named.push((name, again));
                     }
                 }
                 let mut names: Vec<MachineName> =
@@ -460,6 +467,19 @@ impl<'a> Reader<'a, '_> {
             named,
             spot,
         })
+    }
+
+    /// The same entry stands in a list twice, where one of them was surely meant to be another.
+    pub fn twice(&mut self, what: &str, again: &Spot, first: &Spot) {
+        self.out.push(
+            Diagnostic::error(
+                Code::DuplicateName,
+                format!("this {what} stands here twice"),
+            )
+            .at(again, "again here")
+            .at(first, "first here")
+            .hint("remove one of them"),
+        );
     }
 
     /// One of several words. What else it may be has been said by the structural check.

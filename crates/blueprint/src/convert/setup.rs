@@ -40,10 +40,18 @@ pub(crate) fn read(r: &mut Reader<'_, '_>) -> ReadSetup {
         notify: Vec::new(),
     };
     if let Some(packages) = r.get(&root, "packages") {
+        let mut spots = BTreeMap::new();
         for node in r.items(&packages) {
             let Some(text) = r.text(&node) else { continue };
             if crate::scalar::is_package(text) {
                 out.packages.insert(text.to_owned());
+                let spot = r.spot(&node);
+                match spots.get(text) {
+                    Some(first) => r.twice("package", &spot, first),
+                    None => {
+                        spots.insert(text, spot);
+                    }
+                }
             } else {
                 r.bad(&node, Code::BadPackage, format!("{} is no name of a package", quote(text)), Some("use letters, digits, `+`, `-`, `.` and `_`, and begin with a letter or digit"));
             }

@@ -1,5 +1,7 @@
 //! The manifest and its overlays, which are read before everything else since all depends on them.
 
+use std::collections::BTreeSet;
+
 use super::{Entry, Looked, Options, Set};
 use crate::code::Code;
 use crate::convert::Vars;
@@ -22,8 +24,13 @@ pub(super) struct ReadManifest {
 
 impl ReadManifest {
     /// Reads the manifest, finds the overlay that was asked for, and lays it over. These are the documents of all files
-    /// that may hold either.
-    pub fn read(documents: Vec<Looked<'_>>, options: &Options, out: &mut Diagnostics) -> Self {
+    /// that may hold either, and `files` the paths of all files.
+    pub fn read(
+        documents: Vec<Looked<'_>>,
+        files: &BTreeSet<&str>,
+        options: &Options,
+        out: &mut Diagnostics,
+    ) -> Self {
         let mut unreadable = false;
         let mut workspace = None;
         let mut entries = Vec::new();
@@ -49,7 +56,12 @@ impl ReadManifest {
         let mut read = Self::default();
         if let (Some(env), None, Some(_)) = (&options.env, overlay, base) {
             available.sort_unstable();
-            read.no_overlay = Some(no_overlay(env, home, &available));
+            let path = format!("{home}plumb.{env}.yaml");
+            read.no_overlay = Some(if files.contains(&*path) {
+                empty_overlay(env, &path)
+            } else {
+                no_overlay(env, home, &available)
+            });
         }
         let flawed_before = out.errors();
         let no_vars = Vars::default();
@@ -154,6 +166,19 @@ fn overlays<'e, 'a>(
         }
     }
     (overlay, available)
+}
+
+/// What is said where the file is there, and is no Overlay.
+fn empty_overlay(env: &str, path: &str) -> Diagnostic {
+    Diagnostic::error(
+        Code::UnknownOverlay,
+        format!(
+            "there is no overlay for the environment {}: its file declares none",
+            quote(env)
+        ),
+    )
+    .in_file(path)
+    .hint("begin it with `kind: Overlay`, or leave `--env` out")
 }
 
 fn no_overlay(env: &str, home: &str, available: &[&str]) -> Diagnostic {

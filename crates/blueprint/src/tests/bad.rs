@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::{MACHINES, MANIFEST, codes, files, only_code, rendered, run, with};
-use crate::{Code, Options, parse};
+use crate::{Code, Options, SourceFile, parse};
 
 /// The paragraph above all others in the issue: everything is reported in one run.
 #[test]
@@ -742,6 +742,54 @@ fn the_manifest_is_the_first_workspace_whatever_sorts_before_it() {
         .map(|d| (d.code, d.file.as_str(), d.spans[0].line))
         .collect();
     assert_eq!(found, [(Code::DuplicateName, "a.yaml", 1)], "{problems}");
+}
+
+/// Mutation: compare a list's entries with the last one alone.
+#[test]
+fn what_stands_in_a_list_twice_is_told() {
+    let twice = "kind: Setup\nname: a\nmachines: all\npackages: [curl, git, curl]\n";
+    assert_eq!(codes(twice), ["P0402 4:23+4"]);
+    assert_eq!(
+        codes("kind: App\nname: a\nmachines: [web-1, web-2, web-1]\nrun: x\n"),
+        ["P0402 3:26+5"]
+    );
+}
+
+/// Mutation: say of an overlay's file that is empty that it is not there.
+#[test]
+fn a_file_without_an_overlay_is_not_said_to_be_missing() {
+    let options = Options {
+        env: Some("stg".to_owned()),
+        ..Options::default()
+    };
+    let files = files(&[("plumb.yaml", MANIFEST), ("plumb.stg.yaml", "# later\n")]);
+    let problems = crate::parse(&files, &options).unwrap_err();
+    let one = &problems.items[0];
+    assert_eq!(one.code, Code::UnknownOverlay);
+    assert!(
+        one.message.contains("its file declares none"),
+        "{}",
+        one.message
+    );
+}
+
+/// Mutation: look at the first two bytes alone.
+#[test]
+fn what_is_no_utf_8_is_called_by_its_name() {
+    for (bytes, said) in [
+        (&b"\xff\xfek\0i\0"[..], "UTF-16"),
+        (b"\xff\xfe\0\0k\0\0\0", "UTF-32"),
+        (b"\0\0\xfe\xff\0\0\0k", "UTF-32"),
+        (b"k\xe9", "byte 0xe9"),
+    ] {
+        let file = SourceFile {
+            path: "plumb.yaml".to_owned(),
+            text: bytes.to_vec(),
+        };
+        let problems = crate::parse(&[file], &Options::default()).unwrap_err();
+        let message = &problems.items[0].message;
+        assert!(message.contains(said), "{message}");
+    }
 }
 
 /// Mutations: believe any `kind:` of a document that cannot be read; hold its name against the others.

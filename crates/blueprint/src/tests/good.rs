@@ -132,7 +132,7 @@ password: { secret: REGISTRY_PASSWORD }
 ---
 kind: Setup
 name: base
-machines: [web-2, web-1, web-2]
+machines: [web-2, web-1]
 drift: ignore
 renamed_from: basics
 packages: [curl, ca-certificates]

@@ -305,7 +305,9 @@ pub async fn finish(
                     applied.revision
                 ));
             }
-            out::line("Recorded.");
+            if recorded.is_some() {
+                out::line("Recorded.");
+            }
         } else {
             events::outcome("recorded", revision, recorded.as_ref(), &[], None);
         }

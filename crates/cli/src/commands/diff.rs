@@ -7,7 +7,7 @@ use plumb_planner::{Ask, Observed, Request};
 use crate::args::Blueprints;
 use crate::commands::{Env, apply};
 use crate::error::CliError;
-use crate::git::Tree;
+use crate::git::{Tree, TreeError};
 use crate::offline;
 use crate::out::Exit;
 use crate::repository::{MANIFEST, Repository};
@@ -44,7 +44,7 @@ pub fn run(
     env: &Env<'_>,
 ) -> Result<Exit, CliError> {
     let range = range(commits)?;
-    let repository = Repository::find(blueprints)?;
+    let repository = repository(blueprints, &range)?;
     let before = match at_commit(&repository, range.from, env)? {
         Some((request, commit)) => offline::recorded(&request, Some(&commit)).map_err(|e| {
             apply::show_problems(&e.problems, env);
@@ -89,6 +89,33 @@ pub fn run(
             Ok(Exit::Failed)
         }
     }
+}
+
+/// The repository around a folder. Two commits are compared without the working tree, so one of them having a manifest there
+/// will do.
+fn repository(blueprints: &Blueprints, range: &Range<'_>) -> Result<Repository, CliError> {
+    let (error, to) = match (Repository::find(blueprints), range.to) {
+        (Err(error @ CliError::NoManifest(_)), Some(to)) => (error, to),
+        (found, _) => return found,
+    };
+    let start = std::fs::canonicalize(&blueprints.path)
+        .map_err(CliError::file("open", &blueprints.path))?;
+    for root in start.ancestors() {
+        for name in [to, range.from] {
+            match Tree::open(root, name) {
+                Ok(tree) if tree.holds(MANIFEST) => {
+                    return Ok(Repository {
+                        root: root.to_owned(),
+                        env: blueprints.env.clone(),
+                    });
+                }
+                Ok(_) => {}
+                Err(TreeError::NoRepository(_)) => return Err(error),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+    Err(error)
 }
 
 /// The blueprints of a commit; none if it has no manifest.

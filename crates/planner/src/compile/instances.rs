@@ -257,10 +257,14 @@ pub(super) fn allot_ports<'a>(
         for (at, number) in given {
             numbers[at] = number;
         }
-        for owner in lacking {
-            let origin = context.origin("App", &owner, "/ports");
-            let message =
-                format!("every port from 20000 to 29999 on machine `{machine}` is allotted");
+        // Which of the apps there go without is chance: it is the machine that is full.
+        if let Some(first) = lacking.first() {
+            let origin = context.origin("App", first, "/ports");
+            let message = format!(
+                "every port from 20000 to 29999 on machine `{machine}` is allotted, and {} more {} asked for there with `auto`",
+                lacking.len(),
+                if lacking.len() == 1 { "is" } else { "are" },
+            );
             context.problem(
                 message,
                 origin,

@@ -160,7 +160,7 @@ fn a_used_up_range_is_an_error_that_names_the_machine() {
     insta::assert_debug_snapshot!(error.problems, @r#"
     [
         Problem {
-            message: "every port from 20000 to 29999 on machine `a` is allotted",
+            message: "every port from 20000 to 29999 on machine `a` is allotted, and 10 more are asked for there with `auto`",
             origin: Some(
                 Origin {
                     file: "x.yaml",

@@ -71,6 +71,13 @@ fn the_plan_between_two_commits_needs_no_server_and_leaves_the_working_tree_alon
     assert_eq!(world.run(&changes).code, Some(2));
     let same = ["diff", "main..main", &repo, "--detailed-exitcode"];
     assert_eq!(world.run(&same).code, Some(0));
+    // Neither of them needs the working tree, which may hold anything.
+    let (manifest, aside) = (world.path("repo/plumb.yaml"), world.path("aside"));
+    std::fs::rename(&manifest, &aside).unwrap();
+    assert_eq!(world.run(&changes).code, Some(2));
+    let line = world.run(&["diff", "main", &repo]).one_line();
+    assert!(line.contains("plumb.yaml"), "{line}");
+    std::fs::rename(&aside, &manifest).unwrap();
     // Before the manifest came there was nothing, and going back there removes everything.
     let first = world
         .run(&["diff", "main~2..main", &repo, "--output", "json"])

@@ -13,6 +13,7 @@ use crate::args::Output;
 use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
+use crate::repository::MANIFEST;
 
 /// What stands for the workspace's name in the templates.
 const NAME: &str = "WORKSPACE_NAME";
@@ -50,12 +51,25 @@ pub fn run(folder: &Path, name: Option<&WorkspaceName>, env: &Env<'_>) -> Result
         )));
     }
     write_all(folder, &files)?;
+    if let Some(outer) = within(folder) {
+        out::note(&format!(
+            "{} is a blueprint repository too, and passes over this one: a folder with a manifest of its own is a repository of its own.",
+            plumb_model::escape::line(&outer.to_string_lossy())
+        ));
+    }
     if env.output == Output::Json {
         let paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
         out::json(&json!({ "format": 1, "workspace": name, "files": paths }));
         return Ok(Exit::Fine);
     }
+    // As it can be pasted into a shell.
     let shown = plumb_model::escape::line(&folder.to_string_lossy()).into_owned();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%:,=~".contains(c);
+    let shown = if shown.chars().all(plain) {
+        shown
+    } else {
+        format!("'{}'", shown.replace('\'', r"'\''"))
+    };
     let mut text = format!("Workspace {name} in {shown}:\n");
     for (path, _) in &files {
         text.push_str(&format!("  {path}\n"));
@@ -70,6 +84,15 @@ pub fn run(folder: &Path, name: Option<&WorkspaceName>, env: &Env<'_>) -> Result
     ));
     out::print(&text);
     Ok(Exit::Fine)
+}
+
+/// The repository around a folder, if there is one.
+fn within(folder: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(folder).ok()?;
+    let mut above = real.ancestors().skip(1);
+    above
+        .find(|outer| outer.join(MANIFEST).is_file())
+        .map(Path::to_owned)
 }
 
 /// All files with their texts.
@@ -92,6 +115,12 @@ fn named_after(folder: &Path) -> Result<WorkspaceName, CliError> {
         Err(_) => folder.to_owned(),
     };
     let own = real.file_name().unwrap_or_default().to_string_lossy();
+    // What is left of a name without its letters is not that name.
+    if own.chars().any(|c| c.is_alphabetic() && !c.is_ascii()) {
+        return Err(CliError::Other(format!(
+            "no name can be made out of {own:?}, which has letters besides a to z; give one with --name"
+        )));
+    }
     let name: String = own
         .chars()
         .map(|c| match c.to_ascii_lowercase() {
@@ -203,6 +232,7 @@ mod tests {
             ("/srv/My Shop", Some("my-shop")),
             ("/srv/-shop_2-", Some("shop-2")),
             ("/srv/商店", None),
+            ("/srv/über", None),
             ("/", None),
         ] {
             let made = named_after(Path::new(folder)).ok();

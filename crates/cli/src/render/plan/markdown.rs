@@ -406,14 +406,17 @@ fn block(owner: &Owner<'_>, view: &PlanView, room: usize) -> Option<String> {
     }
     let title = match owner.change {
         None => format!("~ {}", owner.name),
-        Some(change) => format!(
-            "{} {} {}, {}: {}",
-            words::mark(change.action),
-            change.kind.as_str().to_lowercase(),
-            owner.name,
-            words::release(change),
-            words::owner_felt(change)
-        ),
+        Some(change) => {
+            let felt = words::owner_felt(change);
+            let colon = if felt.is_empty() { "" } else { ": " };
+            format!(
+                "{} {} {}, {}{colon}{felt}",
+                words::mark(change.action),
+                change.kind.as_str().to_lowercase(),
+                owner.name,
+                words::release(change),
+            )
+        }
     };
     let block = folded(&title, &lines);
     (chars(&block) <= room).then_some(block)
@@ -494,7 +497,14 @@ fn push(
     }
     let what = shown(attribute, action, view.full);
     let path = short(&what.path, MAX_TEXT_CHARS);
-    let cut = |text: &str| short(text, MAX_VALUE_CHARS);
+    let cut = |text: &str| match chars(text).saturating_sub(MAX_VALUE_CHARS) {
+        0 => text.to_owned(),
+        left => format!(
+            "{} ({} more)",
+            short(text, MAX_VALUE_CHARS),
+            words::count(left, "character")
+        ),
+    };
     match what.what {
         What::Word(word) => lines.push(format!("    {path}: {word}{remark}")),
         What::One(None, text) => lines.push(format!("    {path}: {}{remark}", cut(&text))),
