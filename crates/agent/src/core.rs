@@ -37,7 +37,7 @@ use crate::error::AgentError;
 use crate::exits::Exits;
 use crate::folder::{Folder, Keeper};
 use crate::hands::{self, Book, Page};
-use crate::identity::{Enrolled, join};
+use crate::identity::{Enrolled, Record, join};
 use crate::journal::scribe::{Notebook, Told};
 use crate::journal::{BOUNDS, Journal, Owner};
 use crate::lanes::Lanes;
@@ -45,6 +45,7 @@ use crate::link::{self, LinkEvent, Uplink, hex, random_bytes};
 use crate::logs;
 use crate::metrics::{self, Tally};
 use crate::secrets;
+use crate::warned::Warned;
 use crate::watch::{Watch, concerns};
 
 /// Every so many resyncs everything is read in full: with the default interval, every ten minutes.
@@ -162,14 +163,13 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
             Notes::none()
         }
     };
-    let core =
-        Core::new(folder, &host, &enrolled, held, book, notes, &config).map_err(|source| {
-            AgentError::Folder {
-                doing: "watch for changes from",
-                path: host.data.clone(),
-                source,
-            }
-        })?;
+    let core = Core::new(folder, &host, &enrolled.record, held, book, notes, &config).map_err(
+        |source| AgentError::Folder {
+            doing: "watch for changes from",
+            path: host.data.clone(),
+            source,
+        },
+    )?;
     let inputs = core.probed.clone();
     let page = match config.metrics {
         Some(address) => {
@@ -265,6 +265,7 @@ struct Core {
     began: Instant,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     notebook: Notebook,
+    warned: Warned,
     inputs: Inputs,
     probed: mpsc::Sender<Input>,
 }
@@ -284,7 +285,7 @@ impl Core {
     fn new(
         folder: Folder,
         host: &Host,
-        enrolled: &Enrolled,
+        record: &Record,
         held: Option<Held>,
         (book, progress): (Book, Progress),
         notes: Notes,
@@ -296,9 +297,9 @@ impl Core {
         let (arrived_in, arrived) = mpsc::channel(16);
         let (other_in, other) = mpsc::channel(64);
         let identity = Identity {
-            workspace: enrolled.record.workspace.clone(),
-            machine: enrolled.record.machine.clone(),
-            lineage: Some(enrolled.record.lineage.clone()),
+            workspace: record.workspace.clone(),
+            machine: record.machine.clone(),
+            lineage: Some(record.lineage.clone()),
         };
         let settings = Settings {
             resync_ms: u64::try_from(config.interval.as_millis()).unwrap_or(u64::MAX),
@@ -358,6 +359,7 @@ impl Core {
                 other,
             },
             notebook,
+            warned: Warned::default(),
             probed: other_in,
             folder,
         })
@@ -684,7 +686,10 @@ impl Core {
     }
 
     fn tell_session(&mut self, event: SessionEvent) {
-        for effect in self.session.handle(event, self.now()) {
+        let effects = self.session.handle(event, self.now());
+        self.warned.look(&self.session);
+        let mut broken = false;
+        for effect in effects {
             match effect {
                 SessionEffect::Send(message) => {
                     let failed = self
@@ -696,7 +701,9 @@ impl Core {
                             "the control plane does not take what this agent says; reconnecting"
                         );
                         self.unlink();
-                        return self.lost();
+                        // What else is to be done is about this machine, and is done: what was stored is adopted, whether or
+                        // not anybody could be told.
+                        broken = true;
                     }
                 }
                 SessionEffect::Persist(held) => {
@@ -749,6 +756,9 @@ impl Core {
                     }
                 }
             }
+        }
+        if broken {
+            self.lost();
         }
     }
 
@@ -960,3 +970,6 @@ fn touches_paths(event: &converge::Event) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

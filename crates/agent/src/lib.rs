@@ -23,6 +23,7 @@ mod logs;
 mod metrics;
 mod ready;
 mod secrets;
+mod warned;
 mod watch;
 
 pub use self::core::{Running, start};

@@ -56,6 +56,21 @@ pub struct Uplink {
 }
 
 impl Uplink {
+    /// A link that ends here: what is said on it can be read.
+    #[cfg(test)]
+    pub fn to(channel: Channel) -> (Self, mpsc::Receiver<v1::AgentMessage>) {
+        let (out, sent) = mpsc::channel(8);
+        let (_close, _) = oneshot::channel();
+        let uplink = Self {
+            out,
+            channel,
+            host: HostFacts::default(),
+            trusted_cas: Vec::new(),
+            _close,
+        };
+        (uplink, sent)
+    }
+
     /// Sends; false if the link is too slow to go on with.
     #[must_use]
     pub fn send(&self, message: ToServer) -> bool {
@@ -210,9 +225,14 @@ fn is_about_the_certificate(error: &AgentError) -> bool {
 /// Says what is wrong once, not at every try.
 fn tell(told: &mut String, error: &AgentError) {
     let text = error.to_string();
-    if *told != text {
+    let about = match error {
+        // Each time with another time in it.
+        AgentError::Connect(ConnectError::Clock { address, .. }) => format!("clock {address}"),
+        _ => text.clone(),
+    };
+    if *told != about {
         tracing::warn!("{text}");
-        *told = text;
+        *told = about;
     }
 }
 

@@ -243,6 +243,7 @@ fn hello(lineage: Option<&Lineage>, generation: u64, hash: Option<Hash>) -> ToSe
         versions: plumb_dispatch::version::SPOKEN,
         journal: None,
         hands: None,
+        at: None,
     })
 }
 

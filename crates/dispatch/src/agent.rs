@@ -23,14 +23,11 @@ use crate::protocol::{
     Hello, LogsRequest, MAX_EVENTS, MAX_SECRETS, MAX_STATUSES, Now, Reconciled, Refusal,
     RefusalKind, Releases, SecretVersion, ToAgent, ToServer,
 };
+use crate::skew;
 use crate::version::{self, SPOKEN, Versions};
 
 /// How many events wait for a link; the oldest go first, and are counted.
 pub const KEPT_EVENTS: usize = 1000;
-
-/// Clocks that differ by more than this are worth telling a person about, in milliseconds: certificates and the
-/// order of events in a log start to suffer.
-pub const SKEW_WORTH_TELLING_MS: i64 = 60_000;
 
 /// An assignment as it is held, or about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,12 +261,7 @@ impl AgentSession {
     /// A message about clocks that differ too much, if they do.
     #[must_use]
     pub fn skew(&self) -> Option<String> {
-        let skew = self.skew_ms.filter(|ms| ms.abs() > SKEW_WORTH_TELLING_MS)?;
-        let way = if skew > 0 { "behind" } else { "ahead of" };
-        Some(format!(
-            "this machine's clock is {} s {way} the control plane's; set it, for example with an NTP client",
-            skew.abs() / 1000
-        ))
+        skew::said("this machine's clock", self.skew_ms?)
     }
 
     /// When [`Event::Tick`] is wanted next, on the monotonic clock; none while there is nothing to wait for.
@@ -292,7 +284,7 @@ impl AgentSession {
                 self.link = Link::Greeted;
                 self.owes_complete = true;
                 self.journal.cut();
-                out.push(Effect::Send(ToServer::Hello(self.hello(instance))));
+                out.push(Effect::Send(ToServer::Hello(self.hello(instance, now))));
             }
             Event::Disconnected => self.link = Link::Down,
             Event::Received(_) if self.link == Link::Down => {}
@@ -350,7 +342,7 @@ impl AgentSession {
         out
     }
 
-    fn hello(&self, instance: String) -> Hello {
+    fn hello(&self, instance: String, now: Now) -> Hello {
         Hello {
             lineage: self.identity.lineage.clone(),
             generation: self.held.as_ref().map_or(Generation(0), |h| h.generation),
@@ -361,6 +353,7 @@ impl AgentSession {
             hands: Some(self.hands.held),
             versions: self.versions,
             journal: self.journal.mark().cloned(),
+            at: Some(now.wall),
         }
     }
 
@@ -397,11 +390,7 @@ impl AgentSession {
                     self.part(reason, out);
                     return;
                 }
-                self.skew_ms = Some(
-                    server_time
-                        .as_millisecond()
-                        .saturating_sub(now.wall.as_millisecond()),
-                );
+                self.skew_ms = Some(skew::ahead_ms(now.wall, server_time));
                 self.link = Link::Up {
                     heartbeat_ms: heartbeat_ms.max(1),
                     said_at_ms: now.mono_ms,

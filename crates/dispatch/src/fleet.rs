@@ -26,6 +26,7 @@ use crate::protocol::{
 };
 use crate::record::{MachineRecord, Recording};
 use crate::releases::Track;
+use crate::skew;
 use crate::version::{self, SPOKEN};
 use crate::view::{HandsView, RolloutView};
 
@@ -515,6 +516,7 @@ impl Fleet {
         machine.hands.greeted(hello.hands);
         machine.facts = Some(facts);
         machine.last_seen = Some(now.wall);
+        machine.ahead_ms = hello.at.map(|at| skew::ahead_ms(at, now.wall));
         machine.refused = None;
         machine.compare();
         self.sessions.insert(session, name.clone());

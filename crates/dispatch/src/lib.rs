@@ -24,6 +24,7 @@ mod sight;
 pub mod rollout;
 
 mod show;
+mod skew;
 pub mod version;
 pub mod view;
 

@@ -58,6 +58,8 @@ pub(crate) struct Machine {
     pub held: Option<(Generation, Option<Hash>)>,
     pub facts: Option<MachineFacts>,
     pub last_seen: Option<Timestamp>,
+    /// How far its clock was ahead as it last connected, in milliseconds, the way here included; none if it did not tell.
+    pub ahead_ms: Option<i64>,
     /// Each by itself: a map has room for eleven in its smallest node, and there are thousands of machines with three.
     pub statuses: BTreeMap<Address, Box<ResourceStatus>>,
     /// What is ordered by hand.

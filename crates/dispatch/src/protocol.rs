@@ -50,6 +50,8 @@ pub struct Hello {
     pub journal: Option<Mark>,
     /// The orders by hand on its disk; none from a version that takes none.
     pub hands: Option<HeldOrders>,
+    /// What its clock says as it says this; none from a version that does not tell.
+    pub at: Option<Timestamp>,
 }
 
 /// Why an agent does not take an assignment: a closed set, for machines.

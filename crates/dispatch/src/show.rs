@@ -16,6 +16,7 @@ use crate::fleet::Fleet;
 use crate::judge::{Progress, judge};
 use crate::machine::Machine;
 use crate::releases::Track;
+use crate::skew;
 use crate::view::{
     Counts, FORMAT, MachineView, MachineWord, OwnerView, ProcessView, ResourceView, RolloutView,
     StateWord, WorkspaceView,
@@ -173,7 +174,8 @@ fn machine_view(name: &MachineName, machine: &Machine, counts: Counts) -> Machin
         let message = "no blueprint names this machine; add a `kind: Machine` document for it";
         (MachineWord::Unassigned, Some(message.to_owned()))
     } else if machine.is_online() {
-        (MachineWord::Online, refused)
+        let skew = || skew::said("its clock", machine.ahead_ms?);
+        (MachineWord::Online, refused.or_else(skew))
     } else if machine.last_seen.is_some() {
         (MachineWord::Offline, Some(offline(name, machine)))
     } else {

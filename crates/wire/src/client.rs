@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use plumb_model::{Secret, WorkspaceName};
+use plumb_model::{Secret, Timestamp, WorkspaceName};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -80,6 +80,16 @@ pub enum ConnectError {
         /// What is wrong with its certificate.
         cause: String,
     },
+    /// One of the two clocks is wrong: by this one, the control plane's certificate does not hold.
+    #[error(
+        "by this machine's clock the certificate of the control plane at {address} {cause}; set the clock of whichever of the two is wrong"
+    )]
+    Clock {
+        /// Where.
+        address: String,
+        /// What the certificate says, and what the clock does.
+        cause: String,
+    },
     /// The control plane does not take the client's certificate.
     #[error(
         "the control plane at {address} refuses this machine's certificate ({cause}); check the clock, or enrol the machine again with `plumb token create --join`"
@@ -140,6 +150,9 @@ pub fn classify(address: &str, error: &(dyn Error + 'static)) -> ConnectError {
     let tls = find(error, |e| e.downcast_ref::<rustls::Error>().cloned());
     match tls {
         Some(rustls::Error::InvalidCertificate(why)) => {
+            if let Some(cause) = of_another_time(&why) {
+                return ConnectError::Clock { address, cause };
+            }
             return ConnectError::WrongCa {
                 address,
                 cause: rustls::Error::InvalidCertificate(why).to_string(),
@@ -175,6 +188,30 @@ pub fn classify(address: &str, error: &(dyn Error + 'static)) -> ConnectError {
         cause
     };
     ConnectError::Unreachable { address, cause }
+}
+
+/// What is wrong with a certificate that holds at another time than now.
+fn of_another_time(why: &rustls::CertificateError) -> Option<String> {
+    use rustls::CertificateError as Is;
+    let said = |at: &rustls::pki_types::UnixTime| {
+        let seconds = i64::try_from(at.as_secs()).ok()?;
+        Some(Timestamp::from_second(seconds).ok()?.to_string())
+    };
+    match why {
+        Is::NotValidYet => Some("does not hold yet".to_owned()),
+        Is::NotValidYetContext { time, not_before } => Some(format!(
+            "does not hold before {}, and it is {} here",
+            said(not_before)?,
+            said(time)?
+        )),
+        Is::Expired => Some("has run out".to_owned()),
+        Is::ExpiredContext { time, not_after } => Some(format!(
+            "ran out at {}, and it is {} here",
+            said(not_after)?,
+            said(time)?
+        )),
+        _ => None,
+    }
 }
 
 /// Walks the chain of causes. An `io::Error` hides the error that it wraps from `source`, hence the look inside.

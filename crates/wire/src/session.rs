@@ -208,6 +208,7 @@ pub fn to_server(message: ToServer) -> Vec<v1::AgentMessage> {
                     number: held.number.0,
                     hash: hash_text(held.hash),
                 }),
+                at: hello.at.map(|at| at.to_string()).unwrap_or_default(),
             }),
         ),
         ToServer::Ack { generation, hash } => (
@@ -324,6 +325,7 @@ impl FromAgent {
                     }),
                     None => None,
                 },
+                at: parse_optional("hello.at", &hello.at)?,
             }),
             Up::HandsAnswer(answer) => ToServer::HandsAnswer {
                 orders: HeldOrders {
@@ -735,6 +737,7 @@ mod tests {
                 number: OrderNumber(3),
                 hash: Some(Hash::of(b"h")),
             }),
+            at: Some("2026-11-22T08:00:00.125Z".parse().unwrap()),
         }));
         there_and_back_up(ToServer::Ack {
             generation: Generation(1),

@@ -125,6 +125,7 @@ fn says_hello(instance: &str, trusted: &[String]) -> ToServer {
         versions: plumb_dispatch::version::SPOKEN,
         journal: None,
         hands: None,
+        at: None,
         ..hello
     })
 }

@@ -61,6 +61,7 @@ fn a_machine_is_handed_the_versions_that_its_assignment_names_and_no_others() {
             versions: crate::version::SPOKEN,
             journal: None,
             hands: None,
+            at: None,
         };
         let event = Event::Connected {
             session: 7,

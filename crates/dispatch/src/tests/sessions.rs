@@ -29,6 +29,7 @@ fn hello(generation: u64, hash: Option<Hash>, instance: &str) -> Hello {
         versions: crate::version::SPOKEN,
         journal: None,
         hands: None,
+        at: None,
     }
 }
 

@@ -286,6 +286,7 @@ fn of_agents() -> Vec<(&'static str, Vec<ToServer>)> {
         },
         journal: None,
         hands: None,
+        at: None,
     };
     let first = Hello {
         lineage: None,

@@ -56,6 +56,7 @@ fn of_agents() -> Vec<(&'static str, Vec<ToServer>)> {
         },
         journal: Some(mark()),
         hands: Some(orders()),
+        at: None,
     };
     vec![
         ("agent-hello", vec![ToServer::Hello(hello)]),
