@@ -44,6 +44,9 @@ const EVENTS: usize = 1024;
 /// this adds little to it.
 const TICK: Duration = Duration::from_secs(5);
 
+/// What takes the task longer than this is told of in the log, at debug.
+const LONG: Duration = Duration::from_millis(20);
+
 /// How long a machine may take to open a log stream that it was asked for.
 const LOGS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -139,6 +142,33 @@ enum Input {
     Observe(oneshot::Sender<Observed>),
     View(oneshot::Sender<(u64, Arc<Shown>)>),
     Stop(oneshot::Sender<()>),
+}
+
+impl Input {
+    /// What it is, for the log.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "connected",
+            Self::Said { .. } => "said",
+            Self::Gone { .. } => "gone",
+            Self::Recorded { .. } => "recorded",
+            Self::Identity { .. } => "identity",
+            Self::Tell { .. } => "tell",
+            Self::Hands { .. } => "hands",
+            Self::Reconcile { .. } => "reconcile",
+            Self::Renew { .. } => "renew",
+            Self::CutUntrusted(_) => "cut untrusted",
+            Self::Advanced { .. } => "advanced",
+            Self::Recovered(_) => "recovered",
+            Self::Look(_) => "look",
+            Self::OpenLogs { .. } => "open logs",
+            Self::CloseLogs(_) => "close logs",
+            Self::Opened { .. } => "opened",
+            Self::Observe(_) => "observe",
+            Self::View(_) => "view",
+            Self::Stop(_) => "stop",
+        }
+    }
 }
 
 /// The workspace as it stood, and the same as JSON once somebody has asked for it.
@@ -482,7 +512,14 @@ impl Task {
                     let _ = done.send(());
                     return;
                 }
-                Some(input) => self.take(input).await,
+                Some(input) => {
+                    let (what, began) = (input.what(), Instant::now());
+                    self.take(input).await;
+                    let took = began.elapsed();
+                    if took >= LONG {
+                        tracing::debug!(what, ms = took.as_millis(), "agents waited for this");
+                    }
+                }
                 None => return,
             }
         }

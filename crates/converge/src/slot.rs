@@ -229,7 +229,7 @@ impl Slot {
 
     /// The hash by which a resource that converged is known again after a restart of the agent.
     pub fn hash_of(address: &Address, resource: &Resource) -> Hash {
-        debug_assert_eq!(*address, resource.address);
+        assert_eq!(*address, resource.address);
         Hash::of_json(resource)
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn consents(desired: &Desired, input: &Input<'_>, plan: &Plan) -> Vec
         .into_iter()
         .flatten()
         .inspect(|(allow, _)| {
-            debug_assert!(
+            assert!(
                 CONSENTS.contains(allow),
                 "{allow} has its place in the list"
             )
