@@ -23,4 +23,6 @@ pub enum Bug {
     Unfenced,
     /// Nobody hears whose key counts for a machine.
     AnyKey,
+    /// Timers are set by the clock on the wall.
+    WallTimers,
 }

@@ -384,9 +384,13 @@ impl World {
 
     /// The clocks of somebody whose clock on the wall is so far off.
     fn clocks(&self, skew_ms: i64) -> Now {
+        let mono_ms = match self.options.bug {
+            Some(Bug::WallTimers) => self.now_ms.saturating_add_signed(skew_ms),
+            _ => self.now_ms,
+        };
         Now {
             wall: self.wall(skew_ms),
-            mono_ms: self.now_ms,
+            mono_ms,
         }
     }
 

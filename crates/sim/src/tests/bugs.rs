@@ -66,6 +66,12 @@ fn a_paused_leader_that_nothing_fences_is_caught() {
     is_caught(Bug::Unfenced, "an outcome is never taken back");
 }
 
+/// Row 40 of the threats, the mutation.
+#[test]
+fn timers_by_the_clock_on_the_wall_are_caught() {
+    is_caught(Bug::WallTimers, "everything converges");
+}
+
 #[test]
 fn a_copy_of_a_machine_that_keeps_its_key_is_caught() {
     is_caught(Bug::AnyKey, "everything converges");
