@@ -88,7 +88,7 @@ enum Input {
     },
     Said {
         session: u64,
-        message: ToServer,
+        message: Box<ToServer>,
     },
     Gone {
         session: u64,
@@ -276,6 +276,7 @@ impl Gateway {
 
     /// Passes on what an agent said; waits while the task is behind.
     pub async fn said(&self, session: u64, message: ToServer) {
+        let message = Box::new(message);
         let _ = self.inputs.send(Input::Said { session, message }).await;
     }
 
@@ -534,6 +535,7 @@ impl Task {
                 reply,
             } => self.connected(machine, *hello, outbox, reply).await,
             Input::Said { session, message } => {
+                let message = *message;
                 self.handle(Event::Message { session, message }).await;
             }
             Input::Gone { session } => self.gone(session).await,
