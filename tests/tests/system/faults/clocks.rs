@@ -78,7 +78,7 @@ fn a_clock_that_is_wrong_is_named_and_holds_nothing_up_that_it_need_not() {
     pair.kill_agent();
     pair.start_agent_with(&[], &clock("-10y", &library));
     said(&pair, "does not hold before");
-    assert_eq!(pair.running(), [running.clone()]);
+    assert_eq!(pair.running(), std::slice::from_ref(&running));
     pair.kill_agent();
     pair.start_agent();
     let status = pair.status_until("settled", settled);
