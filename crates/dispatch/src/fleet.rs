@@ -21,6 +21,7 @@ use plumb_model::{
 use crate::hands::WrittenOrders;
 use crate::journal::Chunk;
 use crate::machine::{MAX_RESYNCS, Machine, Refused, Session};
+use crate::machines::Machines;
 use crate::protocol::{
     Hello, LogsRequest, Now, Reconciled, Refusal, RefusalKind, SecretVersion, ToAgent, ToServer,
 };
@@ -182,7 +183,7 @@ pub enum Effect {
 pub struct Fleet {
     lineage: Lineage,
     pub(crate) revision: Revision,
-    pub(crate) machines: BTreeMap<MachineName, Machine>,
+    pub(crate) machines: Machines,
     pub(crate) owners: BTreeMap<OwnerName, Track>,
     pub(crate) rollouts: BTreeMap<OwnerName, RolloutView>,
     sessions: BTreeMap<u64, MachineName>,
@@ -229,7 +230,7 @@ impl Fleet {
         let mut fleet = Self {
             lineage,
             revision: Revision(0),
-            machines: BTreeMap::new(),
+            machines: Machines::default(),
             owners: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -305,7 +306,7 @@ impl Fleet {
             }
             Event::Hands(all) => {
                 for (name, written) in all {
-                    let machine = self.machines.entry(name.clone()).or_default();
+                    let machine = self.machines.of(name.clone());
                     machine.hands.written = Some(written);
                     self.changed = true;
                     self.push(&name, now, &mut out);
@@ -376,7 +377,7 @@ impl Fleet {
     #[must_use]
     pub fn status_of(&self, address: &Address) -> Option<&ResourceStatus> {
         let statuses = &self.machines.get(&address.machine)?.statuses;
-        statuses.get(address).map(AsRef::as_ref)
+        statuses.get(address)
     }
 
     /// How far a machine has come with what is ordered by hand.
@@ -413,9 +414,7 @@ impl Fleet {
 
     /// What each machine that was ever heard of since this control plane started says of itself.
     pub fn facts(&self) -> impl Iterator<Item = (&MachineName, &MachineFacts)> {
-        self.machines
-            .iter()
-            .filter_map(|(name, machine)| Some((name, machine.facts.as_ref()?)))
+        self.machines.facts()
     }
 
     /// What each machine holds, as it last said. A machine that comes back into the blueprints under its old name must
@@ -441,11 +440,8 @@ impl Fleet {
     }
 
     /// The last status of every resource, of machines that are not regressed.
-    pub fn statuses(&self) -> impl Iterator<Item = &ResourceStatus> {
-        self.machines
-            .values()
-            .filter(|machine| machine.regressed.is_none())
-            .flat_map(|machine| machine.statuses.values().map(AsRef::as_ref))
+    pub fn statuses(&self) -> impl Iterator<Item = &Arc<ResourceStatus>> {
+        self.machines.statuses()
     }
 
     /// The last events of the workspace, oldest first; at most [`KEPT_EVENTS`].
@@ -473,7 +469,7 @@ impl Fleet {
         let Some(protocol) = SPOKEN.agree(hello.versions) else {
             let agent = (hello.facts.version.as_str(), hello.versions);
             let reason = version::refusal(agent, (version::PLUMB, SPOKEN));
-            let machine = self.machines.entry(name).or_default();
+            let machine = self.machines.of(name);
             machine.last_seen = Some(now.wall);
             machine.facts = Some(hello.facts);
             machine.incompatible = Some(reason.clone());
@@ -481,7 +477,7 @@ impl Fleet {
             close(session, reason, out);
             return;
         };
-        let machine = self.machines.entry(name.clone()).or_default();
+        let machine = self.machines.of(name.clone());
         machine.incompatible = None;
         let mut facts = hello.facts;
         facts.capabilities = self.abilities.shared(facts.capabilities);
@@ -511,7 +507,7 @@ impl Fleet {
         // An agent that holds less than it did has lost its disk, and with it whatever it said under what it lost.
         machine
             .statuses
-            .retain(|_, status| status.generation <= hello.generation);
+            .retain(|status| status.generation <= hello.generation);
         machine.held = Some((hello.generation, hello.hash));
         machine.hands.greeted(hello.hands);
         machine.facts = Some(facts);
@@ -547,7 +543,7 @@ impl Fleet {
         let machine = match self.machines.get_mut(name) {
             Some(machine) => machine,
             // A record may come for it yet.
-            None if removed => self.machines.entry(name.clone()).or_default(),
+            None if removed => self.machines.of(name.clone()),
             None => return,
         };
         if let Some(session) = machine.session.take() {
@@ -788,44 +784,14 @@ impl Fleet {
             .last_tick_ms
             .is_some_and(|last| now.mono_ms.saturating_sub(last) > period);
         self.last_tick_ms = Some(now.mono_ms);
-        let mut ended = Vec::new();
-        for machine in self.machines.values_mut() {
-            let Some(session) = &mut machine.session else {
-                continue;
-            };
-            if stalled {
-                // It was this process that slept, so the silence proves nothing.
+        if stalled {
+            // It was this process that slept, so the silence proves nothing.
+            for session in self.machines.sessions_mut() {
                 session.heard_ms = now.mono_ms;
             }
-            let silent = now.mono_ms.saturating_sub(session.heard_ms);
-            if silent > period.saturating_mul(SILENT_PERIODS) {
-                ended.push((
-                    session.id,
-                    format!("nothing was heard for {} s", silent / 1000),
-                ));
-            } else if let Some((number, _)) = machine
-                .hands
-                .in_flight
-                .filter(|(_, at)| now.mono_ms.saturating_sub(*at) > ANSWER_WITHIN_MS)
-            {
-                let seconds = ANSWER_WITHIN_MS / 1000;
-                let reason =
-                    format!("orders by hand {number} were not answered within {seconds} s");
-                ended.push((session.id, reason));
-            } else if let Some(flight) = session
-                .in_flight
-                .filter(|f| now.mono_ms.saturating_sub(f.sent_ms) > ANSWER_WITHIN_MS)
-            {
-                let seconds = ANSWER_WITHIN_MS / 1000;
-                ended.push((
-                    session.id,
-                    format!(
-                        "generation {} was not answered within {seconds} s",
-                        flight.generation
-                    ),
-                ));
-            }
         }
+        let overdue = |machine: &Machine| machine.overdue(now.mono_ms, period);
+        let ended: Vec<_> = self.machines.values().filter_map(overdue).collect();
         for (id, reason) in ended {
             self.gone(id);
             close(id, reason, out);

@@ -107,7 +107,7 @@ pub fn fence_orders(
 }
 
 /// The control plane's end: what a machine is to hold of them, and what it holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct MachineHands {
     pub written: Option<Arc<WrittenOrders>>,
     /// What its agent holds; none of one that takes none, or that was never heard.

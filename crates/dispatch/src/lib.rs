@@ -17,6 +17,7 @@ pub mod journal;
 pub mod fleet;
 pub mod judge;
 mod machine;
+mod machines;
 pub mod record;
 mod releases;
 mod sight;
@@ -25,6 +26,7 @@ pub mod rollout;
 
 mod show;
 mod skew;
+mod statuses;
 pub mod version;
 pub mod view;
 
@@ -37,4 +39,5 @@ pub use fleet::Fleet;
 pub use protocol::{Hello, LogsRequest, Now, Refusal, RefusalKind, Releases, ToAgent, ToServer};
 pub use record::{MachineRecord, OwnerRecord, Recording, RecordingError};
 pub use rollout::Rollouts;
+pub use show::Standing;
 pub use view::WorkspaceView;

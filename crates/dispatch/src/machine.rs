@@ -2,18 +2,20 @@
 //!
 //! It never sends anything itself; the fleet owns the control flow and calls it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use plumb_model::capability::MachineFacts;
 use plumb_model::{Address, Assignment, Entry, Generation, Hash, ResourceStatus, Timestamp};
 
+use crate::fleet::{ANSWER_WITHIN_MS, SILENT_PERIODS};
 use crate::hands::MachineHands;
 use crate::protocol::{Refusal, RefusalKind, SecretVersion, ToAgent};
 use crate::record::MachineRecord;
+use crate::statuses::Statuses;
 
 /// A live session of a machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub id: u64,
     pub instance: String,
@@ -36,13 +38,13 @@ pub(crate) struct InFlight {
 }
 
 /// An assignment that the agent did not take.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refused {
     pub refusal: Refusal,
     pub at_ms: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
     pub record: Option<MachineRecord>,
     /// The assignment before the recorded one, as the base of deltas, until the agent has the recorded one.
@@ -60,8 +62,7 @@ pub(crate) struct Machine {
     pub last_seen: Option<Timestamp>,
     /// How far its clock was ahead as it last connected, in milliseconds, the way here included; none if it did not tell.
     pub ahead_ms: Option<i64>,
-    /// Each by itself: a map has room for eleven in its smallest node, and there are thousands of machines with three.
-    pub statuses: BTreeMap<Address, Box<ResourceStatus>>,
+    pub statuses: Statuses,
     /// What is ordered by hand.
     pub hands: MachineHands,
     /// Why its agent was refused the last time that it came, if it was since it speaks no version that this end does.
@@ -173,16 +174,13 @@ impl Machine {
                 Entry::Resource(_) => None,
             });
             tombstones
-                .map(|address| {
-                    let status = ResourceStatus {
-                        address: address.clone(),
-                        generation,
-                        conditions: Vec::new(),
-                        gone: true,
-                        process: None,
-                        found: None,
-                    };
-                    (address.clone(), Box::new(status))
+                .map(|address| ResourceStatus {
+                    address: address.clone(),
+                    generation,
+                    conditions: Vec::new(),
+                    gone: true,
+                    process: None,
+                    found: None,
                 })
                 .collect()
         });
@@ -198,7 +196,7 @@ impl Machine {
         self.record = Some(record);
         if let Some(assignment) = self.assignment().cloned() {
             self.statuses
-                .retain(|address, _| assignment.get(address).is_some());
+                .retain(|status| assignment.get(&status.address).is_some());
         } else {
             self.statuses.clear();
         }
@@ -283,6 +281,28 @@ impl Machine {
         })
     }
 
+    /// The session that is to be closed, and why: nothing was heard of it for too long, or no answer.
+    pub fn overdue(&self, now_ms: u64, heartbeat_ms: u64) -> Option<(u64, String)> {
+        let session = self.session.as_ref()?;
+        let since = |at_ms: u64| now_ms.saturating_sub(at_ms);
+        let silent = since(session.heard_ms);
+        if silent > heartbeat_ms.saturating_mul(SILENT_PERIODS) {
+            let reason = format!("nothing was heard for {} s", silent / 1000);
+            return Some((session.id, reason));
+        }
+        let late = |sent_ms: u64| since(sent_ms) > ANSWER_WITHIN_MS;
+        let orders = self.hands.in_flight.filter(|(_, sent_ms)| late(*sent_ms));
+        let orders = orders.map(|(number, _)| format!("orders by hand {number} were"));
+        let generation = session.in_flight.filter(|flight| late(flight.sent_ms));
+        let generation = generation.map(|flight| format!("generation {} was", flight.generation));
+        let what = orders.or(generation)?;
+        let seconds = ANSWER_WITHIN_MS / 1000;
+        Some((
+            session.id,
+            format!("{what} not answered within {seconds} s"),
+        ))
+    }
+
     /// Folds statuses in, and says how many were dropped: of addresses that the record does not speak of, or under a
     /// generation that it has not reached.
     pub fn fold(&mut self, complete: bool, statuses: Vec<ResourceStatus>) -> u64 {
@@ -294,19 +314,20 @@ impl Machine {
             self.statuses.clear();
         }
         let mut dropped = 0;
-        for status in statuses {
-            let known = assignment.get(&status.address).is_some();
-            if !known || status.generation > recorded {
+        for mut status in statuses {
+            let known = assignment.get(&status.address);
+            let Some(known) = known.filter(|_| status.generation <= recorded) else {
                 dropped += 1;
                 continue;
-            }
+            };
+            // The same, shared with what is recorded.
+            status.address = known.address().clone();
             let newer = self
                 .statuses
                 .get(&status.address)
                 .is_none_or(|old| old.generation <= status.generation);
             if newer {
-                let address = status.address.clone();
-                self.statuses.insert(address, Box::new(status));
+                self.statuses.insert(status);
             }
         }
         dropped

@@ -25,7 +25,8 @@ pub(crate) struct Track {
     /// The generation that brought the release to each machine.
     pub brought: BTreeMap<MachineName, Generation>,
     pub outcome: Outcome,
-    /// A machine that it was last seen to wait for: while that one is not done, nobody needs to look at all the others.
+    /// A machine that it was last seen to wait for: while that one or one behind it is not done, nobody needs to look at all the
+    /// others.
     pub waits_for: Option<MachineName>,
 }
 
@@ -84,7 +85,7 @@ impl Fleet {
         }
         self.rollouts = recording.rollouts;
         for (name, record) in recording.machines {
-            let machine = self.machines.entry(name).or_default();
+            let machine = self.machines.of(name);
             machine.set_record(record);
             machine.compare();
         }
@@ -149,7 +150,7 @@ impl Fleet {
     ) {
         self.changed = true;
         for (name, record) in machines {
-            let machine = self.machines.entry(name.clone()).or_default();
+            let machine = self.machines.of(name.clone());
             let before = machine.record.as_ref().map(|r| r.behind.clone());
             let generation = record.generation;
             let moved = before.unwrap_or_default();
@@ -256,7 +257,7 @@ impl Fleet {
             }
             let short = moved.and_then(|moved| self.judge_by_one(owner, track, moved));
             let (outcome, waits_for) = match short {
-                Some(outcome) => (outcome, track.waits_for.clone()),
+                Some((outcome, waits_for)) => (outcome, waits_for.cloned()),
                 None => self.judge_owner(owner, track),
             };
             // What is settled the short way is what looking at everybody would say.
@@ -285,25 +286,36 @@ impl Fleet {
         self.forget_removed();
     }
 
-    /// What an owner's release has come to, as far as the machine that moved and the one that it waits for settle that.
-    /// None if all have to be looked at.
-    fn judge_by_one(
-        &self,
+    /// What an owner's release has come to, as far as the machine that moved settles that and any is still waited for, and
+    /// which one. None if all have to be looked at.
+    fn judge_by_one<'a>(
+        &'a self,
         owner: &OwnerName,
-        track: &Track,
+        track: &'a Track,
         moved: &MachineName,
-    ) -> Option<Option<Outcome>> {
-        let waits = track.waits_for.as_ref().is_some_and(|name| {
-            let machine = self.machines.get(name);
-            machine.is_some_and(|machine| !come(owner, track, name, machine).done)
-        });
-        if !waits && !self.is_rolling(owner, track) {
-            return None;
-        }
+    ) -> Option<(Option<Outcome>, Option<&'a MachineName>)> {
+        let waits_for = match &track.waits_for {
+            _ if self.is_rolling(owner, track) => track.waits_for.as_ref(),
+            // Those before it were done when they were passed. Whoever is not any more is found once the end is reached.
+            Some(last) => Some(self.waits_for(owner, track, last)?),
+            None => return None,
+        };
         // What had failed elsewhere was said when it did.
         let machine = self.machines.get(moved)?;
         let failed = come(owner, track, moved, machine).failed;
-        Some(failed.then_some(Outcome::Failed))
+        Some((failed.then_some(Outcome::Failed), waits_for))
+    }
+
+    /// The first machine that an owner's release waits for, from this one on.
+    fn waits_for<'a>(
+        &'a self,
+        owner: &OwnerName,
+        track: &Track,
+        from: &'a MachineName,
+    ) -> Option<&'a MachineName> {
+        let mut machines = self.machines.range(from..);
+        let waits = |name, machine| !come(owner, track, name, machine).done;
+        machines.find_map(|(name, machine)| waits(name, machine).then_some(name))
     }
 
     /// What an owner's release has come to, if that is settled either way, and a machine that it waits for.
@@ -314,7 +326,7 @@ impl Fleet {
     ) -> (Option<Outcome>, Option<MachineName>) {
         let mut waits_for = None;
         let mut failed = false;
-        for (name, machine) in &self.machines {
+        for (name, machine) in self.machines.iter() {
             let come = come(owner, track, name, machine);
             failed |= come.failed;
             if !come.done && waits_for.is_none() {
@@ -370,7 +382,7 @@ fn come(owner: &OwnerName, track: &Track, name: &MachineName, machine: &Machine)
     let mut any = false;
     for entry in assignment.entries().filter(|e| e.address().owner == *owner) {
         any = true;
-        let status = machine.statuses.get(entry.address()).map(AsRef::as_ref);
+        let status = machine.statuses.get(entry.address());
         match judge(entry, status, least) {
             Progress::Done | Progress::Drifted(_) => {}
             Progress::Pending(_) => come.done = false,

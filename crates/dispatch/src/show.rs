@@ -4,17 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
+use plumb_model::capability::MachineFacts;
 use plumb_model::rollout::Phase;
-use plumb_model::state::MachineInfo;
+use plumb_model::state::{MachineInfo, Outcome, OwnerKind};
 use plumb_model::{
     Condition, ConditionKind, Entry, Generation, HealthProbe, MachineName, OwnerName, ProcessSpec,
-    Reason, ResourceKind, ResourceSpec, ResourceStatus, RunState,
+    Reason, ReleaseNumber, ResourceKind, ResourceSpec, ResourceStatus, Revision, RunState,
 };
 
 use crate::fleet::Fleet;
 use crate::judge::{Progress, judge};
 use crate::machine::Machine;
+use crate::machines::Machines;
 use crate::releases::Track;
 use crate::skew;
 use crate::view::{
@@ -28,7 +31,7 @@ impl Fleet {
     pub fn machine_views(&self, after: Option<&MachineName>, limit: usize) -> Vec<MachineView> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.machines
-            .range::<MachineName, _>((from, Bound::Unbounded))
+            .range((from, Bound::Unbounded))
             .filter(|(_, machine)| machine.is_shown())
             .take(limit)
             .map(|(name, machine)| self.view_of(name, machine))
@@ -55,10 +58,77 @@ impl Fleet {
     /// Everything as it stands.
     #[must_use]
     pub fn view(&self) -> WorkspaceView {
+        self.standing().view()
+    }
+
+    /// All that is known now, to be looked at elsewhere while the fleet goes on. Takes as long as copying a pointer for each
+    /// machine does.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            revision: self.revision,
+            machines: self.machines.clone(),
+            owners: self
+                .owners
+                .iter()
+                .map(|(owner, track)| (owner.clone(), Released::of(track)))
+                .collect(),
+            rollouts: self.rollouts.clone(),
+            dropped_statuses: self.dropped_statuses,
+            dropped_events: self.dropped_events,
+        }
+    }
+}
+
+/// A fleet as it stood at one moment.
+#[derive(Debug)]
+pub struct Standing {
+    revision: Revision,
+    machines: Machines,
+    owners: BTreeMap<OwnerName, Released>,
+    rollouts: BTreeMap<OwnerName, RolloutView>,
+    dropped_statuses: u64,
+    dropped_events: u64,
+}
+
+/// An owner's release, and what became of it.
+#[derive(Debug, Clone, Copy)]
+struct Released {
+    kind: Option<OwnerKind>,
+    release: ReleaseNumber,
+    outcome: Outcome,
+    removed: bool,
+}
+
+impl Released {
+    fn of(track: &Track) -> Self {
+        Self {
+            kind: track.kind,
+            release: track.release,
+            outcome: track.outcome,
+            removed: track.removed,
+        }
+    }
+}
+
+impl Standing {
+    /// What each machine that was ever heard of since this control plane started says of itself.
+    pub fn facts(&self) -> impl Iterator<Item = (&MachineName, &MachineFacts)> {
+        self.machines.facts()
+    }
+
+    /// The last status of every resource, of machines that are not regressed.
+    pub fn statuses(&self) -> impl Iterator<Item = &Arc<ResourceStatus>> {
+        self.machines.statuses()
+    }
+
+    /// It, for people.
+    #[must_use]
+    pub fn view(&self) -> WorkspaceView {
         let mut counts: BTreeMap<&MachineName, Counts> = BTreeMap::new();
         let mut resources: BTreeMap<&OwnerName, Vec<ResourceView>> = BTreeMap::new();
         let mut urls: BTreeMap<&OwnerName, BTreeSet<String>> = BTreeMap::new();
-        for (name, machine) in &self.machines {
+        for (name, machine) in self.machines.iter() {
             let entries = machine.assignment().into_iter().flat_map(|a| a.entries());
             for entry in entries {
                 let Some(view) = resource_view(name, machine, entry) else {
@@ -92,7 +162,7 @@ impl Fleet {
             .map(|(owner, track)| {
                 owner_view(
                     owner,
-                    track,
+                    *track,
                     resources.remove(owner).unwrap_or_default(),
                     urls.remove(owner).unwrap_or_default().into_iter().collect(),
                     self.rollouts.get(owner).cloned(),
@@ -241,7 +311,7 @@ fn offline(name: &MachineName, machine: &Machine) -> String {
 /// A resource's line; none for what is proven gone.
 fn resource_view(name: &MachineName, machine: &Machine, entry: &Entry) -> Option<ResourceView> {
     let address = entry.address();
-    let status = machine.statuses.get(address).map(AsRef::as_ref);
+    let status = machine.statuses.get(address);
     let progress = judge(entry, status, machine.generation());
     let removing = matches!(entry, Entry::Tombstone(_));
     if removing && progress == Progress::Done {
@@ -336,7 +406,7 @@ fn process_view(spec: Option<&ProcessSpec>, status: Option<&ResourceStatus>) -> 
 
 fn owner_view(
     owner: &OwnerName,
-    track: &Track,
+    track: Released,
     resources: Vec<ResourceView>,
     urls: Vec<String>,
     rollout: Option<RolloutView>,

@@ -20,7 +20,7 @@ impl Fleet {
     #[must_use]
     pub fn sight(&self, owners: &BTreeSet<OwnerName>) -> Sight {
         let mut sight = Sight::default();
-        for (name, machine) in &self.machines {
+        for (name, machine) in self.machines.iter() {
             if machine.is_online() && machine.regressed.is_none() && !machine.is_cloned() {
                 sight.online.insert(name.clone());
             }
@@ -76,7 +76,7 @@ fn health(machine: &Machine, entry: &Entry) -> Health {
         ));
     }
     let address = entry.address();
-    let status = machine.statuses.get(address).map(AsRef::as_ref);
+    let status = machine.statuses.get(address);
     let say = |why: &str| format!("{}/{}: {why}", address.kind.as_str(), address.name);
     match judge(entry, status, machine.generation()) {
         Progress::Done | Progress::Drifted(_) if stands(entry, status) => Health::Stopped,

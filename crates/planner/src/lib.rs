@@ -117,7 +117,7 @@ pub struct Observed {
     /// Machines whose agents have been heard of, with what they said of themselves.
     pub machines: BTreeMap<MachineName, MachineFacts>,
     /// The newest statuses.
-    pub statuses: BTreeMap<Address, ResourceStatus>,
+    pub statuses: BTreeMap<Address, Arc<ResourceStatus>>,
     /// No fleet was asked, as between two commits: then no machine is waited for.
     pub nobody_asked: bool,
 }

@@ -163,7 +163,7 @@ impl Snapshot {
         }
         let mut snapshot = Self::default();
         let mut releases = BTreeMap::<OwnerName, Arc<ReleaseBody>>::new();
-        let mut statuses = BTreeMap::<Address, ResourceStatus>::new();
+        let mut statuses = BTreeMap::<Address, Arc<ResourceStatus>>::new();
         // Checked as a whole, which is much quicker than text by text.
         let text = std::str::from_utf8(body).map_err(|_| SnapshotError::Damaged)?;
         let lines = text.lines().enumerate().collect();
@@ -184,7 +184,7 @@ impl Snapshot {
                 }
                 Read::Secrets(secrets) => snapshot.secrets = secrets,
                 Read::Status(status) => {
-                    statuses.insert(status.address.clone(), status);
+                    statuses.insert(status.address.clone(), Arc::new(status));
                 }
             }
         }

@@ -412,7 +412,7 @@ impl World {
                 _ => None,
             },
         };
-        self.observed.statuses.insert(address, status);
+        self.observed.statuses.insert(address, Arc::new(status));
     }
 
     /// Every agent proves everything gone that it was ordered to remove, and reports the rest converged.

@@ -363,7 +363,7 @@ impl Desk {
     ) -> Result<(), Refusal> {
         let everywhere = (before.everywhere != next.everywhere).then(|| next.everywhere.clone());
         let ledger = self.ledger.clone();
-        let changed = refuse::blocking(move || {
+        let written = refuse::blocking(move || {
             if let Some(everywhere) = everywhere {
                 ledger
                     .store_stopped(&everywhere)
@@ -372,16 +372,13 @@ impl Desk {
             ledger
                 .store_orders(&changed)
                 .map_err(|e| refuse::ledger(&e))?;
-            Ok(changed)
-        })
-        .await?;
-        let written: BTreeMap<_, _> = changed
-            .into_iter()
-            .map(|orders| {
+            let written = changed.into_iter().map(|orders| {
                 let machine = orders.machine.clone();
                 (machine, Arc::new(WrittenOrders::from(orders)))
-            })
-            .collect();
+            });
+            Ok(written.collect::<BTreeMap<_, _>>())
+        })
+        .await?;
         next.machines.extend(written.clone());
         *self
             .recorded

@@ -15,7 +15,7 @@ pub(super) struct Strangers<'a> {
 
 impl<'a> Strangers<'a> {
     pub fn new(input: &'a Input<'a>) -> Self {
-        let statuses = input.observed.statuses.values();
+        let statuses = input.observed.statuses.values().map(AsRef::as_ref);
         Self {
             input,
             statuses: statuses.filter(|status| is_foreign(status)).collect(),

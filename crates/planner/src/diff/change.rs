@@ -242,7 +242,7 @@ fn adopted(sides: &Sides<'_>, new: &Resource) -> Change {
     let address = &new.address;
     let hiding = Hiding { sides, address };
     let at = sides.desired.recorded_address(address);
-    let statuses = sides.input.observed.statuses.values();
+    let statuses = sides.input.observed.statuses.values().map(AsRef::as_ref);
     let found = crate::compile::stranger(sides.input, statuses, at);
     let reason =
         "something that plumb did not make is there; it is taken over, and what it was is kept";

@@ -664,7 +664,7 @@ fn a_file_that_is_taken_over_and_cannot_be_shown_says_so() {
     assert_eq!(reasons(&world).len(), 1);
     let found = |world: &mut World, digest| {
         let status = world.observed.statuses.values_mut().next().unwrap();
-        let found = status.found.as_mut().unwrap();
+        let found = std::sync::Arc::make_mut(status).found.as_mut().unwrap();
         (found.text, found.digest, found.size) = (None, digest, Some(7));
     };
     found(&mut world, None);
