@@ -945,7 +945,8 @@ impl Core {
         };
         let entries = held.assignment.entries().cloned().map(|mut entry| {
             if let Entry::Resource(resource) = &mut entry
-                && let ResourceSpec::Process(spec) = &mut resource.spec
+                && resource.address.kind == ResourceKind::Process
+                && let ResourceSpec::Process(spec) = &mut Arc::make_mut(resource).spec
             {
                 spec.state = RunState::Stopped;
                 spec.stop.grace_ms = spec.stop.grace_ms.min(LAST_GRACE_MS);

@@ -111,11 +111,11 @@ pub(crate) fn load(
         if machine.generation.0 == 0 {
             continue;
         }
-        let assignment = ledger.assignment(&machine.assignment)?.ok_or_else(|| {
-            plumb_ledger::LedgerError::Missing {
+        let assignment = ledger
+            .assignment(&machine.assignment, &recorded)?
+            .ok_or_else(|| plumb_ledger::LedgerError::Missing {
                 key: format!("assignment {} of machine {name}", machine.assignment),
-            }
-        })?;
+            })?;
         assignments.insert(name.clone(), Arc::new(assignment));
     }
     Ok((recorded, assignments))
@@ -677,7 +677,7 @@ fn after(before: &Current, next: &Next) -> Result<(Current, Vec<Arc<ReleaseBody>
         let assignment = match (kept, next.bodies.get(&machine.assignment)) {
             (Some(assignment), _) => assignment.clone(),
             (None, Some(bytes)) => Arc::new(
-                Assignment::parse(bytes)
+                Assignment::parse_sharing(bytes, |address| recorded.resource(address))
                     .map_err(|e| broken(format!("assignment of {name}: {e}")))?,
             ),
             (None, None) => return Err(broken(format!("assignment of {name}"))),

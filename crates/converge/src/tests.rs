@@ -443,7 +443,7 @@ fn tombstone(address: &Address, since: u64) -> Entry {
 }
 
 fn only(resource: Resource) -> Vec<Entry> {
-    vec![Entry::Resource(resource)]
+    vec![Entry::from(resource)]
 }
 
 #[test]
@@ -452,9 +452,9 @@ fn a_converged_machine_is_left_alone() {
     let folder = directory("/a");
     let inner = file("/a/b", "text", &[&folder.address]);
     let entries = vec![
-        Entry::Resource(folder.clone()),
-        Entry::Resource(inner.clone()),
-        Entry::Resource(process(process_spec())),
+        Entry::from(folder.clone()),
+        Entry::from(inner.clone()),
+        Entry::from(process(process_spec())),
     ];
     vm.assign(1, entries.clone());
     vm.pass(5_000);
@@ -635,10 +635,7 @@ fn a_program_that_exits_at_once_is_named_and_others_go_on() {
     let mut vm = Vm::new();
     let web = process(process_spec());
     let motd = file("/motd", "true", &[]);
-    vm.assign(
-        1,
-        vec![Entry::Resource(web.clone()), Entry::Resource(motd.clone())],
-    );
+    vm.assign(1, vec![Entry::from(web.clone()), Entry::from(motd.clone())]);
     vm.kill(&web.address, ExitStatus::Code(3));
     vm.kill(&web.address, ExitStatus::Code(3));
     assert_eq!(vm.reason(&web.address), Reason::ExitedAtOnce);
@@ -719,8 +716,8 @@ fn a_dependent_waits_for_the_new_version_of_what_it_waits_for() {
             spec.mode = Mode(mode);
         }
         vec![
-            Entry::Resource(folder.clone()),
-            Entry::Resource(file("/a/b", text, &[&folder.address])),
+            Entry::from(folder.clone()),
+            Entry::from(file("/a/b", text, &[&folder.address])),
         ]
     };
     vm.assign(1, both(0o755, "old"));
@@ -795,9 +792,9 @@ fn a_failure_blocks_only_what_depends_on_it_and_is_tried_again() {
     vm.assign(
         1,
         vec![
-            Entry::Resource(folder.clone()),
-            Entry::Resource(inner.clone()),
-            Entry::Resource(other.clone()),
+            Entry::from(folder.clone()),
+            Entry::from(inner.clone()),
+            Entry::from(other.clone()),
         ],
     );
     assert_eq!(vm.is(&other.address, ConditionKind::Converged), Some(true));
@@ -820,10 +817,7 @@ fn removal_stops_then_removes_then_proves_and_spares_strangers() {
     let inner = file("/a/b", "x", &[&folder.address]);
     let theirs = file("/theirs", "x", &[]);
     let all = [&web, &folder, &inner];
-    vm.assign(
-        1,
-        all.iter().map(|r| Entry::Resource((*r).clone())).collect(),
-    );
+    vm.assign(1, all.iter().map(|r| Entry::from((*r).clone())).collect());
     vm.pass(2_000);
     vm.acts.clear();
     vm.things.insert(theirs.address.clone(), Thing::Foreign);
@@ -876,7 +870,7 @@ fn a_new_process_waits_for_the_old_one_that_holds_its_port() {
     vm.acts.clear();
     vm.assign(
         2,
-        vec![Entry::Resource(new.clone()), tombstone(&old.address, 2)],
+        vec![Entry::from(new.clone()), tombstone(&old.address, 2)],
     );
     vm.pass(2_000);
     let order: Vec<(&str, &Action)> = vm
@@ -957,7 +951,7 @@ proptest::proptest! {
         let all = [folder, inner, other, web];
         let mut generation = 1;
         let entries = |gone: usize| -> Vec<Entry> {
-            all.iter().enumerate().map(|(i, r)| if i == gone { tombstone(&r.address, 1) } else { Entry::Resource(r.clone()) }).collect()
+            all.iter().enumerate().map(|(i, r)| if i == gone { tombstone(&r.address, 1) } else { Entry::from(r.clone()) }).collect()
         };
         vm.assign(generation, entries(9));
         for (what, which, wait) in steps {

@@ -5,7 +5,7 @@
 //!
 //! Invariant: lines are unique by address and sorted, so equal content means equal bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -45,15 +45,17 @@ pub struct Tombstone {
 /// One line: a resource or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every entry is a resource, so a box would only add an allocation"
-)]
 pub enum Entry {
-    /// Something that should be.
-    Resource(Resource),
+    /// Something that should be. Shared: what is recorded of a machine is in its owner's release too.
+    Resource(Arc<Resource>),
     /// Something that should be no more.
     Tombstone(Tombstone),
+}
+
+impl From<Resource> for Entry {
+    fn from(resource: Resource) -> Self {
+        Self::Resource(Arc::new(resource))
+    }
 }
 
 impl Entry {
@@ -108,9 +110,36 @@ pub struct Assignment {
     hash: Hash,
 }
 
-/// Each line by address. Shared, since nearly all of one assignment is in the next one too; and by themselves, since a map
-/// has room for eleven in its smallest node and most machines have fewer.
-type Lines = BTreeMap<Address, Arc<Written>>;
+/// The lines, sorted by address. Shared, since nearly all of one assignment is in the next one too; and in a list, since the
+/// smallest node of a map has room for eleven and most machines have fewer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Lines(Vec<Arc<Written>>);
+
+impl Lines {
+    /// Of two for one address the later wins.
+    fn of(mut all: Vec<Arc<Written>>) -> Self {
+        // Stable, so that the later of two comes behind.
+        all.sort_by(|a, b| a.address().cmp(b.address()));
+        all.dedup_by(|later, earlier| {
+            let same = later.address() == earlier.address();
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        all.shrink_to_fit();
+        Self(all)
+    }
+
+    fn get(&self, address: &Address) -> Option<&Arc<Written>> {
+        let at = self.0.binary_search_by(|line| line.address().cmp(address));
+        self.0.get(at.ok()?)
+    }
+
+    fn iter(&self) -> std::slice::Iter<'_, Arc<Written>> {
+        self.0.iter()
+    }
+}
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,6 +151,10 @@ struct Written {
 }
 
 impl Written {
+    fn address(&self) -> &Address {
+        self.entry.address()
+    }
+
     /// Whether it is the same line as another.
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || self.line == other.line
@@ -147,20 +180,18 @@ impl Assignment {
     /// Builds an assignment; of two entries for one address the later wins.
     #[must_use]
     pub fn build(header: Header, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let lines: Lines = entries
-            .into_iter()
-            .map(|entry| {
-                let line = line_of(&entry);
-                (entry.address().clone(), Arc::new(Written { line, entry }))
-            })
-            .collect();
+        let lines = entries.into_iter().map(|entry| {
+            let line = line_of(&entry);
+            Arc::new(Written { line, entry })
+        });
+        let lines = Lines::of(lines.collect());
         Self::from_lines(header.clone(), line_of(&header), lines)
     }
 
     fn from_lines(header: Header, header_line: Vec<u8>, lines: Lines) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&header_line);
-        for written in lines.values() {
+        for written in lines.iter() {
             hasher.update(&written.line);
         }
         Self {
@@ -173,6 +204,14 @@ impl Assignment {
 
     /// Reads the bytes of [`Assignment::bytes`]; the hash is over these very bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, AssignmentError> {
+        Self::parse_sharing(bytes, |_| None)
+    }
+
+    /// The same, where each resource that is known already is not held twice. What is known by an address may be another one.
+    pub fn parse_sharing<'k>(
+        bytes: &[u8],
+        known: impl Fn(&Address) -> Option<&'k Arc<Resource>>,
+    ) -> Result<Self, AssignmentError> {
         let mut split = bytes.split_inclusive(|b| *b == b'\n');
         let first = split.next().unwrap_or_default();
         #[derive(Deserialize)]
@@ -184,28 +223,32 @@ impl Assignment {
             return Err(AssignmentError::NewerFormat(format.format));
         }
         let header: Header = read_line(first, 1)?;
-        let mut lines = Lines::new();
+        let mut lines: Vec<Arc<Written>> = Vec::new();
         for (index, line) in split.enumerate() {
             let at = index + 2;
-            let entry: Entry = read_line(line, at)?;
-            let address = entry.address().clone();
-            let in_order = lines
-                .last_key_value()
-                .is_none_or(|(last, _)| *last < address);
+            let mut entry: Entry = read_line(line, at)?;
+            let address = entry.address();
+            let in_order = lines.last().is_none_or(|last| last.address() < address);
             if !in_order || address.machine != header.machine {
                 return Err(AssignmentError::Order(at));
             }
+            if let Entry::Resource(resource) = &mut entry
+                && let Some(known) = known(&resource.address).filter(|known| *known == resource)
+            {
+                *resource = known.clone();
+            }
             let line = line.to_vec();
-            lines.insert(address, Arc::new(Written { line, entry }));
+            lines.push(Arc::new(Written { line, entry }));
         }
-        Ok(Self::from_lines(header, first.to_vec(), lines))
+        lines.shrink_to_fit();
+        Ok(Self::from_lines(header, first.to_vec(), Lines(lines)))
     }
 
     /// The exact bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.header_line.clone();
-        for written in self.lines.values() {
+        for written in self.lines.iter() {
             bytes.extend_from_slice(&written.line);
         }
         bytes
@@ -231,13 +274,13 @@ impl Assignment {
 
     /// All entries, sorted by address.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
-        self.lines.values().map(|written| &written.entry)
+        self.lines.iter().map(|written| &written.entry)
     }
 
     /// All resources, sorted by address.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.entries().filter_map(|entry| match entry {
-            Entry::Resource(resource) => Some(resource),
+            Entry::Resource(resource) => Some(resource.as_ref()),
             Entry::Tombstone(_) => None,
         })
     }
@@ -245,7 +288,7 @@ impl Assignment {
     /// Whether it says nothing at all. An empty one needs confirmation before an agent takes it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.0.is_empty()
     }
 
     /// The owners of which the two do not hold the very same lines.
@@ -253,7 +296,8 @@ impl Assignment {
     pub fn differing_owners(&self, other: &Self) -> BTreeSet<OwnerName> {
         let mut differing = BTreeSet::new();
         let one_way = |from: &Self, to: &Self, out: &mut BTreeSet<OwnerName>| {
-            for (address, written) in &from.lines {
+            for written in from.lines.iter() {
+                let address = written.address();
                 let there = to.lines.get(address);
                 let same = there.is_some_and(|there| there.is(written));
                 if !same && !out.contains(&address.owner) {
@@ -269,13 +313,11 @@ impl Assignment {
     /// The lines of `self`, but those of some owners as `held` has them. No line is written anew.
     #[must_use]
     pub fn with_lines_of(&self, held: &Self, owners: &BTreeSet<OwnerName>) -> Self {
-        let kept = |(address, _): &(&Address, &Arc<Written>)| !owners.contains(&address.owner);
-        let theirs = |line: &(&Address, &Arc<Written>)| !kept(line);
+        let kept = |line: &&Arc<Written>| !owners.contains(&line.address().owner);
+        let theirs = |line: &&Arc<Written>| !kept(line);
         let lines = self.lines.iter().filter(kept);
         let lines = lines.chain(held.lines.iter().filter(theirs));
-        let lines = lines
-            .map(|(address, line)| (address.clone(), line.clone()))
-            .collect();
+        let lines = Lines::of(lines.cloned().collect());
         Self::from_lines(self.header.clone(), self.header_line.clone(), lines)
     }
 
@@ -286,16 +328,17 @@ impl Assignment {
         let upserts = to
             .lines
             .iter()
-            .filter(|(address, written)| {
-                let old = self.lines.get(*address);
+            .filter(|written| {
+                let old = self.lines.get(written.address());
                 old.is_none_or(|old| !old.is(written))
             })
-            .map(|(_, written)| written.line.clone())
+            .map(|written| written.line.clone())
             .collect();
         let removes = self
             .lines
-            .keys()
-            .filter(|address| !to.lines.contains_key(*address))
+            .iter()
+            .map(|written| written.address())
+            .filter(|address| to.lines.get(address).is_none())
             .cloned()
             .collect();
         Delta {
@@ -314,18 +357,18 @@ impl Assignment {
                 found: self.hash,
             });
         }
-        let mut lines = self.lines.clone();
-        for address in &delta.removes {
-            lines.remove(address);
-        }
+        let removes: BTreeSet<&Address> = delta.removes.iter().collect();
+        let kept = |line: &&Arc<Written>| !removes.contains(line.address());
+        let mut lines: Vec<_> = self.lines.iter().filter(kept).cloned().collect();
         for (index, line) in delta.upserts.iter().enumerate() {
             let entry: Entry = read_line(line, index + 1)?;
             if entry.address().machine != self.header.machine {
                 return Err(AssignmentError::Order(index + 1));
             }
             let line = line.clone();
-            lines.insert(entry.address().clone(), Arc::new(Written { line, entry }));
+            lines.push(Arc::new(Written { line, entry }));
         }
+        let lines = Lines::of(lines);
         let result = Self::from_lines(self.header.clone(), self.header_line.clone(), lines);
         if result.hash != delta.results_in {
             return Err(AssignmentError::Result {
@@ -402,7 +445,7 @@ mod tests {
 
     fn entry(name: &str, mode: u32) -> Entry {
         let owner = OwnerName::new("o").unwrap();
-        Entry::Resource(Resource {
+        let resource = Resource {
             adopt: false,
             was: None,
             was_before: Vec::new(),
@@ -415,7 +458,8 @@ mod tests {
                 owner: None,
                 group: None,
             }),
-        })
+        };
+        Entry::from(resource)
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct ReleaseBody {
     pub kind: OwnerKind,
     /// All resources, sorted by address.
     #[serde(deserialize_with = "exact")]
-    pub resources: Vec<Resource>,
+    pub resources: Vec<Arc<Resource>>,
     /// What its moving names meant when it was planned. They stay until their text changes or somebody asks for a refresh.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resolutions: BTreeMap<ResolutionKey, String>,
@@ -92,7 +92,7 @@ pub struct ReleaseBody {
 }
 
 /// Of what a list was given to grow into nothing is kept: a control plane and a planner hold many of these, for long.
-fn exact<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Resource>, D::Error> {
+fn exact<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<Resource>>, D::Error> {
     let mut resources = Vec::deserialize(from)?;
     resources.shrink_to_fit();
     Ok(resources)
@@ -101,7 +101,7 @@ fn exact<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Resource>, D::Error> 
 impl ReleaseBody {
     /// The resource at an address.
     #[must_use]
-    pub fn resource(&self, address: &Address) -> Option<&Resource> {
+    pub fn resource(&self, address: &Address) -> Option<&Arc<Resource>> {
         let at = self.resources.binary_search_by(|r| r.address.cmp(address));
         at.ok().map(|at| &self.resources[at])
     }
@@ -329,6 +329,12 @@ pub enum NextError {
 }
 
 impl Recorded {
+    /// The resource that is recorded at an address.
+    #[must_use]
+    pub fn resource(&self, address: &Address) -> Option<&Arc<Resource>> {
+        self.releases.get(&address.owner)?.resource(address)
+    }
+
     /// What is recorded once a plan that was made against this has been applied. Bodies are read back from the very bytes
     /// that are stored; those that did not move are shared.
     ///
@@ -345,8 +351,16 @@ impl Recorded {
             let body = match (kept, next.bodies.get(&state.body)) {
                 (Some(body), _) => body.clone(),
                 (None, Some(bytes)) => {
-                    let read = serde_json::from_slice(bytes)
+                    let mut read: ReleaseBody = serde_json::from_slice(bytes)
                         .map_err(|e| NextError::Unreadable(owner.clone(), e))?;
+                    for resource in &mut read.resources {
+                        // What has not moved is held by machines, too.
+                        if let Some(same) =
+                            self.resource(&resource.address).filter(|r| *r == resource)
+                        {
+                            *resource = same.clone();
+                        }
+                    }
                     Arc::new(read)
                 }
                 (None, None) => return Err(NextError::Missing(owner.clone())),
@@ -502,7 +516,7 @@ mod tests {
                         format: FORMAT,
                         owner: OwnerName::new("o").unwrap(),
                         kind: OwnerKind::Setup,
-                        resources: resources.clone(),
+                        resources: resources.iter().cloned().map(Arc::new).collect(),
                         resolutions,
                         rollout: rollout.clone(),
                     };

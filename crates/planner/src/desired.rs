@@ -127,7 +127,7 @@ impl Desired {
         }
         let mut desired = Self::as_recorded(recorded);
         for body in desired.owners.values_mut() {
-            let uses = |resource: &Resource| {
+            let uses = |resource: &Arc<Resource>| {
                 let secrets = resource.spec.secrets();
                 secrets.into_iter().any(|s| names.contains(&s.name))
             };
@@ -138,7 +138,8 @@ impl Desired {
             for secret in renewed
                 .resources
                 .iter_mut()
-                .flat_map(|resource| resource.spec.secrets_mut())
+                .filter(|resource| uses(resource))
+                .flat_map(|resource| Arc::make_mut(resource).spec.secrets_mut())
                 .filter(|secret| names.contains(&secret.name))
             {
                 *secret = known.newest(&secret.name);
@@ -152,7 +153,8 @@ impl Desired {
 
     /// All resources, sorted by address within each owner.
     pub fn resources(&self) -> impl Iterator<Item = &plumb_model::Resource> {
-        self.owners.values().flat_map(|body| &body.resources)
+        let all = self.owners.values().flat_map(|body| &body.resources);
+        all.map(AsRef::as_ref)
     }
 
     /// The address that a resource is recorded at.

@@ -303,7 +303,7 @@ impl World {
                 .values()
                 .flat_map(|body| &body.resources)
                 .filter(|r| r.address.machine == *name)
-                .map(|r| (&r.address, r))
+                .map(|r| (&r.address, r.as_ref()))
                 .collect();
             assert_eq!(resources, expected.into_values().collect::<Vec<_>>());
             let tombstones: BTreeMap<Address, Generation> = assignment
@@ -625,7 +625,7 @@ fn check_removals(plan: &Plan, before: &Recorded, after: &Next) {
         .releases
         .values()
         .flat_map(|b| &b.resources)
-        .map(|r| (&r.address, r))
+        .map(|r| (&r.address, r.as_ref()))
         .collect();
     for change in &plan.changes {
         let tombstone = after
@@ -724,7 +724,7 @@ pub(crate) fn release_of(resource: plumb_model::Resource) -> Arc<ReleaseBody> {
         format: plumb_model::state::FORMAT,
         owner: resource.address.owner.clone(),
         kind: OwnerKind::App,
-        resources: vec![resource],
+        resources: vec![Arc::new(resource)],
         resolutions: BTreeMap::new(),
     })
 }

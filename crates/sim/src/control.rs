@@ -147,15 +147,19 @@ fn assignments_of(
     let mut all = BTreeMap::new();
     for (name, machine) in &recorded.state.machines {
         if machine.generation != Generation(0) {
-            let assignment = assignment(ledger, &machine.assignment)?;
+            let assignment = assignment(ledger, &machine.assignment, recorded)?;
             all.insert(name.clone(), assignment);
         }
     }
     Ok(all)
 }
 
-fn assignment(ledger: &Ledger, hash: &Hash) -> Result<Arc<Assignment>, LedgerError> {
-    let found = ledger.assignment(hash)?;
+fn assignment(
+    ledger: &Ledger,
+    hash: &Hash,
+    recorded: &Recorded,
+) -> Result<Arc<Assignment>, LedgerError> {
+    let found = ledger.assignment(hash, recorded)?;
     let key = || format!("assignment {hash}");
     found
         .map(Arc::new)
@@ -190,7 +194,7 @@ impl Current {
         let mut bodies = BTreeMap::new();
         for rolling in begun.iter().copied().chain(positions) {
             if begun.iter().any(|begun| begun.since == rolling.since) {
-                let body = assignment(ledger, &rolling.assignment)?;
+                let body = assignment(ledger, &rolling.assignment, &recorded)?;
                 bodies.insert(rolling.assignment, body);
             }
         }

@@ -77,7 +77,7 @@ async fn what_was_stored_is_adopted_though_nobody_can_be_told() {
             group: None,
         }),
     );
-    let assignment = Assignment::build(header, [Entry::Resource(resource)]);
+    let assignment = Assignment::build(header, [Entry::from(resource)]);
 
     let (uplink, mut sent) = Uplink::to(Endpoint::from_static("http://127.0.0.1:1").connect_lazy());
     core.linked(LinkEvent::Connected(uplink));

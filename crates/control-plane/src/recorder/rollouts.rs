@@ -110,7 +110,7 @@ pub(crate) fn load_rollouts(
     for rolling in begun.clone().chain(positions) {
         let counts = begun.clone().any(|begun| begun.since == rolling.since);
         if counts && !bodies.contains_key(&rolling.assignment) {
-            let assignment = ledger.assignment(&rolling.assignment)?;
+            let assignment = ledger.assignment(&rolling.assignment, recorded)?;
             let assignment = assignment.ok_or_else(|| LedgerError::Missing {
                 key: format!("assignment {}", rolling.assignment),
             })?;

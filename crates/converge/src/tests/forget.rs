@@ -20,7 +20,7 @@ fn what_holds_data_is_removed_by_an_express_order_alone() {
     let mut vm = Vm::new();
     let data = volume();
     let motd = file("/motd", "true", &[]);
-    let both = vec![Entry::Resource(data.clone()), Entry::Resource(motd.clone())];
+    let both = vec![Entry::from(data.clone()), Entry::from(motd.clone())];
     vm.assign(1, both.clone());
     vm.acts.clear();
     // Forgotten: the complete assignment speaks of it no more.
@@ -45,7 +45,7 @@ fn what_holds_data_is_removed_by_an_express_order_alone() {
         .insert(data.address.clone(), Fault::new(Reason::Io, "away"));
     vm.assign(
         4,
-        vec![tombstone(&data.address, 4), Entry::Resource(motd.clone())],
+        vec![tombstone(&data.address, 4), Entry::from(motd.clone())],
     );
     vm.assign(5, only(motd.clone()));
     vm.faults.clear();
@@ -55,7 +55,7 @@ fn what_holds_data_is_removed_by_an_express_order_alone() {
         Thing::Made(data.spec.clone().into())
     );
 
-    vm.assign(6, vec![tombstone(&data.address, 6), Entry::Resource(motd)]);
+    vm.assign(6, vec![tombstone(&data.address, 6), Entry::from(motd)]);
     vm.pass(1_000);
     assert!(!vm.things.contains_key(&data.address));
 }

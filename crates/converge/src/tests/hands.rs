@@ -320,7 +320,7 @@ fn a_check_tells_what_it_found_and_what_came_of_it() {
     );
     let (at, other, third) = (a.address.clone(), b.address.clone(), c.address.clone());
     let mut vm = Vm::new();
-    vm.assign(1, [a, b, c].map(Entry::Resource).into());
+    vm.assign(1, [a, b, c].map(Entry::from).into());
     vm.pass(1_000);
     let check = |vm: &mut Vm| {
         vm.feed(Event::Check {

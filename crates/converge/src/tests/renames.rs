@@ -220,7 +220,7 @@ fn a_new_app_under_the_old_name_starts_after_the_move_and_afresh() {
         spec.ports.clear();
         vm.assign(
             2,
-            vec![Entry::Resource(fresh.clone()), Entry::Resource(new.clone())],
+            vec![Entry::from(fresh.clone()), Entry::from(new.clone())],
         );
         vm.pass(20_000);
         assert!(
@@ -242,7 +242,7 @@ fn a_new_app_under_the_old_name_starts_after_the_move_and_afresh() {
         );
         vm.assign(
             2,
-            vec![Entry::Resource(fresh.clone()), Entry::Resource(new.clone())],
+            vec![Entry::from(fresh.clone()), Entry::from(new.clone())],
         );
         vm.pass(20_000);
         assert_eq!((run(&vm, &new), run(&vm, &fresh)), (id, second));
@@ -293,10 +293,7 @@ fn a_move_that_fails_backs_off_holds_the_old_name_back_and_heals() {
     let fault = Fault::new(Reason::DiskFull, "no space left");
     vm.act_faults.insert(new.address.clone(), fault);
     vm.acts.clear();
-    vm.assign(
-        2,
-        vec![Entry::Resource(old.clone()), Entry::Resource(new.clone())],
-    );
+    vm.assign(2, vec![Entry::from(old.clone()), Entry::from(new.clone())]);
     vm.pass(60_000);
     assert!(
         acts(&vm).iter().all(|a| matches!(a, Action::Move { .. })),
@@ -333,7 +330,7 @@ fn a_tombstone_of_the_old_name_settles_after_the_move_and_takes_nothing_along() 
     let new = web("b", &["a"]);
     vm.assign(
         2,
-        vec![tombstone(&old.address, 2), Entry::Resource(new.clone())],
+        vec![tombstone(&old.address, 2), Entry::from(new.clone())],
     );
     vm.pass(20_000);
     assert_eq!(run(&vm, &new), id);

@@ -17,7 +17,7 @@ fn what_the_machine_cannot_do_is_tried_once_a_minute_and_blocks_only_what_waits_
     vm.assign(
         1,
         [&web, &first, &other]
-            .map(|r| Entry::Resource(r.clone()))
+            .map(|r| Entry::from(r.clone()))
             .to_vec(),
     );
     vm.pass(600_000);
@@ -38,7 +38,7 @@ fn what_the_machine_cannot_do_is_tried_once_a_minute_and_blocks_only_what_waits_
         2,
         vec![
             tombstone(&web.address, 2),
-            Entry::Resource(file("/needs", "x", &[])),
+            Entry::from(file("/needs", "x", &[])),
         ],
     );
     vm.pass(5_000);

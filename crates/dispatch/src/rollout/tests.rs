@@ -70,7 +70,7 @@ fn body(name: &OwnerName, app: &App) -> ReleaseBody {
         let mut resource = Resource::new(at(&machine, name), DriftPolicy::Enforce, spec);
         let after = app.after.iter().map(|other| at(&machine, &owner(other)));
         resource.after = after.collect();
-        resource
+        Arc::new(resource)
     };
     ReleaseBody {
         format: FORMAT,
@@ -709,7 +709,7 @@ fn an_order_to_remove_stays_until_what_was_renamed_from_there_comes() {
     let app = app(1, 1, RolloutStrategy::Rolling);
     let was = body(&owner("a"), &app).resources.remove(0);
     let mut new = body(&owner("b"), &app).resources.remove(0);
-    new.renamed_from(&was);
+    Arc::make_mut(&mut new).renamed_from(&was);
     let target = Arc::new(Assignment::build(header, [Entry::Resource(new)]));
     let paced = |name: &OwnerName| *name == owner("b");
 

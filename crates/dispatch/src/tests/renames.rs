@@ -18,7 +18,7 @@ fn renamed(from: &str, to: &str) -> Entry {
     ) else {
         unreachable!("processes are resources");
     };
-    new.renamed_from(&old);
+    std::sync::Arc::make_mut(&mut new).renamed_from(&old);
     Entry::Resource(new)
 }
 
@@ -129,7 +129,7 @@ fn what_a_renamed_owner_dropped_is_shown_under_its_old_name_until_it_is_gone() {
 fn data_that_is_forgotten_leaves_without_a_tombstone_a_refusal_or_a_word_in_the_status() {
     let volume = |entry: Entry| match entry {
         Entry::Resource(mut resource) => {
-            resource.address.kind = ResourceKind::Volume;
+            std::sync::Arc::make_mut(&mut resource).address.kind = ResourceKind::Volume;
             Entry::Resource(resource)
         }
         tombstone => tombstone,

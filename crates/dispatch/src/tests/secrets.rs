@@ -19,7 +19,7 @@ fn secret(name: &str, version: u64) -> SecretVersion {
 fn uses(name: &str, version: u64) -> Entry {
     let mut entry = process("app", 8080, RunState::Running);
     if let Entry::Resource(resource) = &mut entry
-        && let ResourceSpec::Process(spec) = &mut resource.spec
+        && let ResourceSpec::Process(spec) = &mut std::sync::Arc::make_mut(resource).spec
     {
         let secret = SecretRef {
             name: SecretName::new(name).unwrap(),

@@ -140,7 +140,13 @@ fn a_new_hello_fences_the_old_session_whatever_its_instance() {
         connect(&mut fleet, 1, hello(0, None, "same"));
         let effects = connect(&mut fleet, 2, hello(0, None, instance));
         assert_eq!(closes(&effects), [1]);
-        let held = fleet.machines.get(&machine()).unwrap().assignment().unwrap().hash();
+        let held = fleet
+            .machines
+            .get(&machine())
+            .unwrap()
+            .assignment()
+            .unwrap()
+            .hash();
         let late = ToServer::Ack {
             generation: Generation(1),
             hash: held,

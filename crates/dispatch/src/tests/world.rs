@@ -66,7 +66,7 @@ pub(super) fn at(owner_name: &str, path: &str) -> Address {
 }
 
 pub(super) fn directory(owner_name: &str, path: &str, mode: u32) -> Entry {
-    Entry::Resource(Resource {
+    Entry::from(Resource {
         adopt: false,
         was: None,
         was_before: Vec::new(),
@@ -89,7 +89,7 @@ pub(super) fn process(owner_name: &str, port: u16, state: RunState) -> Entry {
         ResourceKind::Process,
         "web/0",
     );
-    Entry::Resource(Resource {
+    Entry::from(Resource {
         adopt: false,
         was: None,
         was_before: Vec::new(),

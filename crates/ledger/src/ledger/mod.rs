@@ -245,15 +245,20 @@ impl Ledger {
         self.parsed(hash, state::FORMAT)
     }
 
-    /// The assignment with this hash.
+    /// The assignment with this hash, where what is recorded is not held twice.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub fn assignment(&self, hash: &Hash) -> Result<Option<Assignment>, LedgerError> {
+    pub fn assignment(
+        &self,
+        hash: &Hash,
+        recorded: &Recorded,
+    ) -> Result<Option<Assignment>, LedgerError> {
         let Some(bytes) = self.body(hash)? else {
             return Ok(None);
         };
-        let assignment = Assignment::parse(&bytes).map_err(|e| LedgerError::Unreadable {
+        let assignment = Assignment::parse_sharing(&bytes, |address| recorded.resource(address));
+        let assignment = assignment.map_err(|e| LedgerError::Unreadable {
             key: self.body_key(hash),
             reason: e.to_string(),
         })?;

@@ -98,7 +98,7 @@ pub(super) fn check(
 
 /// Resources of one owner that wait for each other. Only containers can: what everything else waits for is fixed by its
 /// kind.
-fn cycle(resources: &[Resource]) -> Option<Vec<&Address>> {
+fn cycle(resources: &[Arc<Resource>]) -> Option<Vec<&Address>> {
     let containers = || {
         let all = resources.iter();
         all.filter(|resource| resource.address.kind == ResourceKind::Container)

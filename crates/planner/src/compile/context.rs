@@ -168,7 +168,8 @@ impl<'a> Context<'a> {
             .map(|body| body.resources.as_slice())
             .unwrap_or_default()
             .iter()
-            .filter(move |resource| resource.address.kind == kind)
+            .map(AsRef::as_ref)
+            .filter(move |resource: &&Resource| resource.address.kind == kind)
     }
 
     /// What a path of the repository holds.

@@ -137,7 +137,7 @@ fn release(context: &Context<'_>, name: &OwnerName, draft: Draft) -> Released {
     let body = ReleaseBody {
         format: FORMAT,
         kind: draft.kind,
-        resources: draft.resources.into_values().map(|r| *r).collect(),
+        resources: draft.resources.into_values().map(Arc::from).collect(),
         resolutions: context.resolver.recorded_of(name),
         rollout: draft.rollout,
         owner: name.clone(),

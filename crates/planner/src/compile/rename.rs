@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use plumb_blueprint::BlueprintSet;
 use plumb_model::spec_container::MountSource;
@@ -211,7 +212,7 @@ pub(crate) fn release_under(
         .get(owner)
         .iter()
         .flat_map(|body| &body.resources)
-        .map(|resource| (&resource.address, resource))
+        .map(|resource| (&resource.address, resource.as_ref()))
         .collect();
     let mut resources: Vec<Resource> = body
         .resources
@@ -230,7 +231,7 @@ pub(crate) fn release_under(
     resources.sort_by(|a, b| a.address.cmp(&b.address));
     ReleaseBody {
         owner: owner.clone(),
-        resources,
+        resources: resources.into_iter().map(Arc::new).collect(),
         ..body.clone()
     }
 }

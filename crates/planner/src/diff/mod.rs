@@ -37,16 +37,20 @@ impl<'a> Resources<'a> {
     }
 
     pub fn get(self, address: &Address) -> Option<&'a Resource> {
-        self.0.get(&address.owner)?.resource(address)
+        self.0
+            .get(&address.owner)?
+            .resource(address)
+            .map(AsRef::as_ref)
     }
 
     /// All of them, in the order of their owners.
     pub fn iter(self) -> impl Iterator<Item = &'a Resource> {
-        self.0.values().flat_map(|body| &body.resources)
+        let all = self.0.values().flat_map(|body| &body.resources);
+        all.map(AsRef::as_ref)
     }
 
     /// Those of one owner on one machine.
-    fn of(self, machine: &MachineName, owner: &OwnerName) -> &'a [Resource] {
+    fn of(self, machine: &MachineName, owner: &OwnerName) -> &'a [Arc<Resource>] {
         let all = self.0.get(owner).map(|body| body.resources.as_slice());
         let all = all.unwrap_or_default();
         let first = all.partition_point(|r| r.address.machine < *machine);
@@ -100,7 +104,7 @@ impl<'a> Sides<'a> {
         machine: &MachineName,
         owner: &OwnerName,
     ) -> impl Iterator<Item = &'a Resource> + use<'a> {
-        self.after.of(machine, owner).iter()
+        self.after.of(machine, owner).iter().map(AsRef::as_ref)
     }
 
     /// What is recorded for a desired resource, under the address that it has there.

@@ -68,7 +68,7 @@ fn action(old: Option<&Arc<ReleaseBody>>, new: Option<&Arc<ReleaseBody>>) -> Opt
         (None, None) => None,
         (None, Some(_)) => Some(ChangeAction::Create),
         (Some(old), None) => {
-            let kept = !old.resources.is_empty() && old.resources.iter().all(is_forgotten);
+            let kept = !old.resources.is_empty() && old.resources.iter().all(|r| is_forgotten(r));
             Some(if kept {
                 ChangeAction::Forget
             } else {
@@ -108,7 +108,7 @@ fn felt(
     if sum.stopped == 0 {
         return sum.felt;
     }
-    if !runs.any(is_running) {
+    if !runs.any(|r| is_running(r)) {
         return Felt::Stop;
     }
     let ran = old.iter().flat_map(|body| &body.resources);

@@ -3,6 +3,7 @@
 //! It says what happens if nothing comes in between; what does happen is `dispatch`'s to decide, by the same rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plumb_model::plan::{Change, ChangeAction, NotDone};
 use plumb_model::rollout::{budget, waves};
@@ -22,8 +23,8 @@ pub(super) struct Paced<'a> {
     instances: BTreeMap<MachineName, u32>,
 }
 
-fn machines<'a>(resources: impl Iterator<Item = &'a Resource>) -> BTreeSet<&'a MachineName> {
-    resources.map(|r| &r.address.machine).collect()
+fn machines(resources: &[Arc<Resource>]) -> BTreeSet<&MachineName> {
+    resources.iter().map(|r| &r.address.machine).collect()
 }
 
 /// Every owner with a new release that moves in waves. A first release and one that is on one machine alone go at once.
@@ -43,8 +44,8 @@ pub(super) fn paced<'a>(sides: &Sides<'a>, changes: &[Change]) -> Vec<Paced<'a>>
         let Some(old) = sides.input.recorded.releases.get(old_name) else {
             continue;
         };
-        let held = machines(old.resources.iter());
-        let wanted = machines(body.resources.iter());
+        let held = machines(&old.resources);
+        let wanted = machines(&body.resources);
         if held.is_empty() || held.union(&wanted).count() < 2 {
             continue;
         }

@@ -71,6 +71,7 @@ impl World {
                 .machines
                 .values()
                 .flat_map(|machine| machine.statuses.clone())
+                .map(|(address, status)| (address, Arc::new(status)))
                 .collect(),
             nobody_asked: false,
         };
@@ -168,7 +169,7 @@ impl World {
             .releases
             .values()
             .flat_map(|body| &body.resources)
-            .map(|resource| (&resource.address, resource))
+            .map(|resource| (&resource.address, resource.as_ref()))
             .collect();
         for (name, machine) in &self.machines {
             for resource in desired.values().filter(|r| r.address.machine == *name) {
@@ -195,7 +196,8 @@ impl World {
 
 fn resource<'a>(recorded: &'a Recorded, address: &Address) -> Option<&'a Resource> {
     let body = recorded.releases.get(&address.owner)?;
-    body.resources.iter().find(|r| r.address == *address)
+    let mut all = body.resources.iter().map(AsRef::as_ref);
+    all.find(|r: &&Resource| r.address == *address)
 }
 
 /// An agent's reconciler while it runs.

@@ -125,9 +125,9 @@ fn entries(text: &str) -> Vec<Entry> {
         since: Generation(2),
     };
     vec![
-        Entry::Resource(directory),
-        Entry::Resource(file),
-        Entry::Resource(process),
+        Entry::from(directory),
+        Entry::from(file),
+        Entry::from(process),
         Entry::Tombstone(tombstone),
     ]
 }

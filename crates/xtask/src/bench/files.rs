@@ -142,7 +142,7 @@ fn first_apply(unchanged: Option<&mut Vec<Duration>>) -> Result<Duration, String
             owner: None,
             group: None,
         };
-        Entry::Resource(Resource {
+        Entry::from(Resource {
             adopt: false,
             was: None,
             was_before: Vec::new(),

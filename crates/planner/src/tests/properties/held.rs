@@ -19,7 +19,7 @@ fn by_address(recorded: &Recorded) -> ByAddress<'_> {
     let bodies = recorded.releases.values();
     bodies
         .flat_map(|body| &body.resources)
-        .map(|resource| (&resource.address, resource))
+        .map(|resource| (&resource.address, resource.as_ref()))
         .collect()
 }
 
