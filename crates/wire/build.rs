@@ -54,6 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_rerun_if_changed(false)
         .codec_path("crate::codec::SmallCodec")
         .btree_map(".")
+        // Some megabytes of a large fleet, made once for all who ask.
+        .bytes(".plumb.v1.GetStatusResponse.view_json")
+        .bytes(".plumb.v1.WatchResponse.view_json")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -359,28 +359,53 @@ async fn carry(
     outbox: Outbox,
 ) {
     loop {
-        let message = tokio::select! {
-            message = incoming.message() => message,
+        let heard = tokio::select! {
+            message = incoming.message() => heard(message, &mut decoder, &outbox),
             _ = &mut over => {
                 outbox.end(None);
-                let _ = tokio::time::timeout(GOODBYE_WITHIN, said(&outbox)).await;
-                break;
+                Said::Last
             }
         };
-        match message.map(|message| message.map(|m| decoder.take(m))) {
-            Ok(Some(Ok(Some(message)))) => gateway.said(id, message).await,
-            Ok(Some(Ok(None))) => {}
-            Ok(Some(Err(error))) => {
-                refuse_session(&outbox, error);
+        match heard {
+            Said::Whole(message) => gateway.said(id, message).await,
+            Said::Part => {}
+            Said::Last => {
                 let _ = tokio::time::timeout(GOODBYE_WITHIN, said(&outbox)).await;
                 break;
             }
-            Ok(None) | Err(_) => break,
+            Said::Gone => break,
         }
     }
     outbox.cut();
     gateway.gone(id).await;
     tracing::info!(machine = %name, session = id, "agent disconnected");
+}
+
+/// What came of an agent's stream. Boxed, as all that thousands of tasks hold while they wait.
+enum Said {
+    Whole(Box<ToServer>),
+    Part,
+    /// The session is over, and the agent is told.
+    Last,
+    Gone,
+}
+
+fn heard(
+    message: Result<Option<v1::AgentMessage>, Status>,
+    decoder: &mut FromAgent,
+    outbox: &Outbox,
+) -> Said {
+    let Ok(Some(message)) = message else {
+        return Said::Gone;
+    };
+    match decoder.take(message) {
+        Ok(Some(message)) => Said::Whole(Box::new(message)),
+        Ok(None) => Said::Part,
+        Err(error) => {
+            refuse_session(outbox, error);
+            Said::Last
+        }
+    }
 }
 
 /// Resolves when everything has been handed to the network.

@@ -421,9 +421,7 @@ impl v1::control_plane_server::ControlPlane for Api {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let tenant = tenant_of(&request)?;
         let (_, view) = tenant.gateway.view().await.ok_or_else(closing)?;
-        Ok(Response::new(v1::GetStatusResponse {
-            view_json: view.to_vec(),
-        }))
+        Ok(Response::new(v1::GetStatusResponse { view_json: view }))
     }
 
     async fn history(
@@ -654,7 +652,7 @@ async fn watch(
             return;
         };
         if number != shown {
-            message.view_json = view.to_vec();
+            message.view_json = view;
             shown = number;
         }
         drain(&mut events, &mut message);

@@ -19,6 +19,7 @@ use plumb_ledger::Ledger;
 use plumb_model::condition::MachineEvent;
 use plumb_model::{Assignment, Hash, MachineName, OwnerName, ProcessName, Timestamp};
 use plumb_planner::Observed;
+use plumb_wire::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::shown::Shown;
@@ -250,8 +251,7 @@ impl Gateway {
     }
 
     /// Passes on what an agent said; waits while the task is behind.
-    pub async fn said(&self, session: u64, message: ToServer) {
-        let message = Box::new(message);
+    pub async fn said(&self, session: u64, message: Box<ToServer>) {
         let _ = self.said.send(Said::Message { session, message }).await;
     }
 
@@ -357,7 +357,7 @@ impl Gateway {
     }
 
     /// The workspace as JSON and the number of the change that it shows.
-    pub async fn view(&self) -> Option<(u64, Arc<Vec<u8>>)> {
+    pub async fn view(&self) -> Option<(u64, Bytes)> {
         let (number, shown) = self.ask(Asked::View).await?;
         let json = match shown.made() {
             Some(json) => json,

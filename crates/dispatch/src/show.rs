@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use plumb_model::capability::MachineFacts;
+use plumb_model::parallel;
 use plumb_model::rollout::Phase;
 use plumb_model::state::{MachineInfo, Outcome, OwnerKind};
 use plumb_model::{
@@ -125,33 +126,21 @@ impl Standing {
     /// It, for people.
     #[must_use]
     pub fn view(&self) -> WorkspaceView {
-        let mut counts: BTreeMap<&MachineName, Counts> = BTreeMap::new();
+        let all: Vec<_> = self.machines.iter().collect();
+        let parts = all.chunks(AT_A_TIME).collect();
+        let size = all.len() * parallel::A_RESOURCE;
+        let mut machines = Vec::with_capacity(all.len());
         let mut resources: BTreeMap<&OwnerName, Vec<ResourceView>> = BTreeMap::new();
         let mut urls: BTreeMap<&OwnerName, BTreeSet<String>> = BTreeMap::new();
-        for (name, machine) in self.machines.iter() {
-            let entries = machine.assignment().into_iter().flat_map(|a| a.entries());
-            for entry in entries {
-                let Some(view) = resource_view(name, machine, entry) else {
-                    continue;
-                };
-                let owner = &entry.address().owner;
-                counts.entry(name).or_default().add(view.state);
+        for part in parallel::each(parts, size, Part::of) {
+            machines.extend(part.machines);
+            for (owner, view) in part.resources {
                 resources.entry(owner).or_default().push(view);
-                if let (Some(spec), Some(record)) = (process_spec(entry), &machine.record) {
-                    urls.entry(owner)
-                        .or_default()
-                        .extend(answers(spec, &record.info));
-                }
+            }
+            for (owner, more) in part.urls {
+                urls.entry(owner).or_default().extend(more);
             }
         }
-        let machines = self
-            .machines
-            .iter()
-            .filter(|(_, machine)| machine.is_shown())
-            .map(|(name, machine)| {
-                machine_view(name, machine, counts.get(name).copied().unwrap_or_default())
-            })
-            .collect();
         let owners = self
             .owners
             .iter()
@@ -177,6 +166,44 @@ impl Standing {
             dropped_statuses: self.dropped_statuses,
             dropped_events: self.dropped_events,
         }
+    }
+}
+
+/// So many machines are looked at by one thread at a time.
+const AT_A_TIME: usize = 256;
+
+/// What some of the machines come to.
+#[derive(Default)]
+struct Part<'a> {
+    machines: Vec<MachineView>,
+    /// By machine, and by address on each.
+    resources: Vec<(&'a OwnerName, ResourceView)>,
+    urls: BTreeMap<&'a OwnerName, BTreeSet<String>>,
+}
+
+impl<'a> Part<'a> {
+    fn of(machines: &[(&'a MachineName, &'a Machine)]) -> Self {
+        let mut part = Self::default();
+        for (name, machine) in machines {
+            let mut counts = Counts::default();
+            let entries = machine.assignment().into_iter().flat_map(|a| a.entries());
+            for entry in entries {
+                let Some(view) = resource_view(name, machine, entry) else {
+                    continue;
+                };
+                let owner = &entry.address().owner;
+                counts.add(view.state);
+                part.resources.push((owner, view));
+                if let (Some(spec), Some(record)) = (process_spec(entry), &machine.record) {
+                    let urls = part.urls.entry(owner).or_default();
+                    urls.extend(answers(spec, &record.info));
+                }
+            }
+            if machine.is_shown() {
+                part.machines.push(machine_view(name, machine, counts));
+            }
+        }
+        part
     }
 }
 

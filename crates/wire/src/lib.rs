@@ -19,6 +19,9 @@ mod redacted;
 pub mod session;
 pub mod token;
 
+/// Bytes that are made once and shared, as messages hold them.
+pub use prost::bytes::Bytes;
+
 /// The generated messages, clients and servers of the public API. The documentation of each is in `proto/`.
 #[allow(
     missing_docs,

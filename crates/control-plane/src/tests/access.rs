@@ -248,7 +248,7 @@ async fn workspaces_of_one_control_plane_see_nothing_of_one_another() {
         loop {
             let message = news.message().await.unwrap().unwrap();
             assert!(message.events.is_empty());
-            let text = String::from_utf8(message.view_json).unwrap();
+            let text = String::from_utf8(message.view_json.into()).unwrap();
             assert!(!text.contains("hidden"), "{text}");
             if text.contains("hello") {
                 return;

@@ -46,7 +46,7 @@ const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// sled's default is 1 GiB. What a control plane works with it holds itself, in a better form; what is read again and again is a
 /// few MiB.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// sled's own periodic flush and sync: only a backstop, since every acknowledged write is synced already.
 const BACKSTOP_MS: u64 = 1000;
