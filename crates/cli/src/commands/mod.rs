@@ -80,7 +80,7 @@ pub fn run(cli: Cli, style: &Style) -> Result<Exit, CliError> {
         Command::Backup(args) => on_one_thread(backup::backup(&args, &env)),
         Command::Restore(args) => backup::restore(&args, &env),
         Command::Doctor(args) => on_one_thread(doctor::run(&args, &env)),
-        Command::Server(args) => on_threads(server::run(&args, &env)),
+        Command::Server(args) => on_few_threads(server::run(&args, &env)),
         Command::Dev(dev) => on_threads(dev::run(&dev, &env)),
         Command::Agent(agent) => on_one_thread(agent::run(agent, &env)),
         Command::Machine { command } => on_one_thread(machine::run(&command, &env)),
@@ -191,6 +191,16 @@ fn runtime(builder: &mut tokio::runtime::Builder) -> Result<tokio::runtime::Runt
 /// One thread: all that a client or an agent needs, and the least memory.
 fn on_one_thread(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     runtime(&mut tokio::runtime::Builder::new_current_thread())?.block_on(work)
+}
+
+/// So many threads of a control plane may block at once: more than uploads and backups take, and enough for commits to gather. Each
+/// that ever ran leaves pages of memory behind that nobody else fills.
+const MAX_BLOCKING: usize = 32;
+
+/// For a control plane.
+fn on_few_threads(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    runtime(builder.max_blocking_threads(MAX_BLOCKING))?.block_on(work)
 }
 
 fn on_threads(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {

@@ -422,13 +422,15 @@ impl Task {
     /// Opens secrets off the event loop, and has them sent. Which machine may have which was decided before.
     fn hand_over(&self, session: u64, secrets: Vec<SecretVersion>) {
         let (vault, said) = (self.vault.clone(), self.said.clone());
-        tokio::task::spawn_blocking(move || {
-            for message in vault.messages(secrets) {
+        tokio::spawn(async move {
+            let opened = tokio::task::spawn_blocking(move || vault.messages(secrets));
+            for message in opened.await.into_iter().flatten() {
                 // Held weakly, so that this keeps no control plane alive.
                 let Some(said) = said.upgrade() else {
                     return;
                 };
-                let _ = said.blocking_send(Said::Opened { session, message });
+                // Not where it blocks: this task may wait for what a thread like that one does.
+                let _ = said.send(Said::Opened { session, message }).await;
             }
         });
     }
