@@ -132,6 +132,20 @@ pub async fn start(config: Config) -> Result<Running, AgentError> {
             if let Some(server) = &config.server {
                 enrolled.moved_to(server)?;
             }
+            let machine = &enrolled.record.machine;
+            if let Some(asked) = config.machine.as_ref().filter(|asked| *asked != machine) {
+                return Err(AgentError::OtherMachine {
+                    folder: folder.path().to_owned(),
+                    machine: machine.clone(),
+                    asked: asked.clone(),
+                });
+            }
+            if config.token.is_some() {
+                tracing::info!(
+                    "the join token is not used: {} is enrolled as machine {machine}; to enrol anew, start the agent with an empty --data",
+                    folder.path().display()
+                );
+            }
             enrolled
         }
         None => join(&config).await?,

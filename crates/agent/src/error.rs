@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use plumb_model::MachineName;
 use plumb_wire::client::{CallError, ConnectError};
 use plumb_wire::token::TokenError;
 
@@ -19,6 +20,16 @@ pub enum AgentError {
     /// The folder holds other things.
     #[error("{folder} holds other things than an agent's data; give an empty or a new folder with --data", folder = .0.display())]
     Foreign(PathBuf),
+    /// The data folder is another machine's.
+    #[error("the agent's folder {folder} is that of machine {machine}, not of {asked}; leave --machine out, or choose another --data", folder = .folder.display())]
+    OtherMachine {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        machine: MachineName,
+        /// Whose was asked for.
+        asked: MachineName,
+    },
     /// The data folder was written by a newer version.
     #[error("the agent's folder {folder} was written by a newer plumb (format {format}, this one reads up to {known}); upgrade plumb, or choose another --data", folder = .folder.display())]
     Newer {

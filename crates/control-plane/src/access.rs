@@ -409,7 +409,7 @@ pub fn enrolled_key(
         _ => Err(Refusal::new(
             Reason::WrongKey,
             format!(
-                "machine {machine} is not enrolled with this key; enrol it with `plumb token create --join --machine {machine}`"
+                "machine {machine} is not enrolled with this key; enrol it with `plumb token create --join --machine {machine}`, and start its agent with an empty data folder"
             ),
         )),
     }

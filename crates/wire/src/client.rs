@@ -102,15 +102,20 @@ pub enum ConnectError {
     },
 }
 
-/// Makes an endpoint; it connects when it is told to.
-pub fn endpoint(target: &Target) -> Result<Endpoint, ConnectError> {
-    let bad = || ConnectError::BadAddress(target.address.clone());
-    let endpoint =
-        Endpoint::from_shared(format!("https://{}", target.address)).map_err(|_| bad())?;
+/// An endpoint at `HOST:PORT`, and nothing else.
+pub(crate) fn at(address: &str) -> Result<Endpoint, ConnectError> {
+    let bad = || ConnectError::BadAddress(address.to_owned());
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(|_| bad())?;
     let uri = endpoint.uri();
     if uri.port_u16().is_none() || uri.host().is_none_or(str::is_empty) || uri.path() != "/" {
         return Err(bad());
     }
+    Ok(endpoint)
+}
+
+/// Makes an endpoint; it connects when it is told to.
+pub fn endpoint(target: &Target) -> Result<Endpoint, ConnectError> {
+    let endpoint = at(&target.address)?;
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&target.ca_pem))
         .domain_name(SERVER_NAME)
@@ -497,8 +502,12 @@ mod tests {
             ":7700",
             "a b:1",
             "h:1/x",
+            "https://127.0.0.1:7700",
         ] {
             let error = connect(&target(bad)).await.unwrap_err();
+            assert_eq!(error, ConnectError::BadAddress(bad.to_owned()), "{bad:?}");
+            let digest = crate::token::CaDigest::of(b"ca");
+            let error = crate::pin::fetch_ca(bad, digest).await.unwrap_err();
             assert_eq!(error, ConnectError::BadAddress(bad.to_owned()), "{bad:?}");
         }
     }

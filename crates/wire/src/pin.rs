@@ -23,9 +23,7 @@ use crate::token::CaDigest;
 
 /// Fetches the CA certificate with this digest from the control plane at `address` (`HOST:PORT`), as DER.
 pub async fn fetch_ca(address: &str, digest: CaDigest) -> Result<Vec<u8>, ConnectError> {
-    if !address.contains(':') {
-        return Err(ConnectError::BadAddress(address.to_owned()));
-    }
+    crate::client::at(address)?;
     let unreachable = |cause: &str| ConnectError::Unreachable {
         address: address.to_owned(),
         cause: cause.to_owned(),

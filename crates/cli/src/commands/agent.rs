@@ -48,7 +48,8 @@ pub async fn run(arguments: AgentArgs, env: &Env<'_>) -> Result<Exit, CliError> 
     let data: PathBuf = settings.need("data", usual)?;
     let log_file: Option<PathBuf> = settings.get("log_file")?;
     let log: String = settings.need("log", usual)?;
-    let server = settings.get("server")?;
+    let server: Option<String> = settings.get("server")?;
+    let server = server.map(|url| super::login::address(&url)).transpose()?;
     let machine = settings.get("machine")?;
     let metrics = settings.get("metrics")?;
     let asked = settings.get_with("run_as", |text| RunAsArg::from_str(text, false))?;

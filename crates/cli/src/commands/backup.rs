@@ -68,7 +68,7 @@ pub async fn backup(args: &BackupArgs, env: &Env<'_>) -> Result<Exit, CliError> 
         told.insert("keys".to_owned(), json!({ "file": file, "names": names }));
     } else if env.output == Output::Text {
         out::note(
-            "The keys of the control plane are not in it: copy them once, and after each `plumb ca rotate`, with `plumb backup --keys FILE --data DIR` on its machine.",
+            "The keys of the control plane are not in it: copy them once, and after each `plumb ca rotate` and `plumb secret rotate-key`, with `plumb backup --keys FILE --data DIR` on its machine.",
         );
     }
     match env.output {

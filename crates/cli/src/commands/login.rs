@@ -98,7 +98,7 @@ async fn ca(args: &LoginArgs, address: &str) -> Result<String, CliError> {
 }
 
 /// `HOST:PORT` of `https://HOST:PORT`.
-fn address(url: &str) -> Result<String, CliError> {
+pub(crate) fn address(url: &str) -> Result<String, CliError> {
     let rest = match url.split_once("://") {
         Some(("https", rest)) => rest,
         Some((scheme, _)) => {

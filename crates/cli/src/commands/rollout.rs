@@ -95,6 +95,11 @@ async fn status(
             }
             None => {
                 let all = rollouts.list(args.app.as_ref()).await?;
+                if let Some(app) = args.app.as_ref().filter(|_| all.is_empty()) {
+                    return Err(CliError::Other(format!(
+                        "{app} has no rollout: nothing of that name is recorded that says `rollout` and has a release; `plumb rollout status` lists those that do"
+                    )));
+                }
                 let over = all
                     .iter()
                     .all(|r| matches!(r.phase.as_str(), "done" | "failed"));

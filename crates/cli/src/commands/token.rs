@@ -39,10 +39,15 @@ pub async fn run(command: &TokenCommand, env: &Env<'_>) -> Result<Exit, CliError
                 .as_ref()
                 .map(|m| format!(" as {m}"))
                 .unwrap_or_default();
+            // One that fixes no name leaves that to the agent.
+            let named = match machine {
+                Some(_) => "",
+                None => " --machine NAME",
+            };
             create(&context, Kind::Join(join), env, |expires| {
                 format!(
                     "Good for one machine{name}, once, until {expires}. On that machine:\n  \
-                     PLUMB_JOIN_TOKEN=… plumb agent --server {} --data /var/lib/plumb/agent",
+                     PLUMB_JOIN_TOKEN=… plumb agent --server {} --data /var/lib/plumb/agent{named}",
                     context.address
                 )
             })

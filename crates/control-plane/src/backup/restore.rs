@@ -4,16 +4,18 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plumb_ledger::{
-    Committed, DATA_FORMAT, DataFolder, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, SledStore, Store,
-    Txn,
+    Committed, DATA_FORMAT, DataFolder, Ledger, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, SledStore,
+    Store, Txn,
 };
-use plumb_model::{Lineage, Timestamp, WorkspaceName};
+use plumb_model::{Lineage, SecretName, Timestamp, WorkspaceName};
 
 use super::format::{BackupError, Frame, Header, Reader, failed};
 use super::keys::KeyFile;
 use crate::rotation::Authorities;
+use crate::secrets::keys::Keys;
 
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub fn restore(
     folder(&beside)?;
     let beside = Beside(beside);
     let restored = fill(&mut reader, &beside.0, keys)?;
-    check(&beside.0, &header.lineage, keys.is_some(), now)?;
+    check(&beside.0, &header, keys.is_some(), now)?;
     // An empty folder in its place gives way to it.
     fs::rename(&beside.0, &data).map_err(failed("make", &data))?;
     std::mem::forget(beside);
@@ -207,25 +209,64 @@ fn commit(store: &SledStore, txn: Txn) -> Result<(), BackupError> {
     }
 }
 
-/// Holds certificates and keys against one another, as a start of the control plane would.
+/// Holds certificates, secrets and keys against one another, as a start of the control plane would.
 fn check(
     to: &Path,
-    lineage: &Lineage,
+    header: &Header,
     with_keys: bool,
     now: fn() -> Timestamp,
 ) -> Result<(), BackupError> {
     if !with_keys {
         return Ok(());
     }
+    let misfit = |what: &str, when: &str| {
+        BackupError::Refused(format!(
+            "the keys do not fit the backup ({what}); give those that were copied at about the same time, after the last `plumb {when}`"
+        ))
+    };
     let identity = to.join("identity");
+    Authorities::open(&identity, &header.lineage, now())
+        .map_err(|error| misfit(&crate::refuse::chain(&error), "ca rotate"))?;
     if !identity.join("secrets.key").exists() {
         tracing::debug!("the keys of secrets are kept elsewhere");
+        return Ok(());
     }
-    Authorities::open(&identity, lineage, now()).map_err(|error| {
-        BackupError::Refused(format!(
-            "the keys do not fit the backup ({}); give those that were copied at about the same time, after the last `plumb ca rotate`",
-            crate::refuse::chain(&error)
-        ))
-    })?;
-    Ok(())
+    let keys = Keys::open(&identity, &|_| None)
+        .map_err(|error| misfit(&crate::refuse::chain(&error), "secret rotate-key"))?;
+    let sealed = sealed_otherwise(to, header, &keys)?;
+    match sealed.as_slice() {
+        [] => Ok(()),
+        [name] => Err(misfit(
+            &format!("the secret {name} is sealed with another one"),
+            "secret rotate-key",
+        )),
+        [name, more @ ..] => Err(misfit(
+            &format!(
+                "the secret {name} and {} more are sealed with another one",
+                more.len()
+            ),
+            "secret rotate-key",
+        )),
+    }
+}
+
+/// The secrets that none of these keys opens, in whichever workspace.
+fn sealed_otherwise(
+    to: &Path,
+    header: &Header,
+    keys: &Keys,
+) -> Result<Vec<SecretName>, BackupError> {
+    let opened = DataFolder::open(to).map_err(|e| refused(&e))?;
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(&opened).map_err(|e| refused(&e))?);
+    let ledger = |workspace| Ledger::open(store.clone(), header.lineage.clone(), workspace);
+    let home = ledger(header.workspace.clone());
+    let others = home.workspaces().map_err(|e| refused(&e))?;
+    let others = others.into_iter().map(|record| ledger(record.name));
+    let mut sealed = Vec::new();
+    for ledger in std::iter::once(home.clone()).chain(others) {
+        let secrets = ledger.secrets().map_err(|e| refused(&e))?.into_iter();
+        let shut = secrets.filter(|s| s.current().is_some() && keys.named(&s.kek).is_none());
+        sealed.extend(shut.map(|secret| secret.name));
+    }
+    Ok(sealed)
 }

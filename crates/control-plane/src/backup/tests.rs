@@ -39,6 +39,41 @@ fn folder(at: &Path) -> Source {
     )
 }
 
+/// The same folder, opened again.
+fn folder_again(at: &Path) -> Source {
+    let data = DataFolder::open(at).unwrap();
+    let store = SledStore::open(&data).unwrap();
+    let workspace = WorkspaceName::new("shop").unwrap();
+    let lineage = data.lineage().clone();
+    Source::new(at, lineage, workspace, now, Arc::new(Measured::new(store)))
+}
+
+/// Notes a secret that is sealed with a key of this id.
+fn seal(at: &Path, name: &str, kek: &str) {
+    let data = DataFolder::open(at).unwrap();
+    let store = Arc::new(SledStore::open(&data).unwrap());
+    let workspace = WorkspaceName::new("shop").unwrap();
+    let ledger = plumb_ledger::Ledger::open(store, data.lineage().clone(), workspace);
+    let name = plumb_model::SecretName::new(name).unwrap();
+    let version = plumb_ledger::SecretVersionRecord {
+        set_at: now(),
+        set_by: "ann".to_owned(),
+        digest: Hash::of(b"value"),
+    };
+    let record = plumb_ledger::SecretRecord {
+        name: name.clone(),
+        kek: kek.to_owned(),
+        data_key: "AAAA".to_owned(),
+        last: 1,
+        versions: [(1, version)].into(),
+    };
+    let changed = ledger.change_secret::<_, plumb_ledger::LedgerError>(&name, |_| {
+        let (record, value) = (record.clone(), Some((1, "AAAA".to_owned())));
+        Ok((Some(plumb_ledger::SecretChange { record, value }), ()))
+    });
+    changed.unwrap();
+}
+
 async fn taken(source: &Source, with_blobs: bool) -> Vec<u8> {
     let mut pieces = source.take(with_blobs).unwrap().pieces();
     let mut bytes = Vec::new();
@@ -154,6 +189,24 @@ async fn keys_that_do_not_fit_are_refused_and_without_any_the_ca_is_new() {
     let error = restore(&at("copy"), &at("new"), Some(&moved), now).unwrap_err();
     assert!(
         error.to_string().contains("do not fit the backup"),
+        "{error}"
+    );
+    assert!(!at("new").exists());
+
+    // A secret that was sealed anew, with a key that was made after the copy of the keys.
+    let source = {
+        drop(source);
+        seal(&at("data"), "API_KEY", "0123456789abcdef");
+        folder_again(&at("data"))
+    };
+    fs::write(at("later"), taken(&source, false).await).unwrap();
+    drop(source);
+    let keys = KeyFile::read(&at("keys")).unwrap();
+    let error = restore(&at("later"), &at("new"), Some(&keys), now).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the secret API_KEY is sealed with another one"),
         "{error}"
     );
     assert!(!at("new").exists());

@@ -173,6 +173,7 @@ impl Desk {
         }
         refuse_standing(verb, &owner, &ground, &stopped_on)?;
         let at = (self.now)();
+        refuse_held(&ground, &before, at)?;
         let mut next = before.clone();
         let mut changed = Vec::new();
         let mut sent = Vec::new();
@@ -595,6 +596,29 @@ fn pick(
 }
 
 /// What is to stand still is started by nothing but the word that undoes that.
+/// Nothing is stopped or started behind the back of whoever holds it.
+fn refuse_held(
+    ground: &BTreeMap<MachineName, Ground>,
+    recorded: &Recorded,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let mut processes = ground.iter().flat_map(|(name, ground)| {
+        let written = recorded.machines.get(name);
+        let addresses = ground.processes.keys();
+        addresses.filter_map(move |at| Some((at, written?.orders.hands.holds.get(at)?)))
+    });
+    let Some((address, hold)) = processes.find(|(_, hold)| hold.holds(now)) else {
+        return Ok(());
+    };
+    Err(Refusal::new(
+        Reason::WrongState,
+        format!(
+            "{address} is held until {} by {} ({}); release it first with `plumb hold --release {address}`, or name another machine with --machine",
+            hold.until, hold.by, hold.reason
+        ),
+    ))
+}
+
 fn refuse_standing(
     verb: Verb,
     owner: &OwnerName,

@@ -116,6 +116,40 @@ async fn a_machine_that_a_stopped_app_comes_to_is_told_to_stop_it_before_it_is_t
     assert_eq!(machines, ["", "web-1", "web-2"], "they survive a restart");
 }
 
+/// Mutation: leave `refuse_held` out.
+#[tokio::test]
+async fn what_is_held_is_neither_stopped_nor_started_by_hand() {
+    let world = world().await;
+    world.apply(machines("[web-1, web-2]")).await.unwrap();
+    let mut client = hands(&world).await;
+    let hold = v1::HoldResourceRequest {
+        resource: "web-1/hello/process/app/0".into(),
+        for_ms: 60_000,
+        reason: "a look at it".into(),
+    };
+    client.hold_resource(hold).await.unwrap();
+    let (owner, everywhere) = ("hello".to_owned(), String::new());
+    let stop = |machine: &str| v1::StopAppRequest {
+        owner: owner.clone(),
+        machine: machine.to_owned(),
+    };
+    for machine in ["", "web-1"] {
+        let refused = client.stop_app(stop(machine)).await.unwrap_err();
+        assert!(
+            refused
+                .message()
+                .contains("web-1/hello/process/app/0 is held until"),
+            "{refused:?}"
+        );
+    }
+    let restart = v1::RestartAppRequest {
+        owner: owner.clone(),
+        machine: everywhere,
+    };
+    client.restart_app(restart).await.unwrap_err();
+    client.stop_app(stop("web-2")).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_agent_that_holds_more_than_is_recorded_is_left_alone_until_the_next_order() {
     let world = world().await;

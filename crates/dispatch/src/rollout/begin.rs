@@ -175,11 +175,7 @@ impl Rollouts {
             machine.rolling = Some(new.rolling());
             machines.insert(name.clone(), new);
         }
-        let mut rollouts = Self {
-            machines,
-            going,
-            looked_ms: self.looked_ms,
-        };
+        let mut rollouts = Self { machines, going };
         for record in &records {
             rollouts.recount(&record.owner, about.releases.get(&record.owner));
         }

@@ -113,10 +113,12 @@ pub(super) fn needs(held: &Assignment, target: &Assignment, behind: &BTreeSet<Ow
             }
         }
         if !resource(held, &new.address) {
-            let old = new.addresses_before();
-            if let Some(old) = old.iter().find(|old| held.get(old).is_some()) {
-                edge(owner, &old.owner);
-                edge(&old.owner, owner);
+            // It may have had more than one, and what is held may be at an older one, beside what is said of a newer one.
+            for old in new.addresses_before() {
+                if held.get(old).is_some() {
+                    edge(owner, &old.owner);
+                    edge(&old.owner, owner);
+                }
             }
         }
         each_claim(new, |claim| {

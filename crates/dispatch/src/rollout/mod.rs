@@ -93,6 +93,11 @@ pub(crate) struct Going {
     failing: BTreeMap<MachineName, u64>,
     /// How many machines had proven themselves when it was last looked at.
     proven: usize,
+    /// When [`Rollouts::step`] last let it go on, on the monotonic clock: the time in between has passed for it. Nobody takes steps
+    /// while nothing goes on, and that time is nobody's.
+    looked_ms: Option<u64>,
+    /// All that it waited for then were machines that are away.
+    alone: bool,
     /// What it waits for, in words.
     waits: Option<String>,
     /// For the view.
@@ -108,6 +113,8 @@ impl Going {
             available: BTreeMap::new(),
             failing: BTreeMap::new(),
             proven: 0,
+            looked_ms: None,
+            alone: false,
             waits: None,
             total: 0,
             moved: 0,
@@ -121,8 +128,6 @@ impl Going {
 pub struct Rollouts {
     machines: BTreeMap<MachineName, Standing>,
     going: BTreeMap<OwnerName, Going>,
-    /// When [`Rollouts::step`] was last called, on the monotonic clock.
-    looked_ms: Option<u64>,
 }
 
 impl Standing {

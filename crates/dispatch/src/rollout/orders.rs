@@ -81,6 +81,7 @@ impl Rollouts {
         record.why = why;
         record.changed = at;
         record.waited_ms = 0;
+        going.looked_ms = None;
         going.failing.clear();
         let record = going.record.clone();
         Ok((next, record))

@@ -79,10 +79,6 @@ impl Rollouts {
     pub fn step(&self, sight: &Sight, now: Now) -> (Self, Step) {
         let mut next = self.clone();
         let mut step = Step::default();
-        let passed = self
-            .looked_ms
-            .map_or(0, |before| now.mono_ms.saturating_sub(before));
-        next.looked_ms = Some(now.mono_ms);
         let mut moving: BTreeMap<MachineName, BTreeSet<OwnerName>> = BTreeMap::new();
         let owners: Vec<OwnerName> = self.going.keys().cloned().collect();
         for owner in &owners {
@@ -90,7 +86,9 @@ impl Rollouts {
                 continue;
             };
             let before = going.clone();
-            let moves = self.decide(owner, &mut going, sight, now, passed);
+            let moves = self.decide(owner, &mut going, sight, now);
+            let goes_on = going.record.phase.goes_on();
+            going.looked_ms = goes_on.then_some(now.mono_ms);
             if !moves.is_empty() {
                 going.record.waves += 1;
             }
@@ -159,13 +157,14 @@ impl Rollouts {
         going: &mut Going,
         sight: &Sight,
         now: Now,
-        passed: u64,
     ) -> BTreeMap<MachineName, BTreeSet<OwnerName>> {
         let counted = self.count(owner, sight);
         self.look(going, &counted, sight, now);
         if !going.record.phase.goes_on() {
             return BTreeMap::new();
         }
+        let since = |before: u64| now.mono_ms.saturating_sub(before);
+        let passed = going.looked_ms.map_or(0, since);
         let settings = going.record.settings.clone();
         let at_release = |name: &MachineName| !counted.behind.contains_key(name);
         let proven = |going: &Going, name: &MachineName| {
@@ -220,6 +219,12 @@ impl Rollouts {
             going.waits = None;
             return BTreeMap::new();
         }
+        if going.alone && !online.is_empty() {
+            // Whoever comes back has all the time that one has who was never away.
+            going.record.waited_ms = 0;
+            going.resumed();
+        }
+        going.alone = online.is_empty() && !away.is_empty();
         let mut waits = None;
         let mut moves = BTreeMap::new();
         if online.is_empty() {

@@ -629,6 +629,46 @@ fn without_progress_until_the_deadline_a_rollout_fails() {
     );
 }
 
+/// Mutation: count the time since the last step of any rollout.
+#[test]
+fn time_in_which_nothing_went_on_does_not_count() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut world = settled(2, RolloutStrategy::Rolling);
+    world.now_ms += HOUR_MS;
+    world.apply(&[("a", app(1, 3, RolloutStrategy::Rolling))], None);
+    world.silent.insert(machine(2));
+    world.step(5000);
+    assert_eq!(world.phase("a"), Phase::Running, "{}", world.why("a"));
+    for order in [Order::Pause, Order::Resume] {
+        let now = world.now().wall;
+        let told = world.rollouts.order(&owner("a"), order, "ann", now);
+        world.rollouts = told.unwrap().0;
+        world.now_ms += HOUR_MS;
+    }
+    world.step(5000);
+    assert_eq!(world.phase("a"), Phase::Running, "{}", world.why("a"));
+    world.run(5);
+    assert_eq!(world.phase("a"), Phase::Done);
+}
+
+/// Mutation: let whoever comes back have no more time than was left.
+#[test]
+fn a_machine_that_comes_back_has_its_time_to_get_healthy() {
+    let mut world = settled(3, RolloutStrategy::Rolling);
+    world.apply(&[("a", app(2, 3, RolloutStrategy::Rolling))], None);
+    world.run(1);
+    assert_eq!(world.waves, ["m0:a"]);
+    world.away.insert(machine(0));
+    world.run(14);
+    assert_eq!(world.phase("a"), Phase::Stalled);
+    world.away.clear();
+    world.down.insert((owner("a"), machine(0)));
+    world.run(12);
+    assert_eq!(world.phase("a"), Phase::Running, "{}", world.why("a"));
+    world.run(2);
+    assert_eq!(world.phase("a"), Phase::Reverting);
+}
+
 /// Mutation: let unknown health count as available.
 #[test]
 fn a_machine_that_is_away_spends_the_budget_and_fails_nothing() {
@@ -716,6 +756,39 @@ fn an_order_to_remove_stays_until_what_was_renamed_from_there_comes() {
     let behind = super::begin::behind(&held, &target, &paced);
     let between = super::compose::between(&held, &target, &behind);
     assert!(between.get(&old).is_some(), "{behind:?}");
+    let needs = super::compose::needs(&held, &target, &behind);
+    let along = super::compose::along(&needs, &owner("b"), &paced).unwrap();
+    assert_eq!(along, behind, "they move in one go");
+}
+
+/// What the simulator found with seed 305. Mutation: link a new name with the first only of those that it had before.
+#[test]
+fn what_was_renamed_twice_goes_along_with_whatever_it_was_held_as() {
+    let name = machine(0);
+    let header = Header {
+        format: plumb_model::assignment::FORMAT,
+        lineage: Lineage::from_random([1; 16]),
+        workspace: WorkspaceName::new("w").unwrap(),
+        machine: name.clone(),
+    };
+    let app = app(1, 1, RolloutStrategy::Rolling);
+    let of = |name: &str| body(&owner(name), &app).resources.remove(0);
+    let first = of("a");
+    let (mut second, mut third) = (of("c"), of("b"));
+    Arc::make_mut(&mut second).renamed_from(&first);
+    Arc::make_mut(&mut third).renamed_from(&second);
+    // It was under its second name before, and that order to remove it is still there.
+    let tombstone = Entry::Tombstone(Tombstone {
+        address: second.address.clone(),
+        since: Generation(3),
+    });
+    let held = [Entry::Resource(first.clone()), tombstone];
+    let held = Arc::new(Assignment::build(header.clone(), held));
+    let target = Arc::new(Assignment::build(header, [Entry::Resource(third)]));
+    let paced = |name: &OwnerName| *name == owner("b");
+    let behind = super::begin::behind(&held, &target, &paced);
+    let between = super::compose::between(&held, &target, &behind);
+    assert!(between.get(&first.address).is_some(), "{behind:?}");
     let needs = super::compose::needs(&held, &target, &behind);
     let along = super::compose::along(&needs, &owner("b"), &paced).unwrap();
     assert_eq!(along, behind, "they move in one go");

@@ -69,6 +69,10 @@ pub async fn run(command: &SecretCommand, env: &Env<'_>) -> Result<Exit, CliErro
                         out::note(
                             "The key is your own: older ones are of no use any more, and may be taken out from beside it.",
                         );
+                    } else {
+                        out::note(
+                            "A copy of the keys that was made before opens no backup that is made from now on: copy them anew with `plumb backup --keys FILE --data DIR` on the control plane's machine.",
+                        );
                     }
                 }
             }
