@@ -117,7 +117,7 @@ pub async fn run(args: &DoctorArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         context => found.extend(look_from_here(context).await),
     }
     for folder in &folders {
-        found.extend(folders::look(folder).await);
+        found.extend(folders::look(folder, !args.data.is_empty()).await);
     }
     match env.output {
         Output::Json => out::json(&json_of(&found)),

@@ -21,8 +21,8 @@ const SCARCE: u64 = 512 * 1024 * 1024;
 /// second half of that.
 const LATE: i64 = 2 * 3600;
 
-/// Looks at a data folder, whichever it is.
-pub(super) async fn look(folder: &Path) -> Vec<Finding> {
+/// Looks at a data folder, whichever it is: one that was asked for, or one where they usually are.
+pub(super) async fn look(folder: &Path, asked: bool) -> Vec<Finding> {
     let mut found = Findings::of(folder.display().to_string());
     let agent = folder.join("identity/enrolled.json").is_file();
     let server = folder.join("lineage").is_file();
@@ -35,11 +35,13 @@ pub(super) async fn look(folder: &Path) -> Vec<Finding> {
         return found.all;
     }
     if !agent && !server {
-        found.fail(
-            "folder",
-            "it is no data folder of a control plane, nor of an agent that has joined",
-            "give the one that --data names; an agent joins with `plumb agent install`",
-        );
+        let says = "it is no data folder of a control plane, nor of an agent that has joined";
+        let remedy = "give the one that --data names; an agent joins with `plumb agent install`";
+        match asked {
+            true => found.fail("folder", says, remedy),
+            // Whoever tried to join in vain has left it there.
+            false => found.warn("folder", says, remedy),
+        }
         return found.all;
     }
     mode(folder, if server { 0o700 } else { 0o711 }, &mut found);
