@@ -32,6 +32,9 @@ const NOT_RUN: [(&str, &str); 6] = [
 /// How long one block may take, or one that stays may take until it is ready.
 const BLOCK: Duration = Duration::from_secs(60);
 
+/// What a terminal shows before the last command of a block.
+const BEGUN: &str = "-- the last command --";
+
 /// What a reader can type in `dev` for: everything that asks a control plane.
 const ASKS: [&str; 13] = [
     "plan", "apply", "status", "logs", "history", "rollback", "destroy", "token", "secret",
@@ -233,7 +236,9 @@ impl Sitting {
                 "`{early}` stays, so nothing after it in its block is ever run"
             ));
         }
-        let script = format!("set -euo pipefail\n{}\n", self.here(&commands.join("\n")));
+        let (before, last_run) = (self.here(&before.join("\n")), self.here(last));
+        // What the commands before it print is no sign that the last one has begun.
+        let script = format!("set -euo pipefail\n{before}\necho '{BEGUN}'\n{last_run}\n");
         self.terminals += 1;
         let screen = self.path(&format!("terminal-{}", self.terminals));
         let file = File::create(&screen).unwrap();
@@ -256,6 +261,12 @@ impl Sitting {
             .spawn()
             .unwrap();
         let shown = || fs::read_to_string(&screen).unwrap_or_default();
+        let of_last = || {
+            let shown = shown();
+            shown
+                .split_once(BEGUN)
+                .map(|(_, after)| after.trim_start().to_owned())
+        };
         let until = Instant::now() + BLOCK;
         let sign = sign(last);
         loop {
@@ -267,7 +278,7 @@ impl Sitting {
                 };
             }
             if sign.is_some_and(|sign| {
-                shown().contains(sign) && (!sign.is_empty() || !shown().is_empty())
+                of_last().is_some_and(|shown| !shown.is_empty() && shown.contains(sign))
             }) {
                 self.staying.push(Staying {
                     block: script,
@@ -289,7 +300,8 @@ impl Sitting {
     fn end(mut staying: Staying) -> Result<(), String> {
         let group = Pid::from_child(&staying.shell);
         kill_process_group(group, Signal::INT).map_err(|e| e.to_string())?;
-        let status = wait("Ctrl-C ends it", Duration::from_secs(12), || {
+        let what = format!("Ctrl-C ends this:\n{}", staying.block);
+        let status = wait(&what, Duration::from_secs(12), || {
             staying.shell.try_wait().unwrap()
         });
         if staying.ends_well && !status.success() {

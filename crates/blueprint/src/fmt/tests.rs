@@ -37,6 +37,7 @@ fn white_space_becomes_canonical() {
         ("a:\n  -\n      b: 1\n", "a:\n  -\n    b: 1\n"),
         ("a: 1\r\nb: 2\r\n", "a: 1\nb: 2\n"),
         ("\u{feff}a: 1", "a: 1\n"),
+        ("# x\n\u{feff}# y\na: 1", "# x\n# y\na: 1\n"),
         ("\n\na: 1\n\n\n\nb: 2   \n\n\n", "a: 1\n\nb: 2\n"),
         ("  a: 1\n  b: 2\n", "a: 1\nb: 2\n"),
         ("a: 1\n---\n\n\nb: 2\n...\n", "a: 1\n---\n\nb: 2\n...\n"),

@@ -193,6 +193,12 @@ impl<'a> Lexer<'a> {
             self.at += 1;
             return Ok(());
         }
+        // YAML takes a byte order mark before each document (YAML 1.2.2, section 5.2). It is no part of what is written there.
+        if first == '\u{feff}' && self.at == self.line_start {
+            self.at += first.len_utf8();
+            self.line_start = self.at;
+            return Ok(());
+        }
         if first == '#' {
             let line = rest.split('\n').next().unwrap_or(rest);
             self.push(Kind::Comment, trimmed(line));
