@@ -9,6 +9,7 @@ use plumb_dispatch::{Held, Identity};
 use plumb_model::capability::{Availability, MachineFacts};
 use plumb_model::{Address, Capability, Generation, Hash, MachineName};
 
+use crate::bugs::Bug;
 use crate::vm::Vm;
 use crate::workload;
 
@@ -93,10 +94,10 @@ pub fn facts(name: &MachineName) -> MachineFacts {
 impl Machine {
     /// A VM without an agent yet.
     #[must_use]
-    pub fn new(name: MachineName) -> Self {
+    pub fn new(name: MachineName, bug: Option<Bug>) -> Self {
         Self {
             name,
-            vm: Vm::default(),
+            vm: Vm::new(bug),
             disk: Disk::default(),
             running: None,
             starts: 0,

@@ -25,4 +25,20 @@ pub enum Bug {
     AnyKey,
     /// Timers are set by the clock on the wall.
     WallTimers,
+    /// An agent takes an assignment that comes late for a newer one.
+    TakesOlder,
+    /// An agent forgets what a resource waits for.
+    IgnoresOrder,
+    /// An agent forgets what a resource was called before.
+    IgnoresRenames,
+    /// A driver says that it has written, and has not.
+    SaysSo,
+    /// A driver writes where it is only to look.
+    WritesWhenItLooks,
+    /// A driver takes a stranger's file for Plumb's.
+    TakesOver,
+    /// An agent looks at something again before it has the answer.
+    LooksTwice,
+    /// A control plane records labels of machines that nobody gave.
+    RecordsOther,
 }

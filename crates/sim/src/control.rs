@@ -483,6 +483,11 @@ impl Process {
                 drop_tombstones(machine, &mut next.bodies);
             }
         }
+        if self.bug == Some(Bug::RecordsOther) {
+            for machine in next.state.machines.values_mut() {
+                machine.info.labels.insert("by".to_owned(), "mistake".to_owned());
+            }
+        }
     }
 
     /// What a control plane makes of them that counts wrongly.

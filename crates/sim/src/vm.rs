@@ -12,6 +12,8 @@ use plumb_model::{
     ResourceKind, ResourceSpec, RunState, Timestamp,
 };
 
+use crate::bugs::Bug;
+
 /// What is at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Thing {
@@ -68,13 +70,32 @@ pub struct Vm {
     pub acts: u64,
     /// What should never have happened.
     pub broken: Vec<String>,
+    /// What is wrong with its drivers.
+    bug: Option<Bug>,
 }
 
 impl Vm {
-    /// What is at an address.
+    /// One on which nothing is.
+    #[must_use]
+    pub fn new(bug: Option<Bug>) -> Self {
+        Self {
+            bug,
+            ..Self::default()
+        }
+    }
+
+    /// What is at an address. A stranger's file is in the way of whatever is to be in its place, whoever owns that.
     #[must_use]
     pub fn thing(&self, address: &Address) -> Option<&Thing> {
-        self.things.get(address)
+        let there = self.things.get(address);
+        there.or_else(|| Some(self.stranger(address)?.1))
+    }
+
+    /// The stranger's file in the place of an address.
+    fn stranger(&self, address: &Address) -> Option<(&Address, &Thing)> {
+        self.things
+            .iter()
+            .find(|(at, thing)| matches!(thing, Thing::Foreign(_)) && same_place(at, address))
     }
 
     /// Every address at which something of Plumb's is.
@@ -88,7 +109,7 @@ impl Vm {
 
     /// A stranger makes a file where nothing is yet. Says whether there was room.
     pub fn appear(&mut self, address: &Address) -> bool {
-        if self.things.contains_key(address) {
+        if self.things.keys().any(|at| same_place(at, address)) {
             return false;
         }
         self.appeared += 1;
@@ -130,7 +151,7 @@ impl Vm {
     /// Whether what is there is what the resource says.
     #[must_use]
     pub fn is_as(&self, resource: &Resource) -> bool {
-        match (&resource.spec, self.things.get(&resource.address)) {
+        match (&resource.spec, self.thing(&resource.address)) {
             (ResourceSpec::Process(spec), thing) if spec.state == RunState::Stopped => {
                 !matches!(thing, Some(Thing::Alive(_)))
             }
@@ -142,7 +163,15 @@ impl Vm {
         }
     }
 
-    /// Looks.
+    /// Is told to look.
+    pub fn look(&mut self, work: &Work) -> Observation {
+        if self.bug == Some(Bug::WritesWhenItLooks) {
+            self.acts += 1;
+        }
+        self.observe(work)
+    }
+
+    /// What is there, to who is to bring it to what it should be.
     #[must_use]
     pub fn observe(&self, work: &Work) -> Observation {
         let differs = |found: &str| Observation::Present {
@@ -151,7 +180,7 @@ impl Vm {
                 found: found.to_owned(),
             }],
         };
-        match self.things.get(&work.address) {
+        match self.thing(&work.address) {
             None => Observation::Absent,
             Some(Thing::Made(made)) => match &work.resource {
                 Some(resource) if resource.spec != **made => differs("another version"),
@@ -161,6 +190,9 @@ impl Vm {
             },
             // A driver that is to remove something never takes this for it.
             Some(Thing::Foreign(_)) if work.resource.is_none() => Observation::Absent,
+            Some(Thing::Foreign(_)) if self.bug == Some(Bug::TakesOver) => {
+                differs("another version")
+            }
             Some(Thing::Foreign(number)) => Observation::Foreign {
                 what: format!("stranger {number}"),
                 found: Some(Box::new(Found {
@@ -199,7 +231,8 @@ impl Vm {
             };
         }
         self.acts += 1;
-        if let Some(Thing::Foreign(number)) = self.things.get(&address) {
+        if let Some((place, Thing::Foreign(number))) = self.stranger(&address) {
+            let (place, number) = (place.clone(), *number);
             match action {
                 Action::Adopt => {
                     if !work.resource.as_ref().is_some_and(|r| r.adopt) {
@@ -207,13 +240,22 @@ impl Vm {
                         self.broken.push(format!("{address}: {what}"));
                     }
                     self.adoptions += 1;
-                    self.kept.insert(*number);
+                    self.kept.insert(number);
+                    self.things.remove(&place);
+                }
+                Action::Write if self.bug == Some(Bug::TakesOver) => {
+                    self.things.remove(&place);
                 }
                 Action::Write => {
                     return Err(Fault::new(Reason::NotOurs, "a stranger was quicker"));
                 }
                 _ => return Ok(self.observe(work)),
             }
+        }
+        if self.bug == Some(Bug::SaysSo) && *action == Action::Write {
+            return Ok(Observation::Present {
+                differs: Vec::new(),
+            });
         }
         let alive = matches!(self.things.get(&address), Some(Thing::Alive(_)));
         match (action, &work.resource) {
@@ -274,7 +316,7 @@ impl Vm {
         }
         let ours = |thing: Option<&Thing>| !matches!(thing, None | Some(Thing::Foreign(_)));
         let old = from.iter().find(|old| ours(self.things.get(*old)));
-        if let Some(old) = old.filter(|_| !self.things.contains_key(to)) {
+        if let Some(old) = old.filter(|_| self.thing(to).is_none()) {
             if let Some(thing) = self.things.remove(old) {
                 self.things.insert(to.clone(), thing);
             }
@@ -387,4 +429,10 @@ impl Vm {
             }
         }
     }
+}
+
+/// Whether two addresses are one place: a file is at its path, whoever owns it.
+fn same_place(one: &Address, other: &Address) -> bool {
+    one == other
+        || (one.kind == ResourceKind::File && (one.kind, &one.name) == (other.kind, &other.name))
 }

@@ -295,7 +295,10 @@ impl World {
             sequence: 0,
             queue: BTreeMap::new(),
             keys: names.iter().map(|name| (name.clone(), 0)).collect(),
-            machines: names.into_iter().map(Machine::new).collect(),
+            machines: names
+                .into_iter()
+                .map(|name| Machine::new(name, options.bug))
+                .collect(),
             controls: (0..options.controls).map(|_| Control::default()).collect(),
             shared: Arc::new(Shared::new(options.bug == Some(Bug::StoreForgets))),
             lease: None,

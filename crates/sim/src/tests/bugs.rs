@@ -76,3 +76,44 @@ fn timers_by_the_clock_on_the_wall_are_caught() {
 fn a_copy_of_a_machine_that_keeps_its_key_is_caught() {
     is_caught(Bug::AnyKey, "everything converges");
 }
+
+/// Row 38 of the threats, the mutation: what a link delivers late is taken for new.
+#[test]
+fn an_assignment_that_comes_late_and_is_taken_is_caught() {
+    is_caught(Bug::TakesOlder, "generation never goes back");
+}
+
+#[test]
+fn an_agent_that_forgets_what_comes_first_is_caught() {
+    is_caught(Bug::IgnoresOrder, "what a resource waits for comes first");
+}
+
+#[test]
+fn an_agent_that_forgets_old_names_is_caught() {
+    is_caught(Bug::IgnoresRenames, "a rename restarts nothing");
+}
+
+#[test]
+fn a_driver_that_says_it_has_written_is_caught() {
+    is_caught(Bug::SaysSo, "converged means that it is so");
+}
+
+#[test]
+fn a_driver_that_writes_where_it_is_to_look_is_caught() {
+    is_caught(Bug::WritesWhenItLooks, "the next reconcile does nothing");
+}
+
+#[test]
+fn a_driver_that_takes_a_strangers_file_is_caught() {
+    is_caught(Bug::TakesOver, "what Plumb did not make is kept");
+}
+
+#[test]
+fn an_agent_that_looks_twice_at_once_is_caught() {
+    is_caught(Bug::LooksTwice, "never two at once on one resource");
+}
+
+#[test]
+fn a_control_plane_that_records_other_than_was_planned_is_caught() {
+    is_caught(Bug::RecordsOther, "the next plan is empty");
+}

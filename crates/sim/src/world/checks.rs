@@ -12,9 +12,11 @@ impl World {
     /// Nothing is made before what it waits for is as it should be, unless a stranger came in between.
     pub(super) fn check_order(&mut self, machine: usize, work: &converge::Work, action: &Action) {
         let at = &self.machines[machine];
-        let (Action::Write | Action::Start, Some(resource), Some(held)) =
-            (action, &work.resource, &at.disk.held)
-        else {
+        let (Action::Write | Action::Start, Some(held)) = (action, &at.disk.held) else {
+            return;
+        };
+        // As it is recorded: what the agent makes of that may be the mistake.
+        let Some(Entry::Resource(resource)) = held.assignment.get(&work.address) else {
             return;
         };
         let early = resource.after.iter().find(|before| {

@@ -70,7 +70,7 @@ impl World {
     pub(super) fn enrol(&mut self, name: &MachineName) {
         self.note(&format!("another {name} was enrolled"));
         self.identity_moved(name, false);
-        let mut fresh = Machine::new(name.clone());
+        let mut fresh = Machine::new(name.clone(), self.options.bug);
         fresh.key = self.keys.get(name).copied().unwrap_or_default();
         let machine = self.machines.len();
         self.machines.push(fresh);

@@ -1,12 +1,14 @@
 //! Agents: their sessions, reconcilers, disks and drivers, carried out in virtual time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use plumb_converge as converge;
 use plumb_dispatch::{Held, ToServer, agent as session};
 use plumb_model::observation::ExitStatus;
 use plumb_model::{
-    Action, Address, Fault, Generation, Hash, Observation, ProbeOutcome, ProbeResult,
+    Action, Address, Addresses, Assignment, Entry, Fault, Generation, Hash, Observation,
+    ProbeOutcome, ProbeResult,
 };
 
 use super::{Happening, World};
@@ -95,7 +97,13 @@ impl World {
             return;
         };
         if well {
+            let before = self.machines[machine].disk.held.clone();
             self.write(machine, held);
+            if self.options.bug == Some(Bug::TakesOlder)
+                && let Some(before) = before
+            {
+                self.write(machine, before);
+            }
             self.tell_session(machine, session::Event::Persisted { generation });
         } else {
             let message = "no space left on device".to_owned();
@@ -188,9 +196,15 @@ impl World {
                 },
             );
         }
+        let assignment = match self.options.bug {
+            Some(bug @ (Bug::IgnoresOrder | Bug::IgnoresRenames)) => {
+                forgetful(&held.assignment, bug).into()
+            }
+            _ => held.assignment,
+        };
         let event = converge::Event::Assigned {
             generation: held.generation,
-            assignment: held.assignment,
+            assignment,
             missing: awaited.into_iter().collect(),
         };
         self.tell_reconciler(machine, event);
@@ -252,13 +266,16 @@ impl World {
         match effect {
             converge::Effect::Observe { work, .. } => {
                 self.begin(machine, work.iter().map(|w| &w.address));
+                if self.options.bug == Some(Bug::LooksTwice) && self.chance.percent(1) {
+                    self.begin(machine, work.iter().map(|w| &w.address));
+                }
                 let vm = &mut self.machines[machine].vm;
                 for removed in work.iter().filter(|w| w.resource.is_none()) {
                     vm.forget(&removed.address);
                 }
                 let seen = work
                     .iter()
-                    .map(|w| (w.address.clone(), Ok(vm.observe(w))))
+                    .map(|w| (w.address.clone(), Ok(vm.look(w))))
                     .collect();
                 self.answer_later(machine, epoch, converge::Event::Observed(seen));
             }
@@ -418,4 +435,22 @@ impl World {
         let vm = &mut self.machines[machine].vm;
         let _ = vm.act(&work, &Action::Remove, wall);
     }
+}
+
+/// What an agent with a bug makes of an assignment: one in which nothing waits for another, or was called otherwise before.
+fn forgetful(assignment: &Assignment, bug: Bug) -> Assignment {
+    let entries = assignment.entries().cloned().map(|entry| match entry {
+        Entry::Resource(resource) => {
+            let mut resource = Arc::unwrap_or_clone(resource);
+            if bug == Bug::IgnoresOrder {
+                resource.after = Addresses::default();
+            } else {
+                resource.was = None;
+                resource.was_before.clear();
+            }
+            Entry::Resource(resource.into())
+        }
+        tombstone @ Entry::Tombstone(_) => tombstone,
+    });
+    Assignment::build(assignment.header().clone(), entries)
 }
