@@ -485,7 +485,10 @@ impl Process {
         }
         if self.bug == Some(Bug::RecordsOther) {
             for machine in next.state.machines.values_mut() {
-                machine.info.labels.insert("by".to_owned(), "mistake".to_owned());
+                machine
+                    .info
+                    .labels
+                    .insert("by".to_owned(), "mistake".to_owned());
             }
         }
     }

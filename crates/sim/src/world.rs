@@ -26,6 +26,7 @@ use plumb_model::{
 };
 use plumb_planner::Request;
 
+use self::identities::Keys;
 use crate::agent::Machine;
 use crate::bugs::Bug;
 use crate::chance::Chance;
@@ -68,8 +69,8 @@ pub enum Once {
 }
 
 impl Options {
-    /// Three control planes, 50 agents, two minutes of faults, and six minutes to come to rest: the longest way there is a
-    /// program that kept ending, with its pauses of up to twenty seconds, in the last of several waves.
+    /// Three control planes, 50 agents, two minutes of faults, and twelve minutes to come to rest: the longest way there is
+    /// two rollouts one after the other, each of them machine by machine, at four to five seconds a wave.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl Options {
             machines: 50,
             controls: 3,
             storm_ms: 120_000,
-            rest_ms: 360_000,
+            rest_ms: 720_000,
             bug: None,
             traced: false,
             dies_at: None,
@@ -224,6 +225,8 @@ struct Control {
     /// It is down until it is started.
     down: bool,
     skew_ms: i64,
+    /// Whose keys count, as far as it knows: it reads them as it starts, and hears of what it changes itself.
+    keys: Keys,
 }
 
 struct World {
@@ -241,8 +244,7 @@ struct World {
     links: BTreeMap<u64, Link>,
     next_link: u64,
     /// The key that counts for each machine.
-    keys: BTreeMap<MachineName, u64>,
-    removed: BTreeSet<MachineName>,
+    keys: Keys,
     /// The values of each secret, in the order of their versions.
     vault: BTreeMap<SecretName, Vec<String>>,
     /// What each generation was given for, in this history and in all of them.
@@ -294,7 +296,7 @@ impl World {
             now_ms: 0,
             sequence: 0,
             queue: BTreeMap::new(),
-            keys: names.iter().map(|name| (name.clone(), 0)).collect(),
+            keys: Keys::of(&names),
             machines: names
                 .into_iter()
                 .map(|name| Machine::new(name, options.bug))
@@ -305,7 +307,6 @@ impl World {
             runs: 0,
             links: BTreeMap::new(),
             next_link: 1,
-            removed: BTreeSet::new(),
             vault,
             given: BTreeMap::new(),
             ever: BTreeMap::new(),

@@ -73,7 +73,7 @@ impl World {
             480..488 => self.clone_machine(machine),
             488..496 => self.remove_machine(),
             496..504 => {
-                let names: Vec<_> = self.removed.iter().cloned().collect();
+                let names: Vec<_> = self.keys.removed.iter().cloned().collect();
                 if let Some(name) = self.chance.pick(&names).cloned() {
                     self.enrol(&name);
                 }

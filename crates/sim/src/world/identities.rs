@@ -3,6 +3,8 @@
 //! As in production: who has another key than the one that counts is not let in, and the fleet is told when a key is
 //! replaced or removed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use plumb_dispatch::fleet;
 use plumb_model::MachineName;
 
@@ -11,26 +13,56 @@ use crate::agent::Machine;
 use crate::bugs::Bug;
 use crate::workload;
 
-impl World {
-    /// Whether a control plane lets an agent in.
-    pub(super) fn is_let_in(&self, machine: usize) -> bool {
-        if self.options.bug == Some(Bug::AnyKey) {
-            return true;
+/// Which key counts for each machine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Keys {
+    /// The number of its newest.
+    newest: BTreeMap<MachineName, u64>,
+    /// Those that were removed, and for which none counts.
+    pub removed: BTreeSet<MachineName>,
+}
+
+impl Keys {
+    /// Each has its first.
+    pub fn of(names: &[MachineName]) -> Self {
+        Self {
+            newest: names.iter().map(|name| (name.clone(), 0)).collect(),
+            removed: BTreeSet::new(),
         }
-        let at = &self.machines[machine];
-        self.keys.get(&at.name) == Some(&at.key) && !self.removed.contains(&at.name)
     }
 
-    /// Another key counts from now on, or none; whoever has an older one is cut off.
-    fn identity_moved(&mut self, name: &MachineName, removed: bool) {
+    fn newest(&self, name: &MachineName) -> u64 {
+        self.newest.get(name).copied().unwrap_or_default()
+    }
+
+    /// Another key counts from now on, or none.
+    fn moved(&mut self, name: &MachineName, removed: bool) {
         if removed {
             self.removed.insert(name.clone());
         } else {
             self.removed.remove(name);
-            *self.keys.entry(name.clone()).or_default() += 1;
+            *self.newest.entry(name.clone()).or_default() += 1;
         }
+    }
+}
+
+impl World {
+    /// Whether a control plane lets an agent in, by what it knows of keys.
+    pub(super) fn is_let_in(&self, machine: usize, control: usize) -> bool {
+        if self.options.bug == Some(Bug::AnyKey) {
+            return true;
+        }
+        let at = &self.machines[machine];
+        let keys = &self.controls[control].keys;
+        keys.newest(&at.name) == at.key && !keys.removed.contains(&at.name)
+    }
+
+    /// Another key counts from now on, or none; whoever has an older one is cut off.
+    fn identity_moved(&mut self, name: &MachineName, removed: bool) {
+        self.keys.moved(name, removed);
         self.transit.retain(|(_, on), _| on != name);
         if let Some(control) = self.leader() {
+            self.controls[control].keys.moved(name, removed);
             let machine = name.clone();
             self.tell_fleet(control, fleet::Event::Identity { machine, removed });
         }
@@ -55,7 +87,7 @@ impl World {
         let Some(name) = self.chance.pick(&names).cloned() else {
             return;
         };
-        if self.removed.len() * 5 >= names.len() || self.removed.contains(&name) {
+        if self.keys.removed.len() * 5 >= names.len() || self.keys.removed.contains(&name) {
             return;
         }
         self.count("removals");
@@ -71,7 +103,7 @@ impl World {
         self.note(&format!("another {name} was enrolled"));
         self.identity_moved(name, false);
         let mut fresh = Machine::new(name.clone(), self.options.bug);
-        fresh.key = self.keys.get(name).copied().unwrap_or_default();
+        fresh.key = self.keys.newest(name);
         let machine = self.machines.len();
         self.machines.push(fresh);
         self.later(50, Happening::AgentStart { machine });
@@ -108,7 +140,7 @@ impl World {
         };
         self.note(&format!("{name} is machine {chosen}"));
         self.identity_moved(name, false);
-        let key = self.keys.get(name).copied().unwrap_or_default();
+        let key = self.keys.newest(name);
         for at in all {
             let machine = &mut self.machines[at];
             machine.shut_out = at != chosen;

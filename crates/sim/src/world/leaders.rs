@@ -70,7 +70,7 @@ impl World {
         let started = Process::start(
             handle.clone(),
             &holder,
-            &self.removed,
+            &self.keys.removed,
             now,
             self.options.bug,
         );
@@ -78,6 +78,7 @@ impl World {
             Ok(process) => {
                 self.lease = Some((control, self.now_ms));
                 self.controls[control].process = Some(process);
+                self.controls[control].keys = self.keys.clone();
                 self.note(&format!("control plane {control} leads"));
                 self.count("leads");
                 self.check_acknowledged(control);

@@ -22,7 +22,7 @@ impl World {
             && at.paused_until <= self.now_ms
             && at.alone_until <= self.now_ms
             && self.machines[machine].alone_until <= self.now_ms;
-        if !reached || !self.is_let_in(machine) {
+        if !reached || !self.is_let_in(machine, control) {
             self.reconnect(machine);
             return;
         }
@@ -137,7 +137,7 @@ impl World {
         };
         let (control, machine) = (link.control, link.machine);
         let event = match message {
-            ToServer::Hello(_) if !self.is_let_in(machine) => return,
+            ToServer::Hello(_) if !self.is_let_in(machine, control) => return,
             ToServer::Hello(hello) => fleet::Event::Connected {
                 session: id,
                 machine: self.machines[machine].name.clone(),

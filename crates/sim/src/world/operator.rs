@@ -232,7 +232,7 @@ impl World {
     /// Blueprints of a workspace without the machines that were removed.
     pub(super) fn blueprints(&mut self) -> Request {
         let mut machines = workload::machines(self.options.machines);
-        machines.retain(|name| !self.removed.contains(name));
+        machines.retain(|name| !self.keys.removed.contains(name));
         let (mut blueprint, sources) = workload::blueprints(&mut self.chance, &machines);
         let leader = self
             .leader()

@@ -43,7 +43,7 @@ impl World {
         }
         // Whoever has lost the lease finds out, and somebody leads.
         self.until(self.now_ms + 25_000);
-        let names: Vec<MachineName> = self.removed.iter().cloned().collect();
+        let names: Vec<MachineName> = self.keys.removed.iter().cloned().collect();
         for name in names {
             self.enrol(&name);
         }
