@@ -213,7 +213,7 @@ pub enum Command {
         #[arg(long, short)]
         follow: bool,
         /// Nothing older than this: `10m`, `2h`, or a time such as 2026-11-21T08:00:00Z.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         since: Option<String>,
         /// At most this many of the newest lines of each process.
         #[arg(long)]
@@ -542,7 +542,7 @@ pub struct ApplyArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = PossibleValuesParser::new(CONSENTS))]
     pub allow: Vec<String>,
     /// How long to follow.
-    #[arg(long, default_value = "10m", value_parser = duration)]
+    #[arg(long, default_value = "10m", value_parser = duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 
@@ -568,7 +568,7 @@ pub struct DevArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = PossibleValuesParser::new(CONSENTS))]
     pub allow: Vec<String>,
     /// How long `--once` waits.
-    #[arg(long, default_value = "2m", value_parser = duration)]
+    #[arg(long, default_value = "2m", value_parser = duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 
@@ -644,6 +644,17 @@ mod tests {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         for bad in ["", "5", "s", "1y", "-1s", "0s", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        // One that is negative is a duration that is wrong, and no flag that is unknown.
+        for words in [
+            &[
+                "plumb", "token", "create", "ci", "--role", "viewer", "--ttl", "-1h",
+            ][..],
+            &["plumb", "restart", "web", "--timeout", "-5m"],
+            &["plumb", "hold", "web", "--reason", "x", "--for", "-2h"],
+        ] {
+            let error = Cli::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains("is no duration"), "{words:?}: {error}");
         }
     }
 }

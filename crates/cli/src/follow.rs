@@ -276,9 +276,7 @@ pub fn tell(ended: &Ended, style: &Style) {
             list(items);
         }
         Ended::Waiting(items) => {
-            out::line(
-                &style.change("Recorded. Nothing more happens until these machines are connected:"),
-            );
+            out::line(&style.change("Recorded. Nothing more happens until these are settled:"));
             list(items);
         }
         Ended::TimedOut(items) => {

@@ -189,8 +189,7 @@ impl v1::enrollment_server::Enrollment for Enrollment {
             joining.join(&token, &request)
         })
         .await?;
-        // Nothing that was heard of a machine of this name before is this one's.
-        tenant.identity_moved(&machine, false).await;
+        tenant.joined(&machine).await;
         let detail = Detail(format!("enrolled machine {machine}"));
         let mut response = Response::new(v1::JoinResponse {
             chain_der: issued.chain_der,

@@ -91,15 +91,6 @@ fn closing() -> Refusal {
     )
 }
 
-fn unknown(machine: &MachineName) -> Refusal {
-    Refusal::new(
-        Reason::NotFound,
-        format!(
-            "nobody knows a machine {machine}; `plumb machine list` shows those that are known"
-        ),
-    )
-}
-
 fn time(at: Option<Timestamp>) -> String {
     at.map(|at| at.to_string()).unwrap_or_default()
 }
@@ -249,7 +240,7 @@ impl v1::machines_server::Machines for Machines {
             .ok_or_else(closing)?;
         let identity = tenant.access.machine(&name);
         if known.is_none() && identity.is_none() {
-            return Err(unknown(&name).into());
+            return Err(refuse::unknown_machine(&name).into());
         }
         let (view, facts) = known.map_or((None, None), |(view, facts)| (Some(view), facts));
         let machine = machine_of(

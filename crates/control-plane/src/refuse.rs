@@ -8,6 +8,7 @@ use plumb_dispatch::rollout::OrderError;
 use plumb_ledger::{
     ApplyError, ConsumeError, IdentityError as RecordError, LedgerError, TokenError,
 };
+use plumb_model::MachineName;
 use plumb_planner::PlanError;
 use plumb_wire::error::{Reason, Refusal};
 
@@ -33,6 +34,16 @@ pub(crate) fn storage(error: &(dyn Error + 'static)) -> Refusal {
     let text = chain(error);
     tracing::error!("{text}");
     Refusal::new(Reason::Storage, text)
+}
+
+/// A name that is neither enrolled nor recorded.
+pub(crate) fn unknown_machine(machine: &MachineName) -> Refusal {
+    Refusal::new(
+        Reason::NotFound,
+        format!(
+            "nobody knows a machine {machine}; `plumb machine list` shows those that are known"
+        ),
+    )
 }
 
 pub(crate) fn ledger(error: &LedgerError) -> Refusal {

@@ -73,9 +73,28 @@ impl Tenant {
     pub async fn identity_moved(&self, machine: &MachineName, removed: bool) {
         self.roster.forget(machine);
         if removed {
-            self.desk.removed(machine.clone());
+            self.desk.anew(machine.clone());
         }
         self.gateway.identity(machine.clone(), removed).await;
+    }
+
+    /// Refuses a machine that is neither enrolled nor recorded.
+    pub async fn knows(&self, machine: &MachineName) -> Result<(), Refusal> {
+        let asked = machine.clone();
+        let recorded = move |fleet: &Fleet| fleet.machine_view(&asked).is_some();
+        if self.access.machine(machine).is_some()
+            || self.gateway.look(recorded).await != Some(false)
+        {
+            return Ok(());
+        }
+        Err(refuse::unknown_machine(machine))
+    }
+
+    /// A machine has joined. Nothing that was heard of one of this name before is this one's; its journal is another, and
+    /// that it does not go on where the one before ended is no sign of tampering: an admin made the token for it.
+    pub async fn joined(&self, machine: &MachineName) {
+        self.desk.anew(machine.clone());
+        self.identity_moved(machine, false).await;
     }
 
     /// Resolves when the key that a call came with counts no more for its machine.

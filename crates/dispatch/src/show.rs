@@ -370,8 +370,9 @@ fn word(
     progress: Progress<'_>,
 ) -> (StateWord, Option<String>) {
     if machine.regressed.is_some() {
-        let message =
-            format!("machine {name} is ahead of the control plane's records, and left alone");
+        let message = format!(
+            "machine {name} is ahead of the control plane's records, and left alone; `plumb machine show {name}` says more, `plumb recover` goes on from what is recorded"
+        );
         return (StateWord::Waiting, Some(message));
     }
     let under_way = match entry {
@@ -382,6 +383,9 @@ fn word(
     match progress {
         Progress::Failed(c) => (StateWord::Failed, say(c)),
         Progress::Unhealthy(c) => (StateWord::Degraded, say(c)),
+        Progress::Pending(_) if machine.is_cloned() => {
+            (StateWord::Waiting, Some(quarantined(name, machine)))
+        }
         Progress::Pending(_) if refusal(machine).is_some() => (StateWord::Failed, refusal(machine)),
         Progress::Pending(_) if !machine.is_online() => {
             (StateWord::Waiting, Some(offline(name, machine)))

@@ -44,7 +44,7 @@ pub enum TokenCommand {
         #[arg(long, value_enum, default_value = "viewer", conflicts_with = "join")]
         role: RoleArg,
         /// How long it is good for: 1h unless told otherwise with --join, and else until it is revoked.
-        #[arg(long, value_parser = duration)]
+        #[arg(long, value_parser = duration, allow_hyphen_values = true)]
         ttl: Option<Duration>,
         /// For every workspace of the control plane, and to make more of them. An admin's only.
         #[arg(long, conflicts_with = "join")]
@@ -115,7 +115,7 @@ pub enum WorkspaceCommand {
 )]
 pub struct AuditArgs {
     /// Nothing older: a time such as 24h, or RFC 3339.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Only what was about this app, service and so on.
     #[arg(long)]

@@ -16,7 +16,7 @@ pub struct EventsArgs {
     #[arg(long)]
     pub app: Option<OwnerName>,
     /// Nothing older: a time such as 1h, or RFC 3339.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub since: Option<String>,
     /// The most events, the newest of them.
     #[arg(long, default_value_t = 100)]

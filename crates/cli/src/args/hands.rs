@@ -19,7 +19,7 @@ pub struct HandArgs {
     #[arg(long)]
     pub detach: bool,
     /// How long to follow.
-    #[arg(long, default_value = "2m", value_parser = duration)]
+    #[arg(long, default_value = "2m", value_parser = duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 
@@ -45,7 +45,7 @@ pub struct HoldArgs {
     /// one resource has.
     pub resource: Option<String>,
     /// For how long: 30m, 2h, 1d; at most 31d.
-    #[arg(long = "for", value_name = "TIME", value_parser = duration, required_unless_present = "release", requires = "resource")]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, allow_hyphen_values = true, required_unless_present = "release", requires = "resource")]
     pub length: Option<Duration>,
     /// Why, for whoever wonders later.
     #[arg(

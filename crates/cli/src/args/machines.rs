@@ -156,7 +156,7 @@ pub struct AddArgs {
     #[arg(long)]
     pub no_start: bool,
     /// How long the machine may take to come online.
-    #[arg(long, default_value = "1m", value_parser = duration)]
+    #[arg(long, default_value = "1m", value_parser = duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 

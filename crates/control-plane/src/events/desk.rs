@@ -45,8 +45,8 @@ enum Order {
         chunk: Chunk,
         reply: Reply,
     },
-    /// The machine was removed: whoever joins under its name begins a journal of his own.
-    Removed(MachineName),
+    /// The machine was removed, or another one joined under its name, which begins a journal of its own.
+    Anew(MachineName),
     /// The control plane goes down.
     Stop(oneshot::Sender<()>),
     /// Events of an agent that keeps no journal.
@@ -116,9 +116,9 @@ impl Desk {
         let _ = self.orders.send(Order::Heard { machine, events });
     }
 
-    /// A machine was removed. Never waits.
-    pub fn removed(&self, machine: MachineName) {
-        let _ = self.orders.send(Order::Removed(machine));
+    /// A machine was removed, or enrolled anew: its journal is over, and what comes under its name is another. Never waits.
+    pub fn anew(&self, machine: MachineName) {
+        let _ = self.orders.send(Order::Anew(machine));
     }
 
     /// Ends the task, once what it was given is stored and it holds the store no more.
@@ -223,7 +223,7 @@ impl Taker {
                 chunk,
                 reply,
             } => self.handed(&machine, &chunk, reply),
-            Order::Removed(machine) => self.removed(&machine),
+            Order::Anew(machine) => self.anew(&machine),
             Order::Stop(_) => Ok(false),
             Order::Heard { machine, events } => self.heard(&machine, events),
         };
@@ -297,7 +297,7 @@ impl Taker {
         Ok(stored)
     }
 
-    fn removed(&mut self, machine: &MachineName) -> Result<bool, LedgerError> {
+    fn anew(&mut self, machine: &MachineName) -> Result<bool, LedgerError> {
         let stored = self.commit()?;
         self.heads.remove(machine);
         self.ledger.forget_journal(machine)?;

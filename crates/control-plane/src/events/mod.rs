@@ -236,8 +236,12 @@ impl v1::event_log_server::EventLog for Events {
             page_token,
         } = request.into_inner();
         let wanted = Wanted::parse(&machine, &owner, &since)?;
-        let listed =
-            refuse::blocking(move || list(&tenant, &wanted, page_size, &page_token)).await?;
+        let (from, asked) = (tenant.clone(), wanted.machine.clone());
+        let listed = refuse::blocking(move || list(&from, &wanted, page_size, &page_token)).await?;
+        // That nothing happened on a machine that is not there would be misread.
+        if let Some(machine) = asked.filter(|_| listed.events.is_empty()) {
+            tenant.knows(&machine).await?;
+        }
         Ok(Response::new(listed))
     }
 

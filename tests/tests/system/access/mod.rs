@@ -126,6 +126,23 @@ fn somebody_with_a_token_logs_in_is_cut_off_when_it_is_revoked_and_leaves_a_trac
     assert!(whole.contains("4 entries"), "{whole}");
 }
 
+/// Mutation: take the refusal for a failure.
+#[test]
+fn somebody_revokes_his_own_token_and_is_told_that_it_is_done() {
+    let mut pair = Pair::new();
+    pair.start_server();
+    let (text, pin) = token(&pair, &["me", "--role", "admin"]);
+    let me = Person {
+        pair: &pair,
+        name: "me",
+    };
+    me.login(&text, &pin).good();
+    let said = me.plumb(&["token", "revoke", "me"]).good();
+    assert!(said.contains("Token me is revoked"), "{said}");
+    let refused = me.plumb(&["status"]).one_line();
+    assert!(refused.contains("does not know this token"), "{refused}");
+}
+
 #[test]
 fn a_second_workspace_has_a_context_state_and_tokens_of_its_own_across_restarts() {
     let mut pair = Pair::new();

@@ -56,6 +56,37 @@ fn a_removed_machine_is_cut_off_and_its_apps_run_on_until_it_joins_anew() {
     assert_eq!(machine(&pair)["state"], "online");
 }
 
+/// Mutation: leave `anew` out of `Tenant::joined`, and the journal is called broken for ever.
+#[test]
+fn a_machine_that_joins_anew_without_having_been_removed_begins_a_journal_that_is_whole() {
+    let mut pair = Pair::started();
+    pair.write_app(&[], "");
+    pair.apply();
+    pair.status_until("settled", settled);
+    let entries = |pair: &Pair| json(pair, &["events", "--verify"])["journals"][0].clone();
+    wait("its journal is handed over", PATIENCE, || {
+        (entries(&pair)["entries"].as_u64()? > 0).then_some(())
+    });
+    let before = pair.incarnation().pid;
+    pair.kill_agent();
+    plumb_tests::pair::signal(before, rustix::process::Signal::KILL);
+    fs::rename(pair.path("agent"), pair.path("gone")).unwrap();
+    pair.join();
+    pair.status_until("settled", settled);
+    let journal = wait("the new journal is handed over", PATIENCE, || {
+        let journal = entries(&pair);
+        (journal["entries"].as_u64()? > 0).then_some(journal)
+    });
+    assert_eq!(journal["broken_at"], 0, "{journal}");
+    pair.plumb(&["events", "--verify"]).good();
+
+    let unknown = pair.plumb(&["events", "--machine", "nobody"]).one_line();
+    assert!(
+        unknown.contains("nobody knows a machine nobody"),
+        "{unknown}"
+    );
+}
+
 /// A copied VM: the same folder, two agents. Mutation: leave the order out of `Greeting::ask`.
 #[test]
 fn of_a_machine_and_its_copy_one_command_keeps_the_one_and_shuts_the_other_out() {

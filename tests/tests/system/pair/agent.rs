@@ -163,7 +163,7 @@ fn an_apply_to_a_machine_that_is_away_is_recorded_and_waits_for_it() {
     declare(&pair, &port, "two");
     let applied = pair.plumb(&["apply", "--yes"]);
     assert!(
-        applied.out.contains("until these machines are connected"),
+        applied.out.contains("until these are settled"),
         "{applied:?}"
     );
     assert_eq!(answered_by(&port), before);

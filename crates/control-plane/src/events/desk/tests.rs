@@ -152,7 +152,7 @@ fn a_machine_that_joins_under_the_name_of_a_removed_one_begins_a_journal_of_its_
     let mut taker = taker(&ledger);
     greet(&mut taker, &mark, &answers);
     hand(&mut taker, &mark, &lines, &answers);
-    taker.take(Order::Removed(machine()));
+    taker.take(Order::Anew(machine()));
     let other = Mark {
         chain: "d".into(),
         ..mark
