@@ -587,6 +587,13 @@ fn app_at_release(text: &str) -> Result<(OwnerName, Option<u64>), String> {
     Ok((owner, release))
 }
 
+/// Where something is to listen: an IP address and a port.
+pub fn listening(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port up to 65535, such as 127.0.0.1:7700, or 0.0.0.0:7700 for every address of the machine".to_owned()
+    })
+}
+
 /// `500ms`, `10s`, `5m`, `1h`, `2d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
@@ -636,6 +643,15 @@ mod tests {
                 let error = parse(bad).unwrap_err().to_string();
                 assert!(error.contains(hint), "{command} {bad:?}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn where_to_listen_is_an_address_and_a_port() {
+        assert!(listening("[::1]:7700").is_ok());
+        for bad in ["", "7700", "localhost:7700", "127.0.0.1", "127.0.0.1:70000"] {
+            let error = listening(bad).unwrap_err();
+            assert!(error.contains("127.0.0.1:7700"), "{bad}: {error}");
         }
     }
 

@@ -293,6 +293,9 @@ pub(crate) fn lay_over(
         slot.overlay.restarted = again.filter(|again| again.done).map(|again| again.id);
         if before.halt.is_some() != slot.overlay.halt.is_some() {
             slot.not_before_ms = 0;
+            // What could not be done is not what is wanted any more.
+            slot.failed = None;
+            slot.failures = 0;
             slot.applied = false;
             *applied_moved |= applied.remove(address).is_some();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use plumb_model::MachineName;
 
-use super::{RunAsArg, duration};
+use super::{RunAsArg, duration, listening};
 
 /// Run the agent of this machine, or install it.
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub struct AgentArgs {
     pub log_file: Option<PathBuf>,
     /// Serve numbers for Prometheus at /metrics here, over plain HTTP, and /healthz; off unless it is said. An address other
     /// than loopback lets everybody who reaches it read the names of apps.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub metrics: Option<SocketAddr>,
     /// The config file; /etc/plumb/agent.yaml where that is there.
     #[arg(long, value_name = "FILE")]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use plumb_model::WorkspaceName;
 
+use super::listening;
+
 /// How a control plane is run. What is not given comes from the environment, the config file or the defaults.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
@@ -13,10 +15,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where it listens; 127.0.0.1:7700 unless something else is said.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub listen: Option<SocketAddr>,
     /// Serve /healthz and /readyz over plain HTTP here, for probes that speak no TLS; and, on a loopback address, /metrics.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub http: Option<SocketAddr>,
     /// The workspace that it holds; `main` unless something else is said.
     #[arg(long)]

@@ -9,7 +9,7 @@ use plumb_driver::host::RunAs;
 use plumb_model::{Secret, Timestamp};
 
 use crate::args::operations::AGENT_CONFIG;
-use crate::args::{AgentArgs, AgentCommand, RunAsArg, duration};
+use crate::args::{AgentArgs, AgentCommand, RunAsArg, duration, listening};
 use crate::commands::Env;
 use crate::commands::server::{ended, setting};
 use crate::config::{self, Places, Resolved, Setting};
@@ -51,7 +51,7 @@ pub async fn run(arguments: AgentArgs, env: &Env<'_>) -> Result<Exit, CliError> 
     let server: Option<String> = settings.get("server")?;
     let server = server.map(|url| super::login::address(&url)).transpose()?;
     let machine = settings.get("machine")?;
-    let metrics = settings.get("metrics")?;
+    let metrics = settings.get_with("metrics", listening)?;
     let asked = settings.get_with("run_as", |text| RunAsArg::from_str(text, false))?;
     let interval = settings
         .get_with("interval", duration)?

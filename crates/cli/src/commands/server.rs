@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use plumb_control_plane as control_plane;
 use plumb_model::{Timestamp, WorkspaceName};
 
+use crate::args::listening;
 use crate::args::operations::{SERVER_CONFIG, ServerArgs};
 use crate::commands::Env;
 use crate::config::{self, Places, Setting};
@@ -75,10 +76,13 @@ pub async fn run(args: &ServerArgs, env: &Env<'_>) -> Result<Exit, CliError> {
     }
     let data: PathBuf = settings.need("data", usual)?;
     let workspace = settings.need("workspace", usual)?;
-    let http = settings.get("http")?;
+    let http = settings.get_with("http", listening)?;
     let log_file: Option<PathBuf> = settings.get("log_file")?;
     let log: String = settings.need("log", usual)?;
-    let listen = settings.need("listen", usual)?;
+    let listen = match settings.get_with("listen", listening)? {
+        Some(listen) => listen,
+        None => settings.need("listen", usual)?,
+    };
     crate::logging::start(log_file.as_deref(), &log)?;
     raise_open_files();
     let mut running = start_with(&data, listen, http, workspace).await?;

@@ -131,6 +131,30 @@ fn what_was_stopped_before_it_ever_ran_is_started_whatever_its_drift_policy() {
     assert!(vm.alive(&at));
 }
 
+/// Whoever stops an app that does not even start is told that it is stopped. Mutation: keep what failed.
+#[test]
+fn what_could_not_be_started_is_stopped_all_the_same() {
+    let app = process(process_spec());
+    let at = app.address.clone();
+    let mut vm = Vm::new();
+    let fault = Fault::new(Reason::CommandNotFound, "cannot be executed");
+    vm.act_faults.insert(at.clone(), fault);
+    vm.assign(1, only(app));
+    vm.pass(60_000);
+    assert_eq!(vm.is(&at, ConditionKind::Converged), Some(false));
+    vm.order(stopped());
+    vm.pass(1_000);
+    assert_eq!(vm.is(&at, ConditionKind::Converged), Some(true));
+    assert_eq!(vm.reason(&at), Reason::Stopped);
+    let tried = vm.starts();
+    vm.pass(600_000);
+    assert_eq!(vm.starts(), tried);
+    vm.act_faults.clear();
+    vm.order(Hands::default());
+    vm.pass(1_000);
+    assert!(vm.alive(&at));
+}
+
 /// Mutations: end what runs without its mark on the disk; mark again what another follows already.
 #[test]
 fn a_restart_ends_one_incarnation_once_wherever_the_agent_dies_in_between() {
