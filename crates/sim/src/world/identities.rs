@@ -61,8 +61,16 @@ impl World {
     fn identity_moved(&mut self, name: &MachineName, removed: bool) {
         self.keys.moved(name, removed);
         self.transit.retain(|(_, on), _| on != name);
-        if let Some(control) = self.leader() {
+        let leader = self.leader();
+        let holder = self.lease.map(|(holder, _)| holder);
+        // Whoever has the lease and stands still carries it out as soon as it goes on.
+        for control in leader
+            .into_iter()
+            .chain(holder.filter(|h| leader != Some(*h)))
+        {
             self.controls[control].keys.moved(name, removed);
+        }
+        if let Some(control) = leader {
             let machine = name.clone();
             self.tell_fleet(control, fleet::Event::Identity { machine, removed });
         }
