@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use plumb_converge::hands::Progress;
 use plumb_converge::{self as converge, Reconciler, Settings};
-use plumb_dispatch::agent::{AgentSession, Effect as SessionEffect, Event as SessionEvent, Held};
+use plumb_dispatch::agent::{AgentSession, Event as SessionEvent, Held};
 use plumb_dispatch::fence::Identity;
-use plumb_dispatch::hands::{HeldOrders, WrittenOrders};
+use plumb_dispatch::hands::HeldOrders;
 use plumb_dispatch::protocol::{MAX_FINDINGS, Reconciled, Releases, SecretVersion};
 use plumb_driver::blobs::Blobs;
-use plumb_driver::file;
 use plumb_driver::host::Host;
 use plumb_driver::process::ExitWatch;
 use plumb_driver::secrets::{Secrets, runtime_folder};
@@ -24,25 +23,23 @@ use plumb_driver::{capability, health};
 use plumb_model::assignment::{Assignment, Entry};
 use plumb_model::journal::{Happening, Mark};
 use plumb_model::{
-    Address, ConditionKind, Found, Hash, MachineName, Observation, ProbeResult, Reason,
-    ResourceKind, ResourceSpec, RunState, Secret, Timestamp,
+    Address, Found, Hash, MachineName, Observation, ProbeResult, ResourceKind, ResourceSpec,
+    RunState, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::contact::Contact;
-use crate::content::fetch_all;
 use crate::error::AgentError;
 use crate::exits::Exits;
 use crate::folder::{Folder, Keeper};
-use crate::hands::{self, Book, Page};
+use crate::hands::{Book, Page};
 use crate::identity::{Enrolled, Record, join};
 use crate::journal::scribe::{Notebook, Told};
 use crate::journal::{BOUNDS, Journal, Owner};
 use crate::lanes::Lanes;
 use crate::link::{self, LinkEvent, Uplink, hex, random_bytes};
-use crate::logs;
 use crate::metrics::{self, Tally};
 use crate::secrets;
 use crate::warned::Warned;
@@ -581,61 +578,6 @@ impl Core {
         }
     }
 
-    /// Writes what is to be written of orders by hand, unless something is being written.
-    fn write_hands(&mut self) {
-        let reconciler = &self.reconciler;
-        let with = |new: &WrittenOrders| reconciler.progress_with(&new.orders.hands);
-        let Some((path, page)) = self.book.next(with) else {
-            return;
-        };
-        let other = self.probed.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = hands::write(&path, &page);
-            let _ = other.blocking_send(Input::HandsWritten { page, result });
-        });
-    }
-
-    fn hands_written(&mut self, page: Page, result: std::io::Result<()>) {
-        self.book.ended(&page, result.is_ok());
-        let folder = self.folder.path().display();
-        let result =
-            result.map_err(|error| format!("cannot write orders by hand to {folder}: {error}"));
-        if let Err(error) = &result {
-            tracing::error!("{error}");
-        }
-        match (page.version, result) {
-            (Some(version), Ok(())) => self.converge(converge::Event::Noted(version)),
-            // It is tried again when the agent next wakes.
-            (Some(_), Err(_)) => {}
-            (None, result) => {
-                let well = result.is_ok();
-                self.tell_session(SessionEvent::HandsKept(result));
-                if well && self.stopping.is_none() {
-                    let hands = page.orders.orders.hands.clone();
-                    self.converge(converge::Event::Hands(hands));
-                }
-            }
-        }
-    }
-
-    /// Tells what stands at files that somebody holds and that somebody has changed.
-    fn show_held(&self, statuses: &[plumb_model::ResourceStatus]) {
-        let left = statuses.iter().filter(|status| {
-            let drifted = status.condition(ConditionKind::Drifted);
-            status.address.kind == ResourceKind::File
-                && drifted.is_some_and(|c| c.status && c.reason == Reason::ReportOnly)
-                && self.reconciler.is_held(&status.address)
-        });
-        for status in left {
-            let (address, other) = (status.address.clone(), self.probed.clone());
-            tokio::task::spawn_blocking(move || {
-                if let Some(found) = file::found_at(&address.name) {
-                    let _ = other.blocking_send(Input::Shown(address, found));
-                }
-            });
-        }
-    }
-
     fn save_applied(&self) {
         let (keeper, applied) = (self.keeper.clone(), self.reconciler.applied().clone());
         tokio::task::spawn_blocking(move || {
@@ -643,239 +585,6 @@ impl Core {
                 tracing::warn!(%error, "cannot note what has converged; drift may be shown as a pending change after a restart");
             }
         });
-    }
-
-    fn linked(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Connected(uplink) => {
-                self.session
-                    .introduce(uplink.host.clone(), uplink.trusted_cas.clone());
-                self.uplink = Some(uplink);
-                self.tell_session(SessionEvent::Connected {
-                    instance: self.instance.clone(),
-                });
-                self.fetch_missing();
-            }
-            LinkEvent::Received(message) => {
-                let was_online = self.session.is_online();
-                self.tell_session(SessionEvent::Received(message));
-                if !was_online && self.session.is_online() {
-                    self.notebook.link(Timestamp::now(), true);
-                    self.heard = true;
-                    self.tally.linked();
-                    self.contact.note(true);
-                    self.converge(converge::Event::Heard { away_ms: None });
-                    self.ask_for_secrets();
-                }
-            }
-            LinkEvent::Disconnected => {
-                self.unlink();
-                self.lost();
-            }
-        }
-    }
-
-    /// The control plane is not heard any more.
-    fn lost(&mut self) {
-        self.tell_session(SessionEvent::Disconnected);
-        self.unheard();
-    }
-
-    fn unheard(&mut self) {
-        self.notebook.link(Timestamp::now(), false);
-        if std::mem::take(&mut self.heard) {
-            self.contact.note(true);
-            self.converge(converge::Event::Heard { away_ms: Some(0) });
-        }
-    }
-
-    fn unlink(&mut self) {
-        self.uplink = None;
-        if let Some(task) = self.fetching.take() {
-            task.abort();
-        }
-        for (_, task) in std::mem::take(&mut self.log_streams) {
-            task.abort();
-        }
-    }
-
-    fn tell_session(&mut self, event: SessionEvent) {
-        let effects = self.session.handle(event, self.now());
-        self.warned.look(&self.session);
-        let mut broken = false;
-        for effect in effects {
-            match effect {
-                SessionEffect::Send(message) => {
-                    let failed = self
-                        .uplink
-                        .as_ref()
-                        .is_some_and(|uplink| !uplink.send(message));
-                    if failed {
-                        tracing::warn!(
-                            "the control plane does not take what this agent says; reconnecting"
-                        );
-                        self.unlink();
-                        // What else is to be done is about this machine, and is done: what was stored is adopted, whether or
-                        // not anybody could be told.
-                        broken = true;
-                    }
-                }
-                SessionEffect::Persist(held) => {
-                    let (keeper, other) = (self.keeper.clone(), self.probed.clone());
-                    tokio::task::spawn_blocking(move || {
-                        let result = keeper.save_held(&held);
-                        let _ = other.blocking_send(Input::Persisted { held, result });
-                    });
-                }
-                SessionEffect::Adopt(held) => {
-                    let generation = held.generation;
-                    let what = Happening::AssignmentTaken { generation };
-                    self.notebook.note(Timestamp::now(), what);
-                    self.adopt(held);
-                }
-                SessionEffect::ReadJournal { after } => self.notebook.read(after),
-                SessionEffect::Disconnect { reason } => {
-                    tracing::warn!("{reason}");
-                    self.unlink();
-                    self.unheard();
-                }
-                SessionEffect::KeepHands(orders) => {
-                    self.book.new = Some(orders);
-                    self.write_hands();
-                }
-                SessionEffect::Reconcile { request, owner } => {
-                    self.converge(converge::Event::Check { request, owner });
-                }
-                SessionEffect::OpenLogs(request) => {
-                    let Some(uplink) = &self.uplink else { continue };
-                    let (data, channel) = (self.folder.path().to_owned(), uplink.channel.clone());
-                    let (id, other) = (request.request, self.probed.clone());
-                    let task = tokio::spawn(async move {
-                        let result = logs::serve(data, request, channel).await;
-                        let _ = other
-                            .send(Input::LogsEnded {
-                                request: id,
-                                result,
-                            })
-                            .await;
-                    });
-                    self.log_streams.insert(id, task);
-                }
-                SessionEffect::SecretsCame { values, missing } => {
-                    self.secrets_came(values, &missing);
-                }
-                SessionEffect::CloseLogs { request } => {
-                    if let Some(task) = self.log_streams.remove(&request) {
-                        task.abort();
-                    }
-                }
-            }
-        }
-        if broken {
-            self.lost();
-        }
-    }
-
-    /// Converges another assignment from now on.
-    fn adopt(&mut self, held: Held) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let wanted: BTreeMap<Hash, u64> = held
-            .assignment
-            .resources()
-            .flat_map(|r| r.spec.blobs())
-            .collect();
-        self.missing = wanted
-            .iter()
-            .filter(|(d, _)| !self.blobs.has(**d))
-            .map(|(d, s)| (*d, *s))
-            .collect();
-        self.releases = Arc::new(held.releases);
-        self.managed = held
-            .assignment
-            .resources()
-            .filter(|r| matches!(r.address.kind, ResourceKind::File | ResourceKind::Directory))
-            .map(|r| (PathBuf::from(&*r.address.name), r.address.clone()))
-            .collect();
-        self.rewatch();
-        let stops = |resource: &plumb_model::Resource| match &resource.spec {
-            ResourceSpec::Process(spec) => spec.on_disconnect.is_some(),
-            _ => false,
-        };
-        self.contact.wants(held.assignment.resources().any(stops));
-        self.fetch_missing();
-        self.awaited = self
-            .secrets
-            .want(secrets::wanted(&held.assignment))
-            .into_iter()
-            .filter_map(|secret| Some((secret.clone(), secrets::awaited(&secret)?)))
-            .collect();
-        self.ask_for_secrets();
-        self.converge(converge::Event::Assigned {
-            generation: held.generation,
-            assignment: held.assignment,
-            missing: self.awaited_hashes(),
-        });
-        let keeper = self.secrets.clone();
-        tokio::task::spawn_blocking(move || keeper.retain());
-        let (blobs, keep) = (self.blobs.clone(), wanted.into_keys().collect());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = blobs.retain(&keep) {
-                tracing::warn!(%error, "cannot remove content that is not needed any more");
-            }
-        });
-    }
-
-    /// What stands for everything that is not on this machine yet.
-    fn awaited_hashes(&self) -> Vec<Hash> {
-        let secrets = self.awaited.values();
-        self.missing.keys().chain(secrets).copied().collect()
-    }
-
-    /// Asks for secrets that are not here, if anybody listens.
-    fn ask_for_secrets(&mut self) {
-        if self.awaited.is_empty() || !self.session.is_online() {
-            return;
-        }
-        self.asked_at = Some(Instant::now());
-        let wanted = self.awaited.keys().cloned().collect();
-        self.tell_session(SessionEvent::SecretsWanted(wanted));
-    }
-
-    /// Keeps what was asked for; whatever else comes is dropped.
-    fn secrets_came(&self, values: Vec<(SecretVersion, Secret)>, missing: &[SecretVersion]) {
-        for (name, version) in missing {
-            tracing::warn!(%name, version, "the control plane has no such secret any more; what uses it waits: set it again and apply");
-        }
-        let values: Vec<(SecretVersion, Secret)> = values
-            .into_iter()
-            .filter(|(secret, _)| self.awaited.contains_key(secret))
-            .collect();
-        let (keeper, other) = (self.secrets.clone(), self.probed.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut kept = Vec::new();
-            for (secret, value) in values {
-                keeper.keep(&secret, value);
-                kept.push(secret);
-            }
-            let _ = other.blocking_send(Input::SecretsKept(kept));
-        });
-    }
-
-    fn fetch_missing(&mut self) {
-        if let Some(task) = self.fetching.take() {
-            task.abort();
-        }
-        if let (Some(uplink), false) = (&self.uplink, self.missing.is_empty()) {
-            let fetch = fetch_all(
-                self.blobs.clone(),
-                self.missing.clone(),
-                uplink.channel.clone(),
-                self.inputs.arrived_in.clone(),
-            );
-            self.fetching = Some(tokio::spawn(fetch));
-        }
     }
 
     fn rewatch(&self) {
@@ -986,5 +695,8 @@ fn touches_paths(event: &converge::Event) -> bool {
     }
 }
 
+mod by_hand;
+mod needs;
+mod session;
 #[cfg(test)]
 mod tests;
