@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::dial::Dialled;
 use crate::error::CliError;
 use crate::out::{self, Exit};
+use crate::render::count;
 
 impl From<BackupError> for CliError {
     fn from(error: BackupError) -> Self {
@@ -176,11 +177,17 @@ pub fn restore(args: &RestoreArgs, env: &Env<'_>) -> Result<Exit, CliError> {
         return Ok(Exit::Fine);
     }
     out::line(&format!(
-        "{} is as it was at {}: {} records, {} blobs, {}.",
+        "{} is as it was at {}: {}, {}, {}.",
         args.data.display(),
         header.at,
-        restored.pairs,
-        restored.blobs,
+        count(
+            usize::try_from(restored.pairs).unwrap_or(usize::MAX),
+            "record"
+        ),
+        count(
+            usize::try_from(restored.blobs).unwrap_or(usize::MAX),
+            "blob"
+        ),
         if keys.is_some() {
             "with its keys"
         } else {

@@ -13,6 +13,7 @@ use crate::args::{Blueprints, Output, ReportFormat, ValidateArgs};
 use crate::commands::Env;
 use crate::error::CliError;
 use crate::out::{self, Exit};
+use crate::render::count;
 use crate::render::diagnostics::{self as reports, Finding, Report};
 use crate::repository::{self, Parsed, Repository, Sources};
 
@@ -215,7 +216,7 @@ impl Checked {
         if self.elsewhere > 0 {
             out::note(&format!(
                 "{} more elsewhere in {}; `plumb validate` without a path shows all",
-                plural(self.elsewhere, "problem"),
+                count(self.elsewhere, "problem"),
                 plumb_model::escape::line(&self.root.to_string_lossy())
             ));
         }
@@ -241,7 +242,7 @@ impl Checked {
                 let counts = always
                     .into_iter()
                     .chain(some.into_iter().filter(|(count, _)| *count > 0))
-                    .map(|(count, word)| plural(count, word));
+                    .map(|(number, word)| count(number, word));
                 let registries = match set.registries.len() {
                     0 => None,
                     1 => Some("1 Registry".to_owned()),
@@ -252,7 +253,7 @@ impl Checked {
                     env.style.good("Valid."),
                     set.workspace.name,
                     counts.chain(registries).collect::<Vec<_>>().join(", "),
-                    plural(files.len(), "file"),
+                    count(files.len(), "file"),
                 ));
             }
             Err(_) => out::line(&format!(
@@ -282,10 +283,6 @@ impl Checked {
             ));
         }
     }
-}
-
-fn plural(n: usize, one: &str) -> String {
-    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 /// All repositories in one report. Code scanners and CI want paths relative to the checkout; everybody else, to the

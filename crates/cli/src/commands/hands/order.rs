@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::out::{self, Exit};
 use crate::remote::Remote;
+use crate::render::count;
 
 /// What is ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +261,7 @@ fn say(
         out::line(&format!(
             "Recorded: {} {app} on {}.",
             verb.word(),
-            count(ordered.len())
+            count(ordered.len(), "machine")
         ));
         return;
     }
@@ -281,21 +282,14 @@ fn say(
     let text = match (done == ordered.len(), verb) {
         (true, Verb::Stop) => format!(
             "{app} is stopped on {}, and stays so until `plumb start {app}`.",
-            count(done)
+            count(done, "machine")
         ),
-        (true, _) => format!("{app} is {} on {}.", verb.done(), count(done)),
+        (true, _) => format!("{app} is {} on {}.", verb.done(), count(done, "machine")),
         (false, _) => format!(
             "{app} is {} on {done} of {}.",
             verb.done(),
-            count(ordered.len())
+            count(ordered.len(), "machine")
         ),
     };
     out::line(&text);
-}
-
-fn count(machines: usize) -> String {
-    match machines {
-        1 => "1 machine".to_owned(),
-        n => format!("{n} machines"),
-    }
 }

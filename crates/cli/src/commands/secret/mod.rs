@@ -12,6 +12,7 @@ use crate::commands::{Env, apply, token};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::out::{self, Exit};
+use crate::render::count;
 use crate::render::table::table;
 use crate::secrets::Secrets;
 
@@ -137,13 +138,6 @@ fn sentence(name: &SecretName, set: &v1::SetSecretResponse) -> String {
     match set.used_by.as_slice() {
         [] => format!("{what}. Nothing that is recorded uses it."),
         users => format!("{what}. It is used by {}.", escape::line(&users.join(", "))),
-    }
-}
-
-fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
     }
 }
 

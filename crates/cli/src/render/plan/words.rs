@@ -19,14 +19,7 @@ pub fn clean(text: &str) -> String {
     escape::line(text).replace('\t', "\\t")
 }
 
-/// `1 machine`, `2 machines`.
-pub fn count(number: usize, one: &str) -> String {
-    let plural = match number {
-        1 => "",
-        _ => "s",
-    };
-    format!("{number} {one}{plural}")
-}
+pub use crate::render::count;
 
 /// `1,234,567`.
 pub fn thousands(number: u64) -> String {
