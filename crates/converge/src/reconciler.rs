@@ -557,11 +557,16 @@ impl Reconciler {
         let mut looks: BTreeMap<(ResourceKind, Depth), Vec<Work>> = BTreeMap::new();
         let mut acts: BTreeMap<ResourceKind, Vec<(Work, Action)>> = BTreeMap::new();
         let pending = Pending::of(&self.slots);
+        // Only what would be acted on has to be asked for what it waits for, and that is little once all is well.
         let blocked: BTreeSet<Address> = self
             .slots
-            .keys()
-            .filter(|address| order::waits_for(address, &self.slots, &pending).is_some())
-            .cloned()
+            .iter()
+            .filter(|(_, slot)| {
+                let idle = slot.busy == Busy::No && slot.look.is_none();
+                idle && matches!(slot.decision(), Some(Decision::Act(..)))
+            })
+            .filter(|(address, _)| order::waits_for(address, &self.slots, &pending).is_some())
+            .map(|(address, _)| address.clone())
             .collect();
         let left_alone: BTreeSet<Address> = self
             .slots
@@ -708,7 +713,7 @@ impl Reconciler {
             .slots
             .iter()
             .filter_map(|(address, slot)| {
-                let waits_for = order::waits_for(address, &self.slots, &pending);
+                let waits_for = || order::waits_for(address, &self.slots, &pending);
                 let status = status::status(address, slot, waits_for, now)?;
                 (slot.reported.as_ref() != Some(&status)).then(|| (address.clone(), status))
             })

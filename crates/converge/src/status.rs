@@ -25,7 +25,11 @@ struct Verdict {
     fault: Option<(ConditionKind, Reason, String)>,
 }
 
-fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict> {
+fn verdict<'a>(
+    slot: &Slot,
+    waits_for: impl FnOnce() -> Option<&'a Address>,
+    now: Now,
+) -> Option<Verdict> {
     let plain = |converged, reason, message: &str| Verdict {
         converged,
         reason,
@@ -137,7 +141,7 @@ fn verdict(slot: &Slot, waits_for: Option<&Address>, now: Now) -> Option<Verdict
             }
         }
         Decision::Act(_, why) => {
-            if let Some(before) = waits_for {
+            if let Some(before) = waits_for() {
                 plain(false, Reason::WaitsFor, &format!("waits for {before}"))
             } else {
                 act_verdict(slot, &why, &plain, &faulty)
@@ -223,7 +227,6 @@ fn times(n: u32) -> String {
     }
 }
 
-/// Differences in words.
 /// What something waits for before it can be acted on.
 fn what_is_fetched(slot: &Slot) -> &'static str {
     let is_content = slot
@@ -236,6 +239,7 @@ fn what_is_fetched(slot: &Slot) -> &'static str {
     }
 }
 
+/// Differences in words.
 pub(crate) fn describe(differs: &[plumb_model::observation::Difference]) -> String {
     let parts: Vec<String> = differs
         .iter()
@@ -249,10 +253,10 @@ pub(crate) fn describe(differs: &[plumb_model::observation::Difference]) -> Stri
 }
 
 /// Builds the status; a condition that says the same as before keeps its `since`.
-pub(crate) fn status(
+pub(crate) fn status<'a>(
     address: &Address,
     slot: &Slot,
-    waits_for: Option<&Address>,
+    waits_for: impl FnOnce() -> Option<&'a Address>,
     now: Now,
 ) -> Option<ResourceStatus> {
     let verdict = verdict(slot, waits_for, now)?;

@@ -130,7 +130,7 @@ fn what_a_removal_left_or_kept_is_said_in_its_event_and_its_condition() {
     slot.seen = Some(Ok(gone));
     slot.seen_under = Generation(2);
     assert_eq!(slot.decision(), Some(crate::decide::Decision::Gone));
-    let status = crate::status::status(&motd.address, &slot, None, now).unwrap();
+    let status = crate::status::status(&motd.address, &slot, || None, now).unwrap();
     let converged = status.condition(ConditionKind::Converged).unwrap();
     assert_eq!((converged.status, converged.message.as_str()), (true, note));
 }
