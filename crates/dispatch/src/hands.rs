@@ -188,8 +188,12 @@ impl MachineHands {
                 "its agent is of a version that takes no orders by hand; upgrade it".to_owned(),
             );
         }
-        if let Some((_, why, _)) = &self.refused {
-            return Some(format!("refused orders by hand: {why}"));
+        // What was refused before is no news of what is ordered now.
+        match &self.refused {
+            Some((refused, why, _)) if *refused >= number => {
+                return Some(format!("refused orders by hand: {why}"));
+            }
+            _ => {}
         }
         match held {
             Some(held) if held.number > number => Some(format!(

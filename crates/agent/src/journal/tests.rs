@@ -73,7 +73,7 @@ fn what_was_noted_is_handed_over_whole_also_after_a_restart_and_in_many_chunks()
     assert_eq!(journal.read(704).unwrap(), None);
 }
 
-/// Mutation: remove the oldest segment before the entry that says so is written, or write none.
+/// Mutation: write no entry that says that the oldest segment goes.
 #[test]
 fn a_full_journal_drops_its_oldest_entries_and_still_holds_together() {
     let data = tempfile::tempdir().unwrap();
@@ -119,7 +119,7 @@ fn a_torn_end_is_cut_off_and_counted_and_nothing_else_is_lost() {
     }
 }
 
-/// Threat row 37. Mutation: leave a comparison in `look` out.
+/// Threat row 37. Mutation: leave the hash of the entry before out of `look`.
 #[test]
 fn whatever_somebody_else_changed_is_said_by_the_agent_or_found_by_the_control_plane() {
     type Tamper = fn(&[u8]) -> Vec<u8>;
@@ -169,6 +169,64 @@ fn whatever_somebody_else_changed_is_said_by_the_agent_or_found_by_the_control_p
         );
         let (head, _, _) = hand_over(&mut journal, Some(had));
         assert!(head.broken.is_some(), "{name}");
+    }
+}
+
+/// Threat row 37. Mutation: leave the owner, the chain, the name of a file, a checksum or a number out of `look`. The number
+/// and hash of a header need no test of their own: the entry behind it holds both again.
+#[test]
+fn each_thing_that_does_not_fit_is_seen_though_all_else_fits() {
+    /// Changes one line of a file, and puts its checksum right if that is wanted.
+    fn change(path: &Path, line: impl Fn(usize) -> usize, from: &str, to: &str, right: bool) {
+        let text = fs::read_to_string(path).unwrap();
+        let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+        let line = line(lines.len());
+        let changed = lines[line].replacen(from, to, 1);
+        assert_ne!(lines[line], changed, "{from}");
+        lines[line] = match right {
+            true => {
+                let json = &changed.trim_end()[CHECKSUM + 1..];
+                String::from_utf8(written_line(json.as_bytes())).unwrap()
+            }
+            false => changed,
+        };
+        fs::write(path, lines.concat()).unwrap();
+    }
+    let bounds = Bounds {
+        segments: 9,
+        ..SMALL
+    };
+    for case in ["none", "owner", "chain", "name", "checksum", "number"] {
+        let data = tempfile::tempdir().unwrap();
+        let mut journal = open(data.path(), bounds);
+        note(&mut journal, 12);
+        let newest = journal.mark().number;
+        drop(journal);
+        let all = files(data.path());
+        assert!(all.len() > 1, "{all:?}");
+        let last = all.last().unwrap();
+        let mut owner = owner();
+        match case {
+            "owner" => owner.machine = MachineName::new("web-2").unwrap(),
+            "chain" => change(last, |_| 0, "\"chain\":\"", "\"chain\":\"0", true),
+            "name" => fs::rename(last, last.with_file_name("00000000000000000099.log")).unwrap(),
+            "checksum" => change(last, |lines| lines - 1, "\"1970-", "\"1971-", false),
+            "number" => {
+                let (from, to) = (format!(":{newest},"), format!(":{},", newest + 1));
+                change(last, |lines| lines - 1, &from, &to, true);
+            }
+            _ => {}
+        }
+        let mut journal = Journal::open(data.path(), owner, bounds).unwrap();
+        let chunk = journal.read(0).unwrap().unwrap();
+        let seen = chunk.lines.iter().any(|line| {
+            let what = Entry::parse(line).unwrap().what;
+            matches!(
+                what,
+                Happening::Damaged { .. } | Happening::Begun { why: Some(_) }
+            )
+        });
+        assert_eq!(seen, case != "none", "{case}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! Many at once: joins that race with one token.
 
 use std::process::Child;
+use std::time::{Duration, Instant};
 
+use plumb_tests::fleet::PATIENCE;
 use plumb_tests::pair::Pair;
 
 /// How many join at once, each a process of its own.
@@ -26,6 +28,7 @@ fn of_a_hundred_agents_that_race_with_one_token_one_is_enrolled_and_the_others_a
         .collect();
     // All but one end by themselves.
     let mut refused = Vec::new();
+    let until = Instant::now() + PATIENCE;
     while joining.len() > 1 {
         let mut ended = None;
         for (at, (_, child)) in joining.iter_mut().enumerate() {
@@ -40,7 +43,14 @@ fn of_a_hundred_agents_that_race_with_one_token_one_is_enrolled_and_the_others_a
                 let output = child.wait_with_output().expect("it has ended");
                 refused.push(String::from_utf8_lossy(&output.stderr).into_owned());
             }
-            None => std::thread::sleep(std::time::Duration::from_millis(20)),
+            None if Instant::now() >= until => {
+                for (_, child) in &mut joining {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+                panic!("{} of them run: more than one was let in", joining.len());
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
         }
     }
     for line in &refused {

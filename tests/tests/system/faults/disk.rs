@@ -49,7 +49,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Row 36. Mutation: leave `has_room` out of the store's `Writer::run`.
+/// Row 36. Mutation: let the store's `has_room` say yes whatever is free. (Left out of `Writer::run` alone, the guard, which
+/// asks `ready` first, refuses still; the ledger's own tests see that.)
 #[test]
 fn with_the_servers_disk_full_applies_are_refused_reads_answered_and_workloads_run() {
     let mut pair = Pair::new();
@@ -87,7 +88,8 @@ fn with_the_servers_disk_full_applies_are_refused_reads_answered_and_workloads_r
     drop(disk);
 }
 
-/// Row 36 of an agent. Mutations: acknowledge whatever `save_held` says; never offer again what could not be stored.
+/// Rows 35 and 36 of an agent. Mutations: acknowledge whatever `save_held` says, or acknowledge or adopt before it has said
+/// anything; never offer again what could not be stored.
 #[test]
 fn with_an_agents_disk_full_its_assignment_waits_and_the_others_go_on() {
     let mut fleet = Fleet::started(2);

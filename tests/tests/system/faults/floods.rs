@@ -118,12 +118,18 @@ fn is_told_off(mut heard: &[u8]) -> bool {
 
 /// Whether others are served meanwhile, and how much memory the server has taken.
 fn assert_serves(pair: &Pair, before: u64, what: &str) {
-    pair.plumb(&["status"]).good();
-    let grown = peak_memory(pair.server.as_ref().unwrap().pid()).saturating_sub(before);
+    let grown = serves(pair, before);
     assert!(grown < GROWTH, "{what}: grown by {grown} bytes");
 }
 
-/// Row 41. Mutation: an h2 before 0.4.16, or `http2_max_header_list_size` left out of the server.
+/// By how much the server has grown, while others are served.
+fn serves(pair: &Pair, before: u64) -> u64 {
+    pair.plumb(&["status"]).good();
+    peak_memory(pair.server.as_ref().unwrap().pid()).saturating_sub(before)
+}
+
+/// Row 41. Mutation: an h2 before 0.4.16, or a `http2_max_header_list_size` of the server without a bound. (Left out, hyper's
+/// own 16 KiB hold.)
 #[test]
 fn floods_of_http2_frames_end_their_own_connection_and_nobody_elses() {
     let pair = Pair::started();
@@ -189,7 +195,7 @@ fn connections_that_say_nothing_keep_nobody_out_and_are_closed() {
     }
 }
 
-/// Row 41. Mutation: make the channel of a watcher unbounded.
+/// Row 41. Mutation: make the channel of a follower of logs unbounded.
 #[test]
 fn a_reader_that_stops_reading_holds_nobody_up_and_costs_no_memory() {
     let mut pair = Pair::started();
@@ -210,7 +216,7 @@ fn a_reader_that_stops_reading_holds_nobody_up_and_costs_no_memory() {
             command.spawn().expect("plumb starts")
         })
         .collect();
-    for round in 0..5 {
+    for round in 0..8 {
         pair.write_app(
             &["--flood"],
             &format!(
@@ -220,7 +226,9 @@ fn a_reader_that_stops_reading_holds_nobody_up_and_costs_no_memory() {
         pair.apply_detached();
         wait("it goes on", PATIENCE, || pair.try_status().filter(settled));
     }
-    assert_serves(&pair, before, "readers that do not read");
+    // What three readers may have waiting for them is a few MiB; what the app has written by now is far more.
+    let grown = serves(&pair, before);
+    assert!(grown < GROWTH / 2, "grown by {grown} bytes");
     for reader in &mut readers {
         let _ = reader.kill();
         let _ = reader.wait();

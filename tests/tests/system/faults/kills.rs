@@ -9,8 +9,9 @@ const AGENTS: usize = 20;
 /// How many agents are killed during one apply.
 const AT_ONCE: usize = 5;
 
-/// Row 35 of a whole fleet. Mutations: acknowledge an assignment before it is on the agent's disk; leave the look for a living
-/// incarnation out of the process driver's `start`.
+/// Row 35 of a whole fleet. Mutation: take only the shims that this very agent has started for living, and leave the look for
+/// them out of the process driver's `start`; either is enough. An ack before the disk has it shows in `disk`: here the next
+/// hello puts it right.
 #[test]
 fn each_of_twenty_agents_and_their_server_may_be_killed_during_an_apply() {
     let mut fleet = Fleet::started(AGENTS);

@@ -37,7 +37,8 @@ fn wait_for_round(pair: &Pair, round: usize, within: Duration) {
     });
 }
 
-/// Row 38. Mutations: leave the hash out of what a delta applies to; adopt before the disk has said so.
+/// Row 38. Mutations: leave the hashes out of deltas at both ends, since one end alone finds it; leave the pause out of the
+/// link's retries.
 #[test]
 fn over_a_network_that_delays_overtakes_and_breaks_every_apply_arrives_in_the_end() {
     let mut pair = Pair::new();
@@ -48,8 +49,13 @@ fn over_a_network_that_delays_overtakes_and_breaks_every_apply_arrives_in_the_en
     declare(&pair, 1);
     pair.apply();
     weather.delay_ms.store(80, Ordering::Relaxed);
+    let mut files = String::from("kind: Setup\nname: base\nmachines: local\nfiles:\n");
     for round in 2..8 {
         declare(&pair, round);
+        // Each round adds a file: whoever misses a round and takes the next for the difference lacks one.
+        let file = pair.path("managed").join(round.to_string());
+        files += &format!("  {}: {{ content: \"{round}\\n\" }}\n", file.display());
+        pair.write("base.yaml", &files);
         pair.apply_detached();
         // In the midst of it, and at once for the next.
         if round % 2 == 0 {
@@ -63,9 +69,17 @@ fn over_a_network_that_delays_overtakes_and_breaks_every_apply_arrives_in_the_en
     assert!(!pair.was_doubled());
     let plan = pair.plumb(&["plan", "--detailed-exitcode"]);
     assert_eq!(plan.code, Some(0), "{plan:?}");
+
+    // Nobody is there: it tries again, with longer and longer pauses.
+    pair.kill_server();
+    let before = weather.came.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(4));
+    let tries = weather.came.load(Ordering::Relaxed) - before;
+    assert!((1..40).contains(&tries), "{tries} tries");
 }
 
-/// Row 38, one way. Mutations: leave the silence out of `Fleet::tick`; leave the keepalive out of the agent's endpoint.
+/// Row 38, one way. Mutations: leave the silence out of `Fleet::tick` and the keepalive out of the server, of which either
+/// is enough; leave the keepalive out of the agent's endpoint.
 #[test]
 fn a_network_that_goes_one_way_only_is_noticed_by_whoever_hears_nothing() {
     for up in [true, false] {
@@ -95,6 +109,15 @@ fn a_network_that_goes_one_way_only_is_noticed_by_whoever_hears_nothing() {
         pair.status_until("settled", settled);
         assert!(!pair.was_doubled());
     }
+}
+
+/// Whether the agent has noted that it lost the control plane.
+fn lost(pair: &Pair) -> bool {
+    let journal = std::fs::read_dir(pair.path("agent/journal")).expect("a journal");
+    let mut segments = journal.flatten().map(|entry| entry.path());
+    segments.any(|path| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"what\":\"link_lost\""))
+    })
 }
 
 /// A network namespace with one cable to this one; gone when it is dropped.
@@ -184,7 +207,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Row 38 on the kernel's own network. Mutations as above, and: leave the pause out of the link's retries.
+/// Row 38 on the kernel's own network. Mutations as above.
 #[test]
 fn a_machine_whose_cable_is_pulled_or_hears_and_is_not_heard_comes_back_by_itself() {
     let mut pair = Pair::new();
@@ -225,6 +248,10 @@ fn a_machine_whose_cable_is_pulled_or_hears_and_is_not_heard_comes_back_by_itsel
         });
         if cut == "cable" {
             assert!(alive(running.pid), "what runs, runs on");
+            // Nothing that the server sends arrives, not even that it has given the connection up.
+            wait("the agent notices by itself", MISSED, || {
+                lost(&pair).then_some(())
+            });
         } else {
             // It hears what it is to do, and does it, though nobody hears of that.
             wait_for_round(&pair, round, PATIENCE);

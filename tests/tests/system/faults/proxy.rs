@@ -15,6 +15,8 @@ pub struct Weather {
     pub cut_up: AtomicBool,
     /// Nothing passes towards the agents.
     pub cut_down: AtomicBool,
+    /// How many connections have come.
+    pub came: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -36,6 +38,7 @@ pub fn start(to: String) -> (String, Arc<Weather>) {
     std::thread::spawn(move || {
         let mut number = 0;
         for near in listener.incoming().flatten() {
+            seen.came.fetch_add(1, Ordering::Relaxed);
             let Ok(far) = TcpStream::connect(&to) else {
                 continue;
             };

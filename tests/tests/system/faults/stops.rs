@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Row 39 of agents. Mutation: leave the silence out of `Fleet::tick`, so that nobody is ever missed.
+/// Row 39 of agents. Mutation: leave the silence out of `Fleet::tick` and the keepalive out of the server, either of which is
+/// enough, so that nobody is ever missed.
 #[test]
 fn agents_that_stand_still_for_a_minute_are_missed_hold_nobody_up_and_catch_up() {
     const AGENTS: usize = 6;
@@ -39,7 +40,8 @@ fn agents_that_stand_still_for_a_minute_are_missed_hold_nobody_up_and_catch_up()
     fleet.settle(2);
 }
 
-/// Row 39 of the server. Mutation: leave `stalled` out of `Fleet::tick`, so that it takes its own sleep for the agents' silence.
+/// Row 39 of the server. After a minute the agents have given the connection up themselves, so `stalled` in `Fleet::tick` makes
+/// no difference here; `a_control_plane_that_slept_expires_nobody` of `dispatch` fails without it.
 #[test]
 fn a_server_that_stands_still_for_a_minute_is_waited_for_and_loses_nothing() {
     const AGENTS: usize = 2;

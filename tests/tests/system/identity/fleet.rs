@@ -101,8 +101,12 @@ fn of_a_machine_and_its_copy_one_command_keeps_the_one_and_shuts_the_other_out()
     });
     let message = shown["message"].as_str().unwrap();
     let command = message.split('`').nth(1).expect(message);
-    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let mut words: Vec<&str> = command.split(' ').skip(1).collect();
     assert_eq!(words[..3], ["machine", "keep", "local"], "{message}");
+    // The one that is not connected just now: the order waits for it.
+    let both = message.split(['(', ')']).nth(1).expect(message);
+    let other = both.split(" and ").find(|instance| *instance != words[3]);
+    words[3] = other.expect(message);
     pair.plumb(&words).good();
     let out = "is not enrolled with this key";
     wait("one of them is shut out", PATIENCE * 3, || {

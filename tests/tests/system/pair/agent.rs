@@ -18,7 +18,7 @@ fn counted(pair: &Pair) -> Vec<u64> {
     numbers.collect()
 }
 
-/// Row 29. Mutation: let `start` not look for a living incarnation.
+/// Row 29. Mutation: take only the shims that this very agent has started for living.
 #[test]
 fn an_app_outlives_its_agent_and_the_next_one_adopts_it_without_a_gap_in_its_log() {
     let mut pair = Pair::started();
@@ -53,7 +53,8 @@ fn pair_log(pair: &Pair) -> std::path::PathBuf {
     pair.path("agent/logs/app/app.0.log")
 }
 
-/// Row 29. Mutation: let a start go ahead while the lock of the incarnation before is held.
+/// Row 29. Mutation: take only the shims that this very agent has started for living, and leave the look for them out of the
+/// process driver's `start`; either is enough.
 #[test]
 fn an_agent_killed_at_any_moment_of_an_apply_never_doubles_the_app_and_converges() {
     let (mut pair, port) = serving();

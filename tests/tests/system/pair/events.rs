@@ -135,7 +135,7 @@ fn what_happened_while_the_server_was_away_is_told_in_order_and_the_chain_holds(
     );
 }
 
-/// Threat row 37. Mutation: take every entry as it comes in `Head::take`.
+/// Threat row 37. Mutation: take every entry as it comes in `Head::take`, also one that says that the journal is damaged.
 #[test]
 fn a_journal_that_somebody_has_changed_is_reported() {
     let (mut pair, port) = serving();

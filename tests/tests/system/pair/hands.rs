@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plumb_tests::pair::{PATIENCE, Pair, Port, ask, process, settled, wait};
@@ -23,11 +24,38 @@ fn start_alone(pair: &mut Pair) {
     });
 }
 
+/// The folders of the app's incarnations, also of those that have ended.
+fn incarnations(pair: &Pair) -> Vec<PathBuf> {
+    let within = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+    };
+    let slots = within(&pair.path("agent/processes/app"));
+    let mut all: Vec<PathBuf> = slots.flat_map(|slot| within(&slot)).collect();
+    all.sort();
+    all
+}
+
 /// Mutations: let the agent obey orders before they are on its disk; leave them out of what it starts with.
 #[test]
 fn what_is_stopped_stays_so_over_kills_of_both_programs_an_apply_and_without_a_control_plane() {
     let (mut pair, port) = serving();
-    answered_by(&port);
+    let before = answered_by(&port);
+    // What its disk does not take, the agent does not obey: a folder is in the way of what it writes first.
+    let beside = pair.path("agent/hands.new");
+    fs::create_dir(&beside).unwrap();
+    let said = pair.plumb(&["stop", "app"]);
+    assert_ne!(said.code, Some(0), "{said:?}");
+    assert!(
+        format!("{said:?}").contains("cannot write orders by hand"),
+        "{said:?}"
+    );
+    fs::remove_dir(&beside).unwrap();
+    pair.plumb(&["start", "app"]).good();
+    assert_eq!(answered_by(&port), before, "it was stopped for a while");
+
     let said = pair.plumb(&["stop", "app"]).good();
     assert!(said.contains("app is stopped on 1 machine"), "{said}");
     assert_eq!(ask(port.number), None);
@@ -49,12 +77,18 @@ fn what_is_stopped_stays_so_over_kills_of_both_programs_an_apply_and_without_a_c
             .contains("`plumb start app` starts it")
     );
 
+    let stopped = incarnations(&pair);
     pair.kill_agent();
     pair.kill_server();
     start_alone(&mut pair);
-    assert!(pair.running().is_empty(), "it was started without an order");
     pair.start_server();
     pair.status_until("back", settled);
+    assert_eq!(
+        incarnations(&pair),
+        stopped,
+        "it was started without an order"
+    );
+    assert!(pair.running().is_empty());
 
     declare(&pair, &port, "two");
     pair.apply();
@@ -203,14 +237,16 @@ fn an_app_that_asks_for_it_is_stopped_without_a_control_plane_and_started_with_i
     let mut pair = Pair::started();
     let number = port.number.to_string();
     let more = format!(
-        "ports: {{ http: {number} }}\nenv: {{ VERSION: one }}\nstop: 2s\non_disconnect: {{ stop_after: 10s }}\n"
+        "ports: {{ http: {number} }}\nenv: {{ VERSION: one }}\nstop: 2s\non_disconnect: {{ stop_after: 15s }}\n"
     );
     pair.write_app(&["--port", &number], &more);
     pair.apply();
     pair.kill_server();
     pair.kill_agent();
+    // All of that time passes while nobody looks, so that nothing is left of it when the agent is back.
+    std::thread::sleep(Duration::from_secs(16));
     pair.start_agent();
-    wait("it is stopped", PATIENCE, || {
+    wait("it is stopped", Duration::from_secs(10), || {
         pair.running().is_empty().then_some(())
     });
     pair.start_server();

@@ -170,6 +170,10 @@ fn machine_come(verb: Verb, ordered: &v1::Ordered, view: &WorkspaceView) -> Come
         return Come::Offline;
     }
     if let Some(hands) = &machine.hands {
+        // The first view may be from before the order, and tell of the trouble with the one before it.
+        if hands.number.0 < ordered.number {
+            return Come::Under("the machine does not have it yet".to_owned());
+        }
         if let Some(trouble) = &hands.trouble {
             return Come::Failed(trouble.clone());
         }
