@@ -65,12 +65,43 @@ pub(super) fn between(
     if behind.is_empty() {
         return target.clone();
     }
-    let between = target.with_lines_of(held, behind);
+    let mut between = target.with_lines_of(held, behind);
+    let unsaid = unsaid(held, target, behind, &between);
+    if !unsaid.is_empty() {
+        let entries = between.entries().cloned().chain(unsaid);
+        between = Assignment::build(between.header().clone(), entries);
+    }
     if between.hash() == held.hash() {
         held.clone()
     } else {
         Arc::new(between)
     }
+}
+
+/// The orders to remove that owners which are behind are to have, of what the machine is told nothing of, and what is held
+/// takes nothing over from. They wait for nothing: an agent that missed an assignment may still have it under a name that
+/// nobody will speak of again.
+fn unsaid(
+    held: &Assignment,
+    target: &Assignment,
+    behind: &BTreeSet<OwnerName>,
+    between: &Assignment,
+) -> Vec<Entry> {
+    let of_behind = |entry: &&Entry| {
+        let address = entry.address();
+        matches!(entry, Entry::Tombstone(_))
+            && behind.contains(&address.owner)
+            && held.get(address).is_none()
+    };
+    let mut unsaid: Vec<Entry> = target.entries().filter(of_behind).cloned().collect();
+    if !unsaid.is_empty() {
+        let resources = between.resources();
+        let taken_over: BTreeSet<&Address> = resources
+            .flat_map(|resource| resource.addresses_before())
+            .collect();
+        unsaid.retain(|entry| !taken_over.contains(entry.address()));
+    }
+    unsaid
 }
 
 /// What has to move before or along with what, among the owners that are behind on a machine.

@@ -794,6 +794,41 @@ fn what_was_renamed_twice_goes_along_with_whatever_it_was_held_as() {
     assert_eq!(along, behind, "they move in one go");
 }
 
+/// What the simulator found with seed 1145: a name is given to another app while an agent that was away still has the first
+/// under it. Mutation: leave `unsaid` out of `between`.
+#[test]
+fn what_nothing_is_said_of_is_removed_whether_or_not_its_name_has_moved() {
+    let name = machine(0);
+    let header = Header {
+        format: plumb_model::assignment::FORMAT,
+        lineage: Lineage::from_random([1; 16]),
+        workspace: WorkspaceName::new("w").unwrap(),
+        machine: name.clone(),
+    };
+    let app = app(1, 1, RolloutStrategy::Rolling);
+    let of = |name: &str| body(&owner(name), &app).resources.remove(0);
+    let first = of("a");
+    let mut second = of("b");
+    Arc::make_mut(&mut second).renamed_from(&first);
+    let gone = |address: &Address| {
+        Entry::Tombstone(Tombstone {
+            address: address.clone(),
+            since: Generation(3),
+        })
+    };
+    let at = |all: &[Entry]| Arc::new(Assignment::build(header.clone(), all.to_vec()));
+    // The machine is told that `a` is called `b`; then `b` goes, and another app is called `a`, at its own pace.
+    let held = at(&[Entry::Resource(second.clone())]);
+    let target = at(&[gone(&first.address), gone(&second.address)]);
+    let paced = BTreeSet::from([owner("a")]);
+    let between = super::compose::between(&held, &target, &paced);
+    assert_eq!(between.get(&first.address), Some(&gone(&first.address)));
+    // As long as it is to be taken over from there, nothing there goes.
+    let both = BTreeSet::from([owner("a"), owner("b")]);
+    let between = super::compose::between(&held, &target, &both);
+    assert_eq!(between.get(&first.address), None);
+}
+
 #[test]
 fn two_apps_on_the_same_machines_roll_each_at_its_own_pace() {
     let mut world = World::new();

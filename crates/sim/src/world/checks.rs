@@ -108,7 +108,8 @@ impl World {
         }
     }
 
-    /// Nothing is ended or removed for good unless a tombstone says so. Where an older copy of the store was put back, the
+    /// Nothing is ended or removed for good unless a tombstone says so, or it is what was left where something else has been
+    /// taken over from: then both were there, under the old name and the new. Where an older copy of the store was put back, the
     /// complete snapshot of the new history says it too, of what only the lost one knew.
     pub(super) fn check_removal(&mut self, machine: usize, work: &converge::Work, action: &Action) {
         let ends = match action {
@@ -119,7 +120,14 @@ impl World {
         let held = self.machines[machine].disk.held.as_ref();
         let entry = held.and_then(|held| held.assignment.get(&work.address));
         let by_snapshot = entry.is_none() && self.is_orphan(&work.address);
-        if ends && !by_snapshot && !matches!(entry, Some(Entry::Tombstone(_))) {
+        let left = entry.is_none()
+            && held.is_some_and(|held| {
+                held.assignment.resources().any(|resource| {
+                    resource.addresses_before().contains(&&work.address)
+                        && self.machines[machine].vm.thing(&resource.address).is_some()
+                })
+            });
+        if ends && !by_snapshot && !left && !matches!(entry, Some(Entry::Tombstone(_))) {
             let (address, entry) = (&work.address, entry.cloned());
             self.broke(format!(
                 "nothing is destroyed without a tombstone: {action:?} of {address}, of which is said {entry:?}"
