@@ -331,6 +331,24 @@ mod tests {
         }
     }
 
+    /// Mutation: tell of what was refused whatever is ordered by now.
+    #[test]
+    fn what_was_refused_before_is_no_trouble_of_what_is_ordered_now() {
+        let mut hands = MachineHands {
+            written: Some(Arc::new(orders(1, 1, "m", true))),
+            ..MachineHands::default()
+        };
+        hands.greeted(Some(HeldOrders::default()));
+        let refused = HeldOrders {
+            number: OrderNumber(1),
+            hash: None,
+        };
+        hands.answered(refused, Some("no space left".to_owned()), 0);
+        assert!(hands.trouble().unwrap().contains("no space left"));
+        hands.written = Some(Arc::new(orders(2, 1, "m", false)));
+        assert_eq!(hands.trouble(), None);
+    }
+
     #[test]
     fn what_comes_while_one_is_written_waits_its_turn_and_only_what_is_written_is_held() {
         let mut hands = AgentHands::default();

@@ -612,6 +612,9 @@ impl Process {
         if planned.plan.obstacles().next().is_some() {
             return self.stays(owner, at);
         }
+        if !planned.next.released.contains_key(owner) {
+            return self.stays(owner, at);
+        }
         if let Some(now) = self.current.recorded.state.owners.get(owner) {
             let held = HeldBack {
                 owner: owner.clone(),

@@ -69,8 +69,8 @@ pub enum Once {
 }
 
 impl Options {
-    /// Three control planes, 50 agents, two minutes of faults, and twelve minutes to come to rest: the longest way there is
-    /// two rollouts one after the other, each of them machine by machine, at four to five seconds a wave.
+    /// Three control planes, 50 agents, two minutes of faults, and half an hour to come to rest: the longest way there is
+    /// some rollouts one after the other, each of them machine by machine, at four to five seconds a wave.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Options {
             machines: 50,
             controls: 3,
             storm_ms: 120_000,
-            rest_ms: 720_000,
+            rest_ms: 1_800_000,
             bug: None,
             traced: false,
             dies_at: None,

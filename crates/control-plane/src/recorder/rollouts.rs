@@ -377,6 +377,11 @@ impl Recorder {
         if let Some(first) = obstacles.first() {
             return Err(Refusal::new(Reason::PlanBlocked, first.clone()));
         }
+        // Nothing would move, and the rollout would be taken back for ever.
+        if !planned.next.released.contains_key(owner) {
+            let message = format!("release {good}, the last that was good, has the same content");
+            return Err(Refusal::new(Reason::PlanBlocked, message));
+        }
         let mut before = before.clone();
         if let Some(now) = before.recorded.state.owners.get(owner) {
             let held = HeldBack {

@@ -16,6 +16,8 @@ use plumb_model::{
 
 use super::{About, Health, Order, Rollouts, Seen, Sight, Step, Stored};
 
+mod renames;
+
 fn owner(name: &str) -> OwnerName {
     OwnerName::new(name).unwrap()
 }
@@ -726,107 +728,6 @@ fn a_new_apply_supersedes_a_rollout_wherever_its_machines_are() {
     world.run(20);
     assert_eq!(world.waves, ["m0:a", "m1:a", "m2:a"]);
     assert_eq!(world.phase("a"), Phase::Done);
-}
-
-/// A machine was away while an app left it, was to come back, and was renamed: what it still runs is spoken of throughout.
-/// Found by the simulator, seed 198. Mutation: take the tombstone's going for a difference that touches nothing, or let it
-/// move without the resource that was renamed from there.
-#[test]
-fn an_order_to_remove_stays_until_what_was_renamed_from_there_comes() {
-    let name = machine(0);
-    let header = Header {
-        format: plumb_model::assignment::FORMAT,
-        lineage: Lineage::from_random([1; 16]),
-        workspace: WorkspaceName::new("w").unwrap(),
-        machine: name.clone(),
-    };
-    let old = at(&name, &owner("a"));
-    let tombstone = Entry::Tombstone(Tombstone {
-        address: old.clone(),
-        since: Generation(3),
-    });
-    let held = Arc::new(Assignment::build(header.clone(), [tombstone]));
-    let app = app(1, 1, RolloutStrategy::Rolling);
-    let was = body(&owner("a"), &app).resources.remove(0);
-    let mut new = body(&owner("b"), &app).resources.remove(0);
-    Arc::make_mut(&mut new).renamed_from(&was);
-    let target = Arc::new(Assignment::build(header, [Entry::Resource(new)]));
-    let paced = |name: &OwnerName| *name == owner("b");
-
-    let behind = super::begin::behind(&held, &target, &paced);
-    let between = super::compose::between(&held, &target, &behind);
-    assert!(between.get(&old).is_some(), "{behind:?}");
-    let needs = super::compose::needs(&held, &target, &behind);
-    let along = super::compose::along(&needs, &owner("b"), &paced).unwrap();
-    assert_eq!(along, behind, "they move in one go");
-}
-
-/// What the simulator found with seed 305. Mutation: link a new name with the first only of those that it had before.
-#[test]
-fn what_was_renamed_twice_goes_along_with_whatever_it_was_held_as() {
-    let name = machine(0);
-    let header = Header {
-        format: plumb_model::assignment::FORMAT,
-        lineage: Lineage::from_random([1; 16]),
-        workspace: WorkspaceName::new("w").unwrap(),
-        machine: name.clone(),
-    };
-    let app = app(1, 1, RolloutStrategy::Rolling);
-    let of = |name: &str| body(&owner(name), &app).resources.remove(0);
-    let first = of("a");
-    let (mut second, mut third) = (of("c"), of("b"));
-    Arc::make_mut(&mut second).renamed_from(&first);
-    Arc::make_mut(&mut third).renamed_from(&second);
-    // It was under its second name before, and that order to remove it is still there.
-    let tombstone = Entry::Tombstone(Tombstone {
-        address: second.address.clone(),
-        since: Generation(3),
-    });
-    let held = [Entry::Resource(first.clone()), tombstone];
-    let held = Arc::new(Assignment::build(header.clone(), held));
-    let target = Arc::new(Assignment::build(header, [Entry::Resource(third)]));
-    let paced = |name: &OwnerName| *name == owner("b");
-    let behind = super::begin::behind(&held, &target, &paced);
-    let between = super::compose::between(&held, &target, &behind);
-    assert!(between.get(&first.address).is_some(), "{behind:?}");
-    let needs = super::compose::needs(&held, &target, &behind);
-    let along = super::compose::along(&needs, &owner("b"), &paced).unwrap();
-    assert_eq!(along, behind, "they move in one go");
-}
-
-/// What the simulator found with seed 1145: a name is given to another app while an agent that was away still has the first
-/// under it. Mutation: leave `unsaid` out of `between`.
-#[test]
-fn what_nothing_is_said_of_is_removed_whether_or_not_its_name_has_moved() {
-    let name = machine(0);
-    let header = Header {
-        format: plumb_model::assignment::FORMAT,
-        lineage: Lineage::from_random([1; 16]),
-        workspace: WorkspaceName::new("w").unwrap(),
-        machine: name.clone(),
-    };
-    let app = app(1, 1, RolloutStrategy::Rolling);
-    let of = |name: &str| body(&owner(name), &app).resources.remove(0);
-    let first = of("a");
-    let mut second = of("b");
-    Arc::make_mut(&mut second).renamed_from(&first);
-    let gone = |address: &Address| {
-        Entry::Tombstone(Tombstone {
-            address: address.clone(),
-            since: Generation(3),
-        })
-    };
-    let at = |all: &[Entry]| Arc::new(Assignment::build(header.clone(), all.to_vec()));
-    // The machine is told that `a` is called `b`; then `b` goes, and another app is called `a`, at its own pace.
-    let held = at(&[Entry::Resource(second.clone())]);
-    let target = at(&[gone(&first.address), gone(&second.address)]);
-    let paced = BTreeSet::from([owner("a")]);
-    let between = super::compose::between(&held, &target, &paced);
-    assert_eq!(between.get(&first.address), Some(&gone(&first.address)));
-    // As long as it is to be taken over from there, nothing there goes.
-    let both = BTreeSet::from([owner("a"), owner("b")]);
-    let between = super::compose::between(&held, &target, &both);
-    assert_eq!(between.get(&first.address), None);
 }
 
 #[test]

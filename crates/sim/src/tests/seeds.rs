@@ -76,11 +76,14 @@ fn seeds_150_to_200_break_no_invariant_and_come_to_rest() {
 }
 
 /// What the long run found. The smallest test of each is beside what was mended: names that are given to another app
-/// (1145, `dispatch`), renamed twice (305 and 315, `dispatch`); and, of the simulator itself, strangers' files (476), keys that a
-/// control plane cannot know (638, 5524), long ways to rest (534, 5378), what is left under an old name (5749).
+/// (1145, `dispatch`), renamed twice (305 and 315, `dispatch`), a release that is taken back to the same content (1653,
+/// `control-plane`); and, of the simulator itself, strangers' files (476), keys that a
+/// control plane cannot know (638, 1492, 5524), long ways to rest (534, 1632, 5378), what is left under an old name (5749).
 #[test]
 fn seeds_that_once_broke_something_break_nothing() {
-    for seed in [305, 315, 476, 534, 638, 1145, 5378, 5524, 5749] {
+    for seed in [
+        305, 315, 476, 534, 638, 1145, 1492, 1632, 1653, 5378, 5524, 5749,
+    ] {
         let options = Options::new(seed);
         let report = run(options);
         assert!(report.broken.is_empty(), "{}", explain(options, &report));

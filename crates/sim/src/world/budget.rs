@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use plumb_dispatch::rollout::Health;
 use plumb_model::rollout::budget;
-use plumb_model::{Assignment, MachineName, OwnerName, Resource, ResourceKind, ResourceSpec};
+use plumb_model::{
+    Assignment, MachineName, OwnerName, Resource, ResourceKind, ResourceSpec, RunState,
+};
 
 use super::World;
 use crate::control::Advanced;
@@ -19,9 +21,12 @@ fn instances<'a>(
     assignment.resources().filter(of_owner).filter(runs)
 }
 
-/// Whether it is noticed that it is not well.
+/// Whether it is noticed that it is not well: of what is to stand still nobody asks that.
 fn is_checked(instance: &Resource) -> bool {
-    matches!(&instance.spec, ResourceSpec::Process(spec) if spec.health.is_some())
+    matches!(
+        &instance.spec,
+        ResourceSpec::Process(spec) if spec.health.is_some() && spec.state == RunState::Running
+    )
 }
 
 fn count(assignment: &Assignment, owner: &OwnerName) -> u32 {

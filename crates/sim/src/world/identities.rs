@@ -61,16 +61,8 @@ impl World {
     fn identity_moved(&mut self, name: &MachineName, removed: bool) {
         self.keys.moved(name, removed);
         self.transit.retain(|(_, on), _| on != name);
-        let leader = self.leader();
-        let holder = self.lease.map(|(holder, _)| holder);
-        // Whoever has the lease and stands still carries it out as soon as it goes on.
-        for control in leader
-            .into_iter()
-            .chain(holder.filter(|h| leader != Some(*h)))
-        {
+        if let Some(control) = self.leader() {
             self.controls[control].keys.moved(name, removed);
-        }
-        if let Some(control) = leader {
             let machine = name.clone();
             self.tell_fleet(control, fleet::Event::Identity { machine, removed });
         }
@@ -89,8 +81,19 @@ impl World {
         }
     }
 
+    /// Whether an operator who says something about a machine is answered: whoever has the lease does not stand still.
+    fn answers(&self) -> bool {
+        self.lease.is_none_or(|(holder, _)| {
+            let control = &self.controls[holder];
+            control.process.is_none() || control.paused_until <= self.now_ms
+        })
+    }
+
     /// A machine is lost, and removed for good.
     pub(super) fn remove_machine(&mut self) {
+        if !self.answers() {
+            return;
+        }
         let names = workload::machines(self.options.machines);
         let Some(name) = self.chance.pick(&names).cloned() else {
             return;
@@ -108,6 +111,9 @@ impl World {
 
     /// A new VM joins under a name that was removed; it has nothing of the one before.
     pub(super) fn enrol(&mut self, name: &MachineName) {
+        if !self.answers() {
+            return;
+        }
         self.note(&format!("another {name} was enrolled"));
         self.identity_moved(name, false);
         let mut fresh = Machine::new(name.clone(), self.options.bug);
@@ -160,6 +166,10 @@ impl World {
 
     /// Operators look after what waits for them: machines that are ahead, copies, and removed machines that are wanted.
     pub(super) fn look_after(&mut self) {
+        if !self.answers() {
+            self.later(1000, Happening::LookAfter);
+            return;
+        }
         for name in workload::machines(self.options.machines) {
             self.settle(&name);
         }

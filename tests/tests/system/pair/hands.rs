@@ -103,6 +103,22 @@ fn what_is_stopped_stays_so_over_kills_of_both_programs_an_apply_and_without_a_c
     assert!(!pair.was_doubled());
 }
 
+/// Mutation: keep what failed when an order comes, or take it for the failure of the order.
+#[test]
+fn an_app_that_cannot_be_started_is_stopped_when_somebody_stops_it() {
+    let pair = Pair::started();
+    pair.write(
+        "app.yaml",
+        "kind: App\nname: app\nmachines: local\nrun: [/nowhere/at/all]\n",
+    );
+    pair.apply_detached();
+    let state = |word| move |status: &Value| status["owners"][0]["state"] == word;
+    pair.status_until("failed", state("failed"));
+    let said = pair.plumb(&["stop", "app"]).good();
+    assert!(said.contains("app is stopped on 1 machine"), "{said}");
+    pair.status_until("stopped", state("stopped"));
+}
+
 /// Mutation: end whatever incarnation runs when the order is looked at again.
 #[test]
 fn a_restart_happens_once_wherever_the_agent_dies_and_the_stream_breaks_in_between() {

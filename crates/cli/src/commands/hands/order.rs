@@ -209,7 +209,7 @@ fn process_come(
     if verb == Verb::Stop {
         return match found.state {
             StateWord::Stopped => (Come::Done, String::new()),
-            StateWord::Failed => (Come::Failed(message.clone()), String::new()),
+            // What has failed is what it was to do before, until the agent says that it stands still.
             _ => under("it is being stopped"),
         };
     }
