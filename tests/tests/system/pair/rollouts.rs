@@ -155,3 +155,37 @@ fn a_pause_outlives_the_control_plane_and_an_apply_is_cancelled_by_its_id() {
         .good();
     assert!(again.contains("Nothing of apply 3 is under way"), "{again}");
 }
+
+/// What the simulator found with seed 1653: a revision was recorded every second, for ever. Mutation: leave out of `take_back`
+/// whether anything would move.
+#[test]
+fn what_has_the_content_of_the_last_good_release_is_not_taken_back_to_it() {
+    let fleet = Fleet::started();
+    let slow = ROLLOUT.replace("min_healthy: 1s", "min_healthy: 5s");
+    fleet.declare("one", &slow);
+    fleet.pair.apply();
+    fleet.until(2, "done");
+    fleet.declare("two", &slow);
+    fleet.pair.apply_detached();
+    // A person brings the first back before the second has proven itself, and thinks better of it.
+    fleet.pair.status_until("a machine has moved", |status| {
+        status["owners"][0]["rollout"]["moved"]
+            .as_u64()
+            .is_some_and(|moved| moved > 0)
+    });
+    fleet.declare("one", &slow);
+    fleet.pair.apply_detached();
+    fleet
+        .pair
+        .plumb(&["rollout", "abort", "--apply", "4"])
+        .good();
+    let status = fleet.until(4, "failed");
+    let why = status["owners"][0]["rollout"]["why"].as_str().unwrap();
+    assert!(
+        why.contains("release 2, the last that was good, has the same content"),
+        "{why}"
+    );
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let later = fleet.pair.try_status().expect("a status");
+    assert_eq!(later["revision"], status["revision"]);
+}
