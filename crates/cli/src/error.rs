@@ -24,7 +24,7 @@ pub enum CliError {
     Invalid(String),
     /// No context.
     #[error(
-        "no control plane is known here: start `plumb dev` or `plumb server`, or choose one with --context NAME|FILE"
+        "no control plane is known here: log in to one with `plumb login`, start `plumb dev` or `plumb server`, or choose one with --context NAME|FILE"
     )]
     NoContext,
     /// A context that is not there.

@@ -137,6 +137,11 @@ pub fn context(command: &ContextCommand, env: &Env<'_>) -> Result<Exit, CliError
                     "current": current,
                 })),
                 Output::Text => {
+                    if known.is_empty() {
+                        out::line(
+                            "No context is here yet; `plumb login`, `plumb dev` and `plumb server` write one.",
+                        );
+                    }
                     for name in known {
                         let mark = if Some(&name) == current.as_ref() {
                             "*"

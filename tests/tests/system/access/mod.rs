@@ -107,6 +107,8 @@ fn somebody_with_a_token_logs_in_is_cut_off_when_it_is_revoked_and_leaves_a_trac
             .one_line()
             .contains("no control plane")
     );
+    let listed = ci.plumb(&["context", "list"]).good();
+    assert!(listed.contains("No context is here yet"), "{listed}");
 
     let trace: Vec<String> = audit(&pair)
         .iter()
