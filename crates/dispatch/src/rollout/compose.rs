@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plumb_model::claim::{Claim, each_claim};
-use plumb_model::{Address, Assignment, Entry, OwnerName};
+use plumb_model::{Address, Assignment, Entry, OwnerName, Tombstone};
 
 /// For each owner that is behind, every other one that has to move before or along with it, directly or not.
 pub(super) type Needs = BTreeMap<OwnerName, BTreeSet<OwnerName>>;
@@ -66,7 +66,15 @@ pub(super) fn between(
         return target.clone();
     }
     let mut between = target.with_lines_of(held, behind);
-    let unsaid = unsaid(held, target, behind, &between);
+    let mut unsaid = unsaid(held, target, behind, &between);
+    for order in left(held, &between) {
+        if unsaid
+            .iter()
+            .all(|entry| entry.address() != order.address())
+        {
+            unsaid.push(order);
+        }
+    }
     if !unsaid.is_empty() {
         let entries = between.entries().cloned().chain(unsaid);
         between = Assignment::build(between.header().clone(), entries);
@@ -102,6 +110,33 @@ fn unsaid(
         unsaid.retain(|entry| !taken_over.contains(entry.address()));
     }
     unsaid
+}
+
+/// Orders to remove what goes under the names that it had before, where nothing else is said of those yet: what is to be there
+/// next is of an owner that is behind. They go when that comes.
+fn left(held: &Assignment, between: &Assignment) -> Vec<Entry> {
+    let mut left = Vec::new();
+    let mut taken_over: Option<BTreeSet<&Address>> = None;
+    for old in held.resources() {
+        let Some(Entry::Tombstone(order)) = between.get(&old.address) else {
+            continue;
+        };
+        for before in old.addresses_before() {
+            let taken_over = taken_over.get_or_insert_with(|| {
+                let resources = between.resources();
+                resources
+                    .flat_map(|resource| resource.addresses_before())
+                    .collect()
+            });
+            if between.get(before).is_none() && !taken_over.contains(before) {
+                left.push(Entry::Tombstone(Tombstone {
+                    address: before.clone(),
+                    since: order.since,
+                }));
+            }
+        }
+    }
+    left
 }
 
 /// What has to move before or along with what, among the owners that are behind on a machine.

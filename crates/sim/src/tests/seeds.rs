@@ -76,7 +76,7 @@ fn seeds_150_to_200_break_no_invariant_and_come_to_rest() {
 }
 
 /// What the long run found. The smallest test of each is beside what was mended: names that are given to another app
-/// (1145, `dispatch`), renamed twice (305 and 315, `dispatch`), a release that is taken back to the same content (1653,
+/// (1145 and 7126, `dispatch`), renamed twice (305 and 315, `dispatch`), a release that is taken back to the same content (1653,
 /// `control-plane`); and, of the simulator itself, strangers' files (476), keys that a
 /// control plane cannot know (638, 1492, 5524), long ways to rest (534, 1632, 5378), what is left under an old name (5749).
 #[test]

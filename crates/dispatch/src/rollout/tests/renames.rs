@@ -91,3 +91,22 @@ fn what_nothing_is_said_of_is_removed_whether_or_not_its_name_has_moved() {
     let between = compose::between(&held, &target, &both);
     assert_eq!(between.get(&first.address), None);
 }
+
+/// Seed 7126: the same, where the other app has something at the very address. Mutation: leave `left` out of `between`.
+#[test]
+fn what_is_left_under_an_old_name_goes_before_another_app_comes_there() {
+    let first = of("a");
+    let second = renamed("b", &first);
+    let held = assignment(&[Entry::Resource(second.clone())]);
+    let target = assignment(&[Entry::Resource(first.clone()), gone(&second.address)]);
+    let between = compose::between(&held, &target, &BTreeSet::from([owner("a")]));
+    assert_eq!(between.get(&first.address), Some(&gone(&first.address)));
+    let between = compose::between(&between, &target, &BTreeSet::from([owner("a")]));
+    assert_eq!(
+        between.get(&first.address),
+        Some(&gone(&first.address)),
+        "it stays"
+    );
+    let between = compose::between(&between, &target, &BTreeSet::new());
+    assert_eq!(between.get(&first.address), target.get(&first.address));
+}
